@@ -1,0 +1,21 @@
+/* What this machine lets us use. */
+#ifndef SLUICE_RING_TOPOLOGY_H
+#define SLUICE_RING_TOPOLOGY_H
+
+#include <stdint.h>
+
+#include "base/result.h"
+
+enum { TOPOLOGY_CPUS_MAX = 1024 };
+
+struct topology {
+    unsigned cpu_count;                 /* that affinity and cgroup allow, physical cores first */
+    uint16_t cpus[TOPOLOGY_CPUS_MAX];   /* the kernel's numbers, in the order to pin workers in */
+    unsigned core_count;                /* physical cores among them */
+    unsigned cpu_quota;                 /* ceil(cgroup cpu.max quota ÷ period); 0: none */
+};
+
+/* Reads hwloc and the cgroup. At start, before workers. */
+void topology_read(struct topology *ret_topology);
+
+#endif
