@@ -140,7 +140,7 @@ verb_format() {
 }
 
 verb_check() {
-    local failed=0 files
+    local failed=0 files file
     need build check
     files=$(sources)
     say "linter"
@@ -149,7 +149,12 @@ verb_check() {
     git ls-files | xargs -r grep -lE '^#!.*\b(ba)?sh\b|^# shellcheck shell=' -- 2>/dev/null |
         xargs -r shellcheck -x || failed=1
     say "clang-format ($(clang-format --version | grep -oE '[0-9]+\.[0-9.]+' | head -n 1))"
-    xargs -r clang-format --dry-run -Werror <<<"$files" || failed=1
+    for file in $files; do
+        if ! clang-format --dry-run -Werror "$file" >/dev/null 2>&1; then
+            echo "$file: not in the house's format: ./build.sh format"
+            failed=1
+        fi
+    done
     configure release
     say "cppcheck"
     cppcheck --quiet --project="$BUILD/release/compile_commands.json" --std=c11 --enable=warning,portability \

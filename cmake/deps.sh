@@ -161,9 +161,10 @@ allow_services() {
     fi
 }
 
+RETRIES=2
 apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o Dpkg::Use-Pty=0 \
-        -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2 "$@"
+        -o DPkg::Lock::Timeout=120 -o "Acquire::Retries=$RETRIES" "$@"
 }
 
 apt_install() {
@@ -187,8 +188,8 @@ apt_install() {
 # Prints "URI<tab>keyring" for each apt source that may be Debian's main archive for this release: both forms of
 # sources, without updates, security and backports, which are other suites. Those that look like Debian's come first.
 debian_sources() {
-    local files=() file
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    local etc=${1:-/etc/apt} files=() file
+    for file in "$etc"/sources.list "$etc"/sources.list.d/*.list "$etc"/sources.list.d/*.sources; do
         [ -r "$file" ] && files+=("$file")
     done
     [ ${#files[@]} -gt 0 ] || return 0
@@ -321,6 +322,7 @@ need() {
     say "missing: ${MISSING[*]}"
     if ! step "reading the package lists" apt_get -o APT::Update::Error-Mode=any update; then
         complain "not every package list could be read; going on with what is there"
+        RETRIES=0
     fi
     for name in "${PACKAGES[@]}"; do
         if [ "$name" = python3-openai ] && ! apt-cache show python3-openai >/dev/null 2>&1; then
