@@ -1,0 +1,200 @@
+/* Listening sockets: opening them anywhere, accepting on a ring. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "ring/internal.h"
+
+enum { LISTEN_BACKLOG = 65535 /* cut to net.core.somaxconn by the kernel */, ACCEPT_RETRY_MS = 100 };
+
+static bool is_unix(const struct ring_address *address)
+{
+    return address->any.sa_family == AF_UNIX;
+}
+
+/* A socket file that nobody listens on any more is what a crash leaves behind. */
+static void remove_stale_unix(const struct ring_address *address)
+{
+    struct stat info;
+    if (stat(address->un.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) {
+        return;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return;
+    }
+    if (connect(fd, &address->any, address->bytes) != 0 && errno == ECONNREFUSED) {
+        unlink(address->un.sun_path);
+    }
+    close(fd);
+}
+
+enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd)
+{
+    if (is_unix(address) && *io_fd >= 0) {
+        *io_fd = fcntl(*io_fd, F_DUPFD_CLOEXEC, 0);
+        return *io_fd < 0 ? ring_result_from(-errno) : RESULT_OK;
+    }
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return ring_result_from(-errno);
+    }
+    int on = 1;
+    if (is_unix(address)) {
+        remove_stale_unix(address);
+    } else {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        if (share) {
+            setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+        }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
+        if (address->any.sa_family == AF_INET6) {
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+        }
+    }
+    if (bind(fd, &address->any, address->bytes) != 0 || listen(fd, LISTEN_BACKLOG) != 0) {
+        int error = errno;
+        close(fd);
+        return error == EADDRINUSE ? RESULT_REFUSED : ring_result_from(-error);
+    }
+    *io_fd = fd;
+    return RESULT_OK;
+}
+
+enum result ring_listen_probe(const struct ring_address *address)
+{
+    int fd = -1;
+    enum result result = ring_listen_open(address, false, &fd);
+    if (result == RESULT_OK) {
+        close(fd);
+        if (is_unix(address)) {
+            unlink(address->un.sun_path);
+        }
+    }
+    return result;
+}
+
+struct ring_address ring_listen_address(int fd)
+{
+    struct ring_address address;
+    memset(&address, 0, sizeof(address));
+    address.bytes = sizeof(address) - sizeof(address.bytes);
+    if (getsockname(fd, &address.any, &address.bytes) != 0) {
+        address.bytes = 0;
+    }
+    return address;
+}
+
+void ring_refuse(int fd)
+{
+    close(fd);
+}
+
+/* ---- accepting ---- */
+
+static void listener_arm(struct ring_listener *listener)
+{
+    struct ring *ring = listener->ring;
+    struct io_uring_sqe *sqe = ring_sqe(ring);
+    io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    io_uring_sqe_set_data64(
+        sqe, ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot));
+    listener->armed = true;
+}
+
+static void listener_on_retry(struct ring_timer *timer)
+{
+    struct ring_listener *listener = CONTAINER_OF(timer, struct ring_listener, retry);
+    if (!listener->armed && !listener->stopping) {
+        listener_arm(listener);
+    }
+}
+
+void ring_listener_start(struct ring *ring, struct ring_listener *listener, int fd,
+                         void (*accepted)(struct ring_listener *listener, int fd))
+{
+    listener->ring = ring;
+    listener->accepted = accepted;
+    listener->fd = fd;
+    listener->stopping = false;
+    listener->paused = false;
+    ring_timer_init(&listener->retry, listener_on_retry);
+    bool taken = ring_slot_take(ring, listener, &listener->slot);
+    CHECK(taken); /* listeners come before any stream */
+    listener_arm(listener);
+}
+
+/* Connections whose handshake is done belong to clients that were told they are accepted. */
+static void listener_finish(struct ring_listener *listener)
+{
+    fcntl(listener->fd, F_SETFL, O_NONBLOCK);
+    for (;;) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            break;
+        }
+        ring_count(&listener->ring->counters.accepts, 1);
+        listener->accepted(listener, fd);
+    }
+    close(listener->fd);
+    listener->fd = -1;
+    ring_slot_free(listener->ring, listener->slot);
+    if (listener->stopped != NULL) {
+        listener->stopped(listener);
+    }
+}
+
+void ring_listener_stop(struct ring_listener *listener)
+{
+    if (listener->stopping || listener->fd < 0) {
+        return;
+    }
+    listener->stopping = true;
+    ring_timer_cancel(listener->ring, &listener->retry);
+    if (!listener->armed) {
+        listener_finish(listener);
+        return;
+    }
+    struct ring *ring = listener->ring;
+    struct io_uring_sqe *sqe = ring_sqe(ring);
+    io_uring_prep_cancel64(
+        sqe, ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);
+    io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_IGNORE, 0, 0));
+}
+
+void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res,
+                            uint32_t flags)
+{
+    if (res >= 0) {
+        ring_count(&ring->counters.accepts, 1);
+        if (listener->paused) {
+            listener->paused = false;
+            log_info("accepting again");
+        }
+        listener->accepted(listener, res);
+    }
+    if (flags & IORING_CQE_F_MORE) {
+        return;
+    }
+    listener->armed = false;
+    if (listener->stopping) {
+        listener_finish(listener);
+        return;
+    }
+    if (res >= 0 || res == -ECONNABORTED || res == -EPROTO) {
+        listener_arm(listener);
+        return;
+    }
+    ring_count(&ring->counters.accept_failures, 1);
+    if (!listener->paused) {
+        listener->paused = true;
+        log_error("cannot accept: %s; paused, trying again every %d ms%s", strerror(-res), ACCEPT_RETRY_MS,
+                  res == -EMFILE || res == -ENFILE ? "; raise the limit on open files (ulimit -n)" : "");
+    }
+    ring_timer_set(ring, &listener->retry, ring_now(ring) + ACCEPT_RETRY_MS * NANOS_PER_MS);
+}
