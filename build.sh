@@ -102,7 +102,7 @@ verb_bench() {
 }
 
 verb_fuzz() {
-    local seconds=${1:-60} only=${2:-} program name
+    local seconds=${1:-60} only=${2:-} program name dict
     [[ $seconds =~ ^[0-9]+$ ]] || die "not a number of seconds: $seconds"
     need build fuzz
     configure fuzz
@@ -113,9 +113,12 @@ verb_fuzz() {
         [ -z "$only" ] || [ "$only" = "$name" ] || continue
         say "fuzzing $name for $seconds s"
         # New inputs go into the build folder; the kept corpus is only read. What crashes is kept there to be looked at.
+        # tests/fuzz/<target>.dict, where there is one, holds the words of the language it reads.
         mkdir -p "$BUILD/fuzz/corpus/$name" "$BUILD/fuzz/crash" "tests/fuzz/corpus/$name"
+        dict=()
+        [ ! -f "tests/fuzz/$name.dict" ] || dict=("-dict=tests/fuzz/$name.dict")
         "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 \
-            -artifact_prefix="$BUILD/fuzz/crash/$name-" "$BUILD/fuzz/corpus/$name" "tests/fuzz/corpus/$name" \
+            ${dict[@]+"${dict[@]}"} -artifact_prefix="$BUILD/fuzz/crash/$name-" "$BUILD/fuzz/corpus/$name" "tests/fuzz/corpus/$name" \
             >"$BUILD/fuzz/$name.log" 2>&1 || {
             tail -n 40 "$BUILD/fuzz/$name.log" >&2
             die "$name failed; the input is in build/fuzz/crash/, the log in build/fuzz/$name.log"

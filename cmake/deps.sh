@@ -73,12 +73,14 @@ die() {
 }
 
 # step TEXT COMMAND...: runs the command with its output in a log, and shows that it is alive. When it fails, its last
-# lines are shown.
+# lines are shown. Ctrl-C lets it come to its end first: half an install is worse than a wait, and the machine's
+# services may not start in the meantime (forbid_services).
 step() {
-    local text=$1 log=$BUILD/install.log start=$SECONDS pid shown=0 status=0
+    local text=$1 log=$BUILD/install.log start=$SECONDS pid shown=0 status=0 interrupted=no
     shift
     mkdir -p "$BUILD"
     say "$text"
+    trap 'interrupted=yes; complain "stopping after this step"' INT TERM
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
@@ -89,6 +91,8 @@ step() {
         fi
     done
     wait "$pid" || status=$?
+    trap - INT TERM
+    [ "$interrupted" = no ] || exit 130
     if [ "$status" -ne 0 ]; then
         tail -n 15 "$log" | sed 's/^/   | /' >&2
     fi
@@ -188,7 +192,7 @@ apt_install() {
 # Prints "URI<tab>keyring" for each apt source that may be Debian's main archive for this release: both forms of
 # sources, without updates, security and backports, which are other suites. Those that look like Debian's come first.
 debian_sources() {
-    local etc=${1:-/etc/apt} files=() file
+    local etc=$1 files=() file
     for file in "$etc"/sources.list "$etc"/sources.list.d/*.list "$etc"/sources.list.d/*.sources; do
         [ -r "$file" ] && files+=("$file")
     done
@@ -239,7 +243,7 @@ DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 # the machine's sources and lists stay as they are. A pin leaves apt nothing else to take from there.
 install_from_debian_13() {
     local state=$BUILD/apt uri keyring sources options
-    sources=$(debian_sources)
+    sources=$(debian_sources /etc/apt)
     [ -n "$sources" ] || die "found no source of Debian's main archive in /etc/apt to take these from Debian 13: $*"
     if [ ! -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ]; then
         step "updating Debian's archive keys, to know Debian 13's" apt_get install --only-upgrade debian-archive-keyring
