@@ -1,0 +1,111 @@
+/* What is wrong between keys that are each right: names and addresses given twice, limits that contradict
+ * each other. Routes have a file of their own. */
+
+#include "server/config_internal.h"
+
+/* The element of a list that stands at `index`. */
+static const struct config_node *item_at(const struct config_node *list, unsigned index)
+{
+    const struct config_node *item = list->children;
+    while (index-- > 0) {
+        item = item->next;
+    }
+    return item;
+}
+
+/* The place to point at: a key's value when it is there, else what should hold it. */
+static const struct config_node *at_key(const struct config_node *mapping, const char *key)
+{
+    const struct config_node *value = config_node_get(mapping, key);
+    return value == NULL ? mapping : value;
+}
+
+static void check_limits(struct config_reader *reader, const struct config_node *limits)
+{
+    struct config *config = reader->config;
+    if (config->limits.target_bytes_max <= config->limits.head_bytes_max) {
+        return;
+    }
+    const struct config_node *target = config_node_get(limits, "target_bytes_max");
+    if (target == NULL) {
+        /* Only the head's limit was lowered, and the default of the target's goes with it. */
+        config->limits.target_bytes_max = config->limits.head_bytes_max;
+        return;
+    }
+    config_complain(reader, target,
+                    "limits.target_bytes_max: %u is more than the whole head may have; it should be at most "
+                    "limits.head_bytes_max, which is %u",
+                    config->limits.target_bytes_max, config->limits.head_bytes_max);
+}
+
+static void complain_of_address(struct config_reader *reader, const struct config_node *node,
+                                const struct config_listener *listener, unsigned line)
+{
+    config_complain(reader, node, "address '%s' is listened at twice, first at line %u; give each listener its own",
+                    config_shown(reader, listener->text), line);
+}
+
+static void check_listeners(struct config_reader *reader, const struct config_node *root)
+{
+    const struct config *config = reader->config;
+    const struct config_node *list = config_node_get(root, "listeners");
+    const struct config_node *admin = config_node_get(config_node_get(root, "admin"), "address");
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        const struct config_node *node = at_key(item_at(list, i), "address");
+        if (listener->address.bytes == 0) {
+            continue; /* its own fault was reported */
+        }
+        for (unsigned j = 0; j < i; j++) {
+            if (ring_address_equal(&listener->address, &config->listeners[j].address)) {
+                complain_of_address(reader, node, listener, at_key(item_at(list, j), "address")->line);
+                break;
+            }
+        }
+        if (admin != NULL && config->admin.address.bytes > 0 &&
+            ring_address_equal(&listener->address, &config->admin.address)) {
+            complain_of_address(reader, admin, &config->admin, node->line);
+        }
+    }
+}
+
+static void check_endpoints(struct config_reader *reader, const struct config_upstream *upstream,
+                            const struct config_node *list)
+{
+    for (unsigned i = 1; i < upstream->endpoint_count; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            struct bytes text = upstream->endpoints[i].text;
+            if (text.len > 0 && bytes_equal_nocase(text, upstream->endpoints[j].text)) {
+                config_complain(reader, item_at(list, i), "endpoint '%s' is given twice; keep one of them",
+                                config_shown(reader, text));
+                break;
+            }
+        }
+    }
+}
+
+static void check_upstreams(struct config_reader *reader, const struct config_node *list)
+{
+    const struct config *config = reader->config;
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        const struct config_upstream *upstream = &config->upstreams[i];
+        const struct config_node *node = item_at(list, i);
+        for (unsigned j = 0; j < i && upstream->name.len > 0; j++) {
+            if (bytes_equal(upstream->name, config->upstreams[j].name)) {
+                config_complain(reader, at_key(node, "name"),
+                                "there are two upstreams '%s', the first at line %u; give each its own name",
+                                config_shown(reader, upstream->name), item_at(list, j)->line);
+                break;
+            }
+        }
+        check_endpoints(reader, upstream, config_node_get(node, "endpoints"));
+    }
+}
+
+void config_check(struct config_reader *reader, const struct config_node *root)
+{
+    check_limits(reader, config_node_get(root, "limits"));
+    check_listeners(reader, root);
+    check_upstreams(reader, config_node_get(root, "upstreams"));
+    config_check_routes(reader, config_node_get(root, "routes"));
+}

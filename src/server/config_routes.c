@@ -1,0 +1,219 @@
+/* Routes: that each says one thing, that it can be reached, and what it is called. */
+
+#include "server/config_internal.h"
+
+/* ---- one route ---- */
+
+static void check_kind(struct config_reader *reader, struct config_route *route, const struct config_node *node)
+{
+    static const char *const kinds[] = {
+        [CONFIG_ROUTE_RESPOND] = "respond",
+        [CONFIG_ROUTE_HTTP] = "http",
+        [CONFIG_ROUTE_INFERENCE] = "inference",
+    };
+    const char *first = NULL;
+    for (unsigned kind = CONFIG_ROUTE_RESPOND; kind <= CONFIG_ROUTE_INFERENCE; kind++) {
+        const struct config_node *value = config_node_get(node, kinds[kind]);
+        if (value == NULL) {
+            continue;
+        }
+        if (first != NULL) {
+            config_complain(reader, value->key,
+                            "a route has one of 'respond', 'http' and 'inference', and this one has "
+                            "'%s' already; make it two routes",
+                            first);
+            continue;
+        }
+        first = kinds[kind];
+        route->kind = (enum config_route_kind)kind;
+    }
+    if (first == NULL) {
+        config_complain(reader, node, "this route does nothing; give it one of 'respond', 'http' and 'inference'");
+    }
+}
+
+static void check_path(struct config_reader *reader, struct config_route *route, const struct config_node *node)
+{
+    const struct config_node *path = config_node_get(node, "path");
+    const struct config_node *prefix = config_node_get(node, "path_prefix");
+    if (path != NULL && prefix != NULL) {
+        config_complain(reader, prefix->key,
+                        "a route has 'path' or 'path_prefix', not both; keep 'path_prefix' for everything below it");
+    }
+    if (path == NULL && prefix == NULL) {
+        config_complain(reader, node, "this route has no path; add 'path_prefix: /' for every path, or 'path' for one");
+    }
+    /* Segments are matched whole, so a '/' at the end says nothing. */
+    if (route->path_prefix.len > 1 && route->path_prefix.ptr[route->path_prefix.len - 1] == '/') {
+        route->path_prefix.len--;
+    }
+}
+
+static void check_methods(struct config_reader *reader, const struct config_route *route,
+                          const struct config_node *list)
+{
+    const struct config_node *item = list == NULL ? NULL : list->children;
+    for (unsigned i = 0; i < route->method_count; i++, item = item->next) {
+        for (unsigned j = 0; j < i; j++) {
+            if (route->methods[i].len > 0 && bytes_equal(route->methods[i], route->methods[j])) {
+                config_complain(reader, item, "method '%.*s' is given twice; keep one of them",
+                                BYTES_ARG(route->methods[i]));
+                break;
+            }
+        }
+    }
+}
+
+static bool has_header(const struct config_route *route, unsigned count, struct bytes name)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (bytes_equal_nocase(route->headers[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A field given twice would be sent as two lines, which only Set-Cookie may be (RFC 9110 §5.3). */
+static void check_headers(struct config_reader *reader, const struct config_route *route,
+                          const struct config_node *headers)
+{
+    const struct config_node *node = headers == NULL ? NULL : headers->children;
+    for (unsigned i = 0; i < route->header_count; i++, node = node->next) {
+        struct bytes name = route->headers[i].name;
+        if (name.len > 0 && !bytes_equal_nocase(name, BYTES("set-cookie")) && has_header(route, i, name)) {
+            config_complain(reader, node->key, "header field '%s' is given twice; keep one of them",
+                            config_shown(reader, name));
+        }
+    }
+}
+
+static void check_respond(struct config_reader *reader, struct config_route *route, const struct config_node *respond)
+{
+    unsigned status = route->status;
+    if (status == 204 || status == 205 || status == 304) {
+        const struct config_node *body = config_node_get(respond, "body");
+        if (route->body.len > 0 && body != NULL) {
+            config_complain(reader, body, "a response with status %u has no body; leave it out, or use status 200",
+                            status);
+        }
+        route->content_type = BYTES("");
+    }
+    bool redirects = status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+    if (redirects && !has_header(route, route->header_count, BYTES("location"))) {
+        config_complain(reader, respond->key,
+                        "a response with status %u says where to go; add headers: { Location: /there }", status);
+    }
+    check_headers(reader, route, config_node_get(respond, "headers"));
+}
+
+/* ---- one route beside the others ---- */
+
+static bool has_methods_of(const struct config_route *route, const struct config_route *other)
+{
+    if (route->method_count == 0) {
+        return true;
+    }
+    for (unsigned i = 0; i < other->method_count; i++) {
+        unsigned j = 0;
+        while (j < route->method_count && !bytes_equal(route->methods[j], other->methods[i])) {
+            j++;
+        }
+        if (j == route->method_count) {
+            return false;
+        }
+    }
+    return other->method_count > 0;
+}
+
+static bool is_pathless(const struct config_route *route)
+{
+    return route->path.len == 0 && route->path_prefix.len == 0;
+}
+
+/* Whether every request for `later` is for `earlier` already. */
+static bool hides(const struct config_route *earlier, const struct config_route *later)
+{
+    return bytes_equal(earlier->host, later->host) && bytes_equal(earlier->path, later->path) &&
+           bytes_equal(earlier->path_prefix, later->path_prefix) && has_methods_of(earlier, later);
+}
+
+static void check_beside(struct config_reader *reader, const struct config_node *list)
+{
+    const struct config_route *routes = reader->config->routes;
+    const struct config_node *node = list == NULL ? NULL : list->children;
+    for (unsigned i = 0; i < reader->config->route_count; i++, node = node->next) {
+        bool hidden = is_pathless(&routes[i]);
+        bool named = routes[i].name.len == 0;
+        const struct config_node *other = list->children;
+        for (unsigned j = 0; j < i && !(hidden && named); j++, other = other->next) {
+            if (!hidden && hides(&routes[j], &routes[i])) {
+                hidden = true;
+                config_complain(reader, node,
+                                "this route is never reached: the one at line %u takes all of its requests; remove "
+                                "one, or give them other methods",
+                                other->line);
+            }
+            if (!named && bytes_equal(routes[j].name, routes[i].name)) {
+                named = true;
+                const struct config_node *name = config_node_get(node, "name");
+                config_complain(reader, name == NULL ? node : name,
+                                "there are two routes '%s', the first at line %u; give each its own name",
+                                config_shown(reader, routes[i].name), other->line);
+            }
+        }
+    }
+}
+
+/* ---- names ---- */
+
+static bool name_is_taken(const struct config *config, struct bytes name)
+{
+    for (unsigned i = 0; i < config->route_count; i++) {
+        if (bytes_equal(config->routes[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A route without a name is called by its path, with as much before it as tells it from the others. */
+static struct bytes make_name(struct config_reader *reader, const struct config_route *route, unsigned index)
+{
+    struct arena *arena = &reader->config->arena;
+    struct bytes path = route->path.len > 0 ? route->path : route->path_prefix;
+    if (!name_is_taken(reader->config, path)) {
+        return path;
+    }
+    struct bytes name = arena_format(arena, "%.*s%.*s", BYTES_ARG(route->host), BYTES_ARG(path));
+    if (name.ptr != NULL && name_is_taken(reader->config, name)) {
+        name = arena_format(arena, "%.*s#%u", BYTES_ARG(name), index + 1);
+    }
+    reader->no_memory = reader->no_memory || name.ptr == NULL;
+    return name;
+}
+
+void config_check_routes(struct config_reader *reader, const struct config_node *list)
+{
+    struct config *config = reader->config;
+    const struct config_node *node = list == NULL ? NULL : list->children;
+    for (unsigned i = 0; i < config->route_count; i++, node = node->next) {
+        struct config_route *route = &config->routes[i];
+        if (node->kind != CONFIG_MAPPING) {
+            continue; /* its own fault was reported */
+        }
+        check_kind(reader, route, node);
+        check_path(reader, route, node);
+        check_methods(reader, route, config_node_get(node, "methods"));
+        const struct config_node *respond = config_node_get(node, "respond");
+        if (respond != NULL) {
+            check_respond(reader, route, respond);
+        }
+    }
+    check_beside(reader, list);
+    for (unsigned i = 0; i < config->route_count && reader->fault_count == 0; i++) {
+        if (config->routes[i].name.len == 0) {
+            config->routes[i].name = make_name(reader, &config->routes[i], i);
+        }
+    }
+}
