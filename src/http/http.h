@@ -72,16 +72,14 @@ enum http_body_kind {
     HTTP_BODY_UNTIL_CLOSE, /* responses only */
 };
 
-enum http_kind { HTTP_REQUEST, HTTP_RESPONSE };
-
 /* What a message's head says. Offsets are relative to the buffer given to http_parse_head. */
 struct http_head {
-    enum http_kind kind;
+    enum llhttp_type kind; /* HTTP_REQUEST or HTTP_RESPONSE */
     uint8_t version_minor; /* of HTTP/1.x: 0 or 1 */
     bool keep_alive;       /* what version and Connection say (RFC 9112 §9.3) */
     bool expect_continue;
     bool has_content_length;
-    bool upgrade; /* Connection names upgrade, and Upgrade is there */
+    bool upgrade;   /* Connection names upgrade, and Upgrade is there */
     uint8_t method; /* llhttp_method_t */
     uint16_t status;
     uint16_t field_count;
@@ -95,12 +93,12 @@ struct http_head {
     uint32_t head_bytes; /* all of it, blank line included */
     /* Index + 1 of the first field with an id; 0 when there is none. */
     uint8_t first[HTTP_FIELD_COUNT];
-    struct http_field fields[HTTP_FIELDS_MAX];
+    struct http_field fields[HTTP_FIELDS_MAX + 1]; /* one more: where a field too many is found out */
 };
 
 /* Why a message was refused, in a form that can be sent to a client. */
 struct http_fault {
-    uint16_t status;     /* 400, 408, 413, 414, 431, 501, 505; 502 for responses */
+    uint16_t status;     /* 400, 414, 417, 431, 501, 505; 502 for responses */
     const char *message; /* static, one sentence */
 };
 
@@ -115,17 +113,20 @@ struct http_parser {
     struct http_limits limits;
     uint32_t seen_bytes; /* of the head, fed to llhttp so far */
     struct http_fault fault;
-    /* private to parse.c */
+    /* private to src/http */
+    enum result result; /* why it failed */
     uint8_t phase;
+    uint8_t span; /* which part of a field came last */
+    uint8_t empty_lines;
+    bool target_done;
     bool response_to_head;
-    bool response_to_connect;
-    const char *base;
+    uint32_t name_bytes;   /* of the field being read */
+    const char *base;      /* during http_parse_head */
     struct http_head head; /* last: http_parser_move copies only what is used */
 };
 
 /* Makes ready for one message. *Borrows* limits. Cheap: does not clear the field table. */
-void http_parser_init(struct http_parser *parser, enum http_kind kind,
-                      const struct http_limits *limits);
+void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const struct http_limits *limits);
 
 /* For responses: the request was a HEAD, so no body follows whatever the fields say. */
 void http_parser_response_to_head(struct http_parser *parser);
@@ -136,8 +137,7 @@ void http_parser_response_to_head(struct http_parser *parser);
  * RESULT_OK: parser->head is complete and its offsets are valid; what lies behind head_bytes is body
  * or the next message. RESULT_MORE: not yet. RESULT_PROTOCOL or RESULT_LIMIT: parser->fault says
  * what to answer, and the connection must be closed after it. */
-MUST_USE enum result http_parse_head(struct http_parser *parser, const char *base,
-                                     size_t total_bytes);
+MUST_USE enum result http_parse_head(struct http_parser *parser, const char *base, size_t total_bytes);
 
 /* Copies an unfinished parser (or a finished one, with its head) to `into`. */
 void http_parser_move(struct http_parser *into, const struct http_parser *from);
@@ -155,8 +155,7 @@ static inline struct bytes http_field_value(const struct http_field *field, cons
 }
 
 /* The value of the first field with this id; .ptr is NULL when there is none. */
-static inline struct bytes http_head_value(const struct http_head *head, const char *base,
-                                           enum http_field_id id)
+static inline struct bytes http_head_value(const struct http_head *head, const char *base, enum http_field_id id)
 {
     uint8_t index = head->first[id];
     return index == 0 ? BYTES_NONE : http_field_value(&head->fields[index - 1], base);
@@ -187,15 +186,15 @@ struct http_body {
     uint64_t remaining_bytes; /* HTTP_BODY_LENGTH */
     uint64_t received_bytes;  /* of payload, so far */
     struct http_fault fault;
-    llhttp_t llhttp;       /* HTTP_BODY_CHUNKED: goes on where the head ended */
-    char *trailers;        /* serialised `Name: value\r\n` lines, from malloc; NULL when none */
+    char *trailers; /* serialised `Name: value\r\n` lines, from malloc; NULL when none */
     uint32_t trailer_bytes;
-    uint32_t trailer_name_at;
-    /* private, valid during http_body_read */
-    enum result (*sink)(void *context, struct bytes run);
-    void *sink_context;
-    enum result sink_result;
+    /* private to src/http */
+    uint32_t trailer_line_at;  /* where the line being read begins */
+    uint32_t trailer_value_at; /* and its value */
+    uint32_t extension_excess; /* bytes of chunk extensions beyond what the payload excuses */
+    uint16_t fault_status;     /* 400 or 502 */
     uint8_t chunk_phase;
+    uint8_t size_digits;
 };
 
 /* Starts reading the body of the message whose head `parser` has just completed. */
@@ -208,10 +207,11 @@ void http_body_fini(struct http_body *body);
  * call of the sink). *ret_used: how many bytes belong to this message; the rest is the next one's.
  *
  * RESULT_OK: the body is complete (done). RESULT_MORE: all of the input was used. RESULT_PROTOCOL or
- * RESULT_LIMIT: body->fault says why. A failure that the sink returns ends the reading and is returned. */
+ * RESULT_LIMIT: body->fault says why. A failure that the sink returns ends the reading and is returned;
+ * the run it was handed counts as used. `sink` may be NULL: the payload is then discarded.
+ * RESULT_NO_MEMORY: there was no room for trailers. */
 MUST_USE enum result http_body_read(struct http_body *body, struct bytes input, size_t *ret_used,
-                                    enum result (*sink)(void *context, struct bytes run),
-                                    void *context);
+                                    enum result (*sink)(void *context, struct bytes run), void *context);
 
 /* The connection has ended: RESULT_OK when that completes the body (UNTIL_CLOSE, or done already),
  * else RESULT_PROTOCOL: it was cut short. */

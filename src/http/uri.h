@@ -11,12 +11,12 @@ enum http_target_form { HTTP_TARGET_ORIGIN, HTTP_TARGET_ABSOLUTE, HTTP_TARGET_AU
 
 struct http_target {
     enum http_target_form form;
-    struct bytes scheme;    /* ABSOLUTE */
-    struct bytes authority; /* ABSOLUTE: it wins over Host; AUTHORITY */
-    struct bytes path;      /* begins with '/'; "/" where an absolute form has none; "*" for ASTERISK */
-    struct bytes query;     /* without '?'; .ptr NULL when there is no '?' */
+    struct bytes scheme;         /* ABSOLUTE */
+    struct bytes authority;      /* ABSOLUTE: it wins over Host; AUTHORITY */
+    struct bytes path;           /* begins with '/'; "/" where an absolute form has none; "*" for ASTERISK */
+    struct bytes query;          /* without '?'; .ptr NULL when there is no '?' */
     struct bytes path_and_query; /* what goes upstream; when the absolute form has no path: see below */
-    bool path_is_empty; /* absolute form without a path: "/" has to be put before the query */
+    bool path_is_empty;          /* absolute form without a path: "/" has to be put before the query */
 };
 
 /* Splits a request target. *Borrows*; the slices lie in `target` (or are static). RESULT_PROTOCOL when it

@@ -1,0 +1,181 @@
+/* Field names: which are known here, and which may go where. */
+#include "http/chars.h"
+#include "http/internal.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Compares a token with a lower-case literal of the same, constant length, eight bytes at a time.
+ * Setting bit 5 folds letters; the only other bytes it could turn into one of a name's are control
+ * characters and no token has those. */
+INLINE bool same(const char *name, const char *lower, size_t length)
+{
+    const uint64_t fold = UINT64_C(0x2020202020202020);
+    uint64_t a;
+    uint64_t b;
+    if (length < 8) {
+        bool equal = true;
+        for (size_t i = 0; i < length; i++) {
+            equal &= (name[i] | 0x20) == lower[i];
+        }
+        return equal;
+    }
+    for (size_t i = 0; i + 8 <= length; i += 8) {
+        memcpy(&a, name + i, 8);
+        memcpy(&b, lower + i, 8);
+        if ((a | fold) != b) {
+            return false;
+        }
+    }
+    memcpy(&a, name + length - 8, 8);
+    memcpy(&b, lower + length - 8, 8);
+    return (a | fold) == b;
+}
+
+#define KNOWN(literal, id)                              \
+    if (same(name.ptr, literal, sizeof(literal) - 1)) { \
+        return id;                                      \
+    }
+
+static enum http_field_id short_field_id(struct bytes name)
+{
+    switch (name.len) {
+    case 2: KNOWN("te", HTTP_FIELD_TE) break;
+    case 3: KNOWN("via", HTTP_FIELD_VIA) break;
+    case 4: KNOWN("host", HTTP_FIELD_HOST) KNOWN("date", HTTP_FIELD_DATE) break;
+    case 6: KNOWN("expect", HTTP_FIELD_EXPECT) KNOWN("server", HTTP_FIELD_SERVER) break;
+    case 7: KNOWN("upgrade", HTTP_FIELD_UPGRADE) KNOWN("trailer", HTTP_FIELD_TRAILER) break;
+    case 9: KNOWN("x-api-key", HTTP_FIELD_X_API_KEY) KNOWN("forwarded", HTTP_FIELD_FORWARDED) break;
+    case 10:
+        KNOWN("connection", HTTP_FIELD_CONNECTION)
+        KNOWN("keep-alive", HTTP_FIELD_KEEP_ALIVE)
+        break;
+    default: break;
+    }
+    return HTTP_FIELD_OTHER;
+}
+
+enum http_field_id http_field_id(struct bytes name)
+{
+    switch (name.len) {
+    case 11: KNOWN("retry-after", HTTP_FIELD_RETRY_AFTER) break;
+    case 12:
+        KNOWN("content-type", HTTP_FIELD_CONTENT_TYPE)
+        KNOWN("x-request-id", HTTP_FIELD_X_REQUEST_ID)
+        break;
+    case 13:
+        KNOWN("authorization", HTTP_FIELD_AUTHORIZATION)
+        KNOWN("cache-control", HTTP_FIELD_CACHE_CONTROL)
+        break;
+    case 14: KNOWN("content-length", HTTP_FIELD_CONTENT_LENGTH) break;
+    case 15:
+        KNOWN("accept-encoding", HTTP_FIELD_ACCEPT_ENCODING)
+        KNOWN("x-forwarded-for", HTTP_FIELD_X_FORWARDED_FOR)
+        break;
+    case 16:
+        KNOWN("content-encoding", HTTP_FIELD_CONTENT_ENCODING)
+        KNOWN("x-forwarded-host", HTTP_FIELD_X_FORWARDED_HOST)
+        KNOWN("proxy-connection", HTTP_FIELD_PROXY_CONNECTION)
+        break;
+    case 17:
+        KNOWN("transfer-encoding", HTTP_FIELD_TRANSFER_ENCODING)
+        KNOWN("x-forwarded-proto", HTTP_FIELD_X_FORWARDED_PROTO)
+        break;
+    case 18: KNOWN("proxy-authenticate", HTTP_FIELD_PROXY_AUTHENTICATE) break;
+    case 19: KNOWN("proxy-authorization", HTTP_FIELD_PROXY_AUTHORIZATION) break;
+    default: return short_field_id(name);
+    }
+    return HTTP_FIELD_OTHER;
+}
+
+/* RFC 9110 §7.6.1, and the proxy credentials: they are meant for a proxy in front (§11.7.2), so no
+ * server behind a gateway has a use for them, and they are secrets. Trailer is end-to-end. */
+bool http_field_is_hop_by_hop(enum http_field_id id)
+{
+    switch (id) {
+    case HTTP_FIELD_CONNECTION:
+    case HTTP_FIELD_KEEP_ALIVE:
+    case HTTP_FIELD_PROXY_AUTHENTICATE:
+    case HTTP_FIELD_PROXY_AUTHORIZATION:
+    case HTTP_FIELD_PROXY_CONNECTION:
+    case HTTP_FIELD_TE:
+    case HTTP_FIELD_TRANSFER_ENCODING:
+    case HTTP_FIELD_UPGRADE: return true;
+    default: return false;
+    }
+}
+
+/* RFC 9110 §7.6.1 forbids senders to nominate what is meant for everyone along the way. Were it obeyed
+ * all the same, a client could strip the Content-Length a backend frames by, the credentials or the
+ * address that a proxy in front of us has added, or turn a request into one for another host. Those
+ * fields stay, everything else goes. */
+bool http_field_may_be_nominated(enum http_field_id id)
+{
+    switch (id) {
+    case HTTP_FIELD_AUTHORIZATION:
+    case HTTP_FIELD_CACHE_CONTROL:
+    case HTTP_FIELD_CONTENT_ENCODING:
+    case HTTP_FIELD_CONTENT_LENGTH:
+    case HTTP_FIELD_CONTENT_TYPE:
+    case HTTP_FIELD_DATE:
+    case HTTP_FIELD_EXPECT:
+    case HTTP_FIELD_FORWARDED:
+    case HTTP_FIELD_HOST:
+    case HTTP_FIELD_VIA:
+    case HTTP_FIELD_X_API_KEY:
+    case HTTP_FIELD_X_FORWARDED_FOR:
+    case HTTP_FIELD_X_FORWARDED_HOST:
+    case HTTP_FIELD_X_FORWARDED_PROTO: return false;
+    default: return true;
+    }
+}
+
+/* Trailers that would change what has already been decided: refused when they speak of framing,
+ * routing or credentials, dropped when a merge into the header section would only mislead. */
+enum http_trailer_fate http_trailer_fate(struct bytes name)
+{
+    static const struct bytes dropped[] = {
+        BYTES("Age"),
+        BYTES("Content-Range"),
+        BYTES("Cookie"),
+        BYTES("Expires"),
+        BYTES("If-Match"),
+        BYTES("If-Modified-Since"),
+        BYTES("If-Range"),
+        BYTES("If-None-Match"),
+        BYTES("If-Unmodified-Since"),
+        BYTES("Location"),
+        BYTES("Max-Forwards"),
+        BYTES("Pragma"),
+        BYTES("Range"),
+        BYTES("Set-Cookie"),
+        BYTES("Vary"),
+        BYTES("WWW-Authenticate"),
+    };
+    switch (http_field_id(name)) {
+    case HTTP_FIELD_OTHER: break;
+    case HTTP_FIELD_ACCEPT_ENCODING:
+    case HTTP_FIELD_DATE:
+    case HTTP_FIELD_RETRY_AFTER:
+    case HTTP_FIELD_SERVER:
+    case HTTP_FIELD_VIA:
+    case HTTP_FIELD_X_REQUEST_ID: return HTTP_TRAILER_DROP;
+    default: return HTTP_TRAILER_REFUSE;
+    }
+    for (size_t i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
+        if (bytes_equal_nocase(name, dropped[i])) {
+            return HTTP_TRAILER_DROP;
+        }
+    }
+    return memchr(name.ptr, '_', name.len) == NULL ? HTTP_TRAILER_KEEP : HTTP_TRAILER_DROP;
+}
+
+struct bytes http_head_find(const struct http_head *head, const char *base, struct bytes name)
+{
+    for (uint16_t i = 0; i < head->field_count; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (field->name_bytes == name.len && bytes_equal_nocase(http_field_name(field, base), name)) {
+            return http_field_value(field, base);
+        }
+    }
+    return BYTES_NONE;
+}
