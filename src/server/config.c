@@ -34,6 +34,11 @@ enum result config_parse(const char *path, struct bytes text, FILE *errors, stru
         return RESULT_NO_MEMORY;
     }
     arena_init(&reader.scratch, NULL, 0);
+    static const struct bytes byte_order_mark = {"\xef\xbb\xbf", 3}; /* some editors put one in front of UTF-8 */
+    if (bytes_starts_with(text, byte_order_mark)) {
+        reader.text.ptr += byte_order_mark.len;
+        reader.text.len -= byte_order_mark.len;
+    }
     if (text.len > CONFIG_FILE_BYTES_MAX) {
         config_complain_at(&reader, 0, 0, "it has more than %d bytes; is it a configuration?", CONFIG_FILE_BYTES_MAX);
     } else {

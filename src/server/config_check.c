@@ -65,6 +65,7 @@ static void check_listeners(struct config_reader *reader, const struct config_no
         if (admin != NULL && config->admin.address.bytes > 0 &&
             ring_address_equal(&listener->address, &config->admin.address)) {
             complain_of_address(reader, admin, &config->admin, node->line);
+            admin = NULL; /* once is enough */
         }
     }
 }

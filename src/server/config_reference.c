@@ -102,9 +102,19 @@ static void write_row(FILE *out, const struct config_key *key)
     fputs(" | ", out);
     write_bounds(out, key);
     fprintf(out, " | %s", key->help);
+    if (has_page(key)) {
+        /* GitHub's anchor of the heading: the letters, in lower case. */
+        fputs(" [Its keys](#", out);
+        for (const char *c = key->path; *c != '\0'; c++) {
+            if (*c != '.' && *c != '[' && *c != ']') {
+                fprintf(out, "%c", *c);
+            }
+        }
+        fputs(").", out);
+    }
     const struct config_key *elements = key->type == CONFIG_LIST ? config_key_of_elements(key) : NULL;
     if (elements != NULL) {
-        fprintf(out, " Each: %s", elements->help);
+        fprintf(out, " Each is %s", elements->help);
     }
     fputs(" |\n", out);
 }

@@ -126,9 +126,18 @@ static bool has_methods_of(const struct config_route *route, const struct config
     return other->method_count > 0;
 }
 
-static bool is_pathless(const struct config_route *route)
+/* Whether what a route asks of a request could be read: otherwise a fault was reported already, and whom it
+ * hides is not known. */
+static bool is_understood(const struct config_route *route, const struct config_node *node)
 {
-    return route->path.len == 0 && route->path_prefix.len == 0;
+    for (unsigned i = 0; i < route->method_count; i++) {
+        if (route->methods[i].len == 0) {
+            return false;
+        }
+    }
+    bool has_host = config_node_get(node, "host") == NULL || route->host.len > 0;
+    bool has_methods = config_node_get(node, "methods") == NULL || route->method_count > 0;
+    return has_host && has_methods && (route->path.len == 0) != (route->path_prefix.len == 0);
 }
 
 /* Whether every request for `later` is for `earlier` already. */
@@ -143,11 +152,12 @@ static void check_beside(struct config_reader *reader, const struct config_node 
     const struct config_route *routes = reader->config->routes;
     const struct config_node *node = list == NULL ? NULL : list->children;
     for (unsigned i = 0; i < reader->config->route_count; i++, node = node->next) {
-        bool hidden = is_pathless(&routes[i]);
+        /* Each is said once: `hidden` and `named` stop the search for the one and the other. */
+        bool hidden = !is_understood(&routes[i], node);
         bool named = routes[i].name.len == 0;
         const struct config_node *other = list->children;
         for (unsigned j = 0; j < i && !(hidden && named); j++, other = other->next) {
-            if (!hidden && hides(&routes[j], &routes[i])) {
+            if (!hidden && is_understood(&routes[j], other) && hides(&routes[j], &routes[i])) {
                 hidden = true;
                 config_complain(reader, node,
                                 "this route is never reached: the one at line %u takes all of its requests; remove "

@@ -156,10 +156,13 @@ static bool visit(struct config_reader *reader, const struct config_node *node)
 static char *make_elements(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                            char *base)
 {
-    const char *plural = key->max == 1 ? "" : "s";
-    if (node->child_count < key->min || node->child_count > key->max) {
-        config_complain(reader, node, "'%s' has %u entries; it takes %llu to %llu entr%s", key->path, node->child_count,
-                        (unsigned long long)key->min, (unsigned long long)key->max, *plural == '\0' ? "y" : "ies");
+    if (node->child_count < key->min) {
+        config_complain(reader, node, "'%s' has no entries; it takes %llu to %llu", key->path,
+                        (unsigned long long)key->min, (unsigned long long)key->max);
+    }
+    if (node->child_count > key->max) {
+        config_complain(reader, node, "'%s' has %u entries; it takes at most %llu", key->path, node->child_count,
+                        (unsigned long long)key->max);
     }
     if (node->child_count == 0 || node->child_count > key->max) {
         return NULL;

@@ -293,7 +293,7 @@ struct config_node *config_read_tree(struct config_reader *reader)
         reader->no_memory = true;
         return NULL;
     }
-    yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING); /* not UTF-16, whatever the first bytes say */
     yaml_parser_set_input_string(&parser, (const unsigned char *)reader->text.ptr, reader->text.len);
     struct builder builder = {.reader = reader, .parser = &parser};
     unsigned documents = 0;
