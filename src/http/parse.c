@@ -342,6 +342,10 @@ static void feed(struct http_parser *parser, const char *base, uint32_t limit)
     enum llhttp_errno error = llhttp_execute(&parser->llhttp, from, limit - parser->seen_bytes);
     if (error == HPE_OK) {
         parser->seen_bytes = limit;
+        if (parser->phase == PHASE_LINE && !parser->target_done && base[limit - 1] == '\n') {
+            /* llhttp would say so at the next byte, for which such a client does not wait. */
+            http_refuse(parser, 400, "HTTP/0.9 is not supported.");
+        }
     } else if (error == HPE_PAUSED) {
         parser->head.head_bytes = (uint32_t)(llhttp_get_error_pos(&parser->llhttp) - base);
         parser->seen_bytes = parser->head.head_bytes;
