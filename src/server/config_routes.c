@@ -53,7 +53,7 @@ static void check_methods(struct config_reader *reader, const struct config_rout
                           const struct config_node *list)
 {
     const struct config_node *item = list == NULL ? NULL : list->children;
-    for (unsigned i = 0; i < route->method_count; i++, item = item->next) {
+    for (unsigned i = 0; i < route->method_count && item != NULL; i++, item = item->next) {
         for (unsigned j = 0; j < i; j++) {
             if (route->methods[i].len > 0 && bytes_equal(route->methods[i], route->methods[j])) {
                 config_complain(reader, item, "method '%.*s' is given twice; keep one of them",
@@ -79,7 +79,7 @@ static void check_headers(struct config_reader *reader, const struct config_rout
                           const struct config_node *headers)
 {
     const struct config_node *node = headers == NULL ? NULL : headers->children;
-    for (unsigned i = 0; i < route->header_count; i++, node = node->next) {
+    for (unsigned i = 0; i < route->header_count && node != NULL; i++, node = node->next) {
         struct bytes name = route->headers[i].name;
         if (name.len > 0 && !bytes_equal_nocase(name, BYTES("set-cookie")) && has_header(route, i, name)) {
             config_complain(reader, node->key, "header field '%s' is given twice; keep one of them",
@@ -151,7 +151,7 @@ static void check_beside(struct config_reader *reader, const struct config_node 
 {
     const struct config_route *routes = reader->config->routes;
     const struct config_node *node = list == NULL ? NULL : list->children;
-    for (unsigned i = 0; i < reader->config->route_count; i++, node = node->next) {
+    for (unsigned i = 0; i < reader->config->route_count && node != NULL; i++, node = node->next) {
         /* Each is said once: `hidden` and `named` stop the search for the one and the other. */
         bool hidden = !is_understood(&routes[i], node);
         bool named = routes[i].name.len == 0;
@@ -207,7 +207,7 @@ void config_check_routes(struct config_reader *reader, const struct config_node 
 {
     struct config *config = reader->config;
     const struct config_node *node = list == NULL ? NULL : list->children;
-    for (unsigned i = 0; i < config->route_count; i++, node = node->next) {
+    for (unsigned i = 0; i < config->route_count && node != NULL; i++, node = node->next) {
         struct config_route *route = &config->routes[i];
         if (node->kind != CONFIG_MAPPING) {
             continue; /* its own fault was reported */

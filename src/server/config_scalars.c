@@ -108,6 +108,29 @@ static bool read_word(struct config_reader *reader, const struct config_key *key
     return false;
 }
 
+/* "known: a, b, ..." */
+static const char *known_upstreams(struct config_reader *reader)
+{
+    enum { LISTED_MAX = 8 };
+    const struct config *config = reader->config;
+    struct bytes known = BYTES("known: ");
+    unsigned listed = 0;
+    for (unsigned i = 0; i < config->upstream_count && !reader->no_memory; i++) {
+        struct bytes name = config->upstreams[i].name;
+        if (name.len == 0) {
+            continue; /* its own fault was reported */
+        }
+        bool last = listed == LISTED_MAX;
+        known = arena_format(&reader->scratch, "%.*s%s%.*s", BYTES_ARG(known), listed == 0 ? "" : ", ",
+                             last ? 3 : (int)name.len, last ? "..." : name.ptr);
+        reader->no_memory = reader->no_memory || known.ptr == NULL;
+        if (listed++ == LISTED_MAX) {
+            break;
+        }
+    }
+    return listed == 0 ? "'upstreams' has none at all" : known.ptr;
+}
+
 static bool read_upstream(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                           struct bytes text, char *into)
 {
@@ -126,27 +149,16 @@ static bool read_upstream(struct config_reader *reader, const struct config_key 
         }
     }
     const char *shown = config_shown(reader, text);
-    if (config->upstream_count == 0) {
-        config_complain(reader, node, "%s: there is no upstream '%s'; 'upstreams' has none at all", key->path, shown);
+    const char *known = known_upstreams(reader);
+    if (reader->no_memory) {
         return false;
     }
     if (config_is_near(text, least)) {
-        config_complain(reader, node, "%s: there is no upstream '%s'; did you mean '%.*s'?", key->path, shown,
-                        BYTES_ARG(config->upstreams[nearest].name));
-        return false;
+        config_complain(reader, node, "%s: there is no upstream '%s'; did you mean '%.*s'? (%s)", key->path, shown,
+                        BYTES_ARG(config->upstreams[nearest].name), known);
+    } else {
+        config_complain(reader, node, "%s: there is no upstream '%s'; %s", key->path, shown, known);
     }
-    enum { LISTED_MAX = 8 };
-    struct bytes known = BYTES("");
-    for (unsigned i = 0; i < config->upstream_count && i < LISTED_MAX; i++) {
-        struct bytes name = config->upstreams[i].name;
-        if (name.len > 0) { /* empty: its own fault was reported */
-            known = arena_format(&reader->scratch, "%.*s%s%.*s", BYTES_ARG(known), known.len == 0 ? "" : ", ",
-                                 BYTES_ARG(name));
-            reader->no_memory = reader->no_memory || known.ptr == NULL;
-        }
-    }
-    config_complain(reader, node, "%s: there is no upstream '%s'; known: %.*s%s", key->path, shown, BYTES_ARG(known),
-                    config->upstream_count > LISTED_MAX ? ", ..." : "");
     return false;
 }
 

@@ -60,6 +60,10 @@ static const struct config_key *find_nearest(const struct config_key *container,
 static void complain_of_unknown(struct config_reader *reader, const struct config_key *container,
                                 const struct config_node *key_node)
 {
+    if (reader->fault_count >= CONFIG_FAULTS_MAX) {
+        reader->fault_count++; /* it would not be shown: not worth the search for what was meant */
+        return;
+    }
     char place[WHERE_BYTES];
     const char *shown = config_shown(reader, key_node->text);
     if (bytes_equal(key_node->text, BYTES("<<"))) {

@@ -6,6 +6,7 @@
 
 #include <yaml.h>
 
+#include "base/check.h"
 #include "server/config_internal.h"
 
 struct anchor {
@@ -172,6 +173,7 @@ static void place(struct builder *builder, struct config_node *node)
         return;
     }
     struct level *level = &builder->levels[builder->depth - 1];
+    CHECK(level->node != NULL);
     if (level->node->kind == CONFIG_MAPPING && level->key == NULL) {
         level->key = node;
         return;

@@ -309,10 +309,11 @@ Test(config_faults, upstream_names_are_names_and_distinct)
 
 Test(config_faults, upstream_that_is_not_there_is_told_those_that_are)
 {
-    FAULTS(LISTENERS UPSTREAMS "routes:\n  - {path: /, http: {upstream: modles}}\n"
-                               "  - {path: /a, inference: {upstream: billing}}\n",
-           "f.yaml:4:32: routes[].http.upstream: there is no upstream 'modles'; did you mean 'models'?\n"
-           "f.yaml:5:38: routes[].inference.upstream: there is no upstream 'billing'; known: models\n");
+    FAULTS(
+        LISTENERS UPSTREAMS "routes:\n  - {path: /, http: {upstream: modles}}\n"
+                            "  - {path: /a, inference: {upstream: billing}}\n",
+        "f.yaml:4:32: routes[].http.upstream: there is no upstream 'modles'; did you mean 'models'? (known: models)\n"
+        "f.yaml:5:38: routes[].inference.upstream: there is no upstream 'billing'; known: models\n");
     FAULTS(LISTENERS "routes: [{path: /, http: {upstream: a}}]\n",
            "f.yaml:2:37: routes[].http.upstream: there is no upstream 'a'; 'upstreams' has none at all\n");
 }
