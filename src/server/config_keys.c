@@ -240,7 +240,9 @@ const struct config_key config_keys[] = {
      LIST_AT(config, routes, route_count),
      BOUNDS(1, 1024),
      .help = "Which request goes where. Each has `path` or `path_prefix`, and exactly one of `respond`, `http` and "
-             "`inference`."},
+             "`inference`. Of those that fit a request the most specific takes it, wherever it stands: an exact host "
+             "before `*.`, an exact path before a longer prefix before a shorter one, one with methods before one "
+             "without."},
     {.path = "routes[].name",
      .type = CONFIG_NAME,
      AT(config_route, name),
@@ -270,7 +272,7 @@ const struct config_key config_keys[] = {
      LIST_AT(config_route, methods, method_count),
      BOUNDS(1, 64),
      .fallback_says = "any",
-     .help = "Only requests with one of these methods."},
+     .help = "Only requests with one of these methods; GET stands for HEAD too."},
     {.path = "routes[].methods[]",
      .type = CONFIG_METHOD,
      .at = 0,

@@ -97,7 +97,6 @@ static void check_respond(struct config_reader *reader, struct config_route *rou
             config_complain(reader, body, "a response with status %u has no body; leave it out, or use status 200",
                             status);
         }
-        route->content_type = BYTES("");
     }
     bool redirects = status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
     if (redirects && !has_header(route, route->header_count, BYTES("location"))) {
@@ -109,21 +108,16 @@ static void check_respond(struct config_reader *reader, struct config_route *rou
 
 /* ---- one route beside the others ---- */
 
-static bool has_methods_of(const struct config_route *route, const struct config_route *other)
+static bool names_method(const struct config_route *route, struct bytes method)
 {
-    if (route->method_count == 0) {
-        return true;
-    }
-    for (unsigned i = 0; i < other->method_count; i++) {
-        unsigned j = 0;
-        while (j < route->method_count && !bytes_equal(route->methods[j], other->methods[i])) {
-            j++;
-        }
-        if (j == route->method_count) {
-            return false;
+    for (unsigned i = 0; i < route->method_count; i++) {
+        /* HEAD is GET without the body (RFC 9110 §9.3.2). */
+        if (bytes_equal(route->methods[i], method) ||
+            (bytes_equal(method, BYTES("HEAD")) && bytes_equal(route->methods[i], BYTES("GET")))) {
+            return true;
         }
     }
-    return other->method_count > 0;
+    return false;
 }
 
 /* Whether what a route asks of a request could be read: otherwise a fault was reported already, and whom it
@@ -140,37 +134,63 @@ static bool is_understood(const struct config_route *route, const struct config_
     return has_host && has_methods && (route->path.len == 0) != (route->path_prefix.len == 0);
 }
 
-/* Whether every request for `later` is for `earlier` already. */
-static bool hides(const struct config_route *earlier, const struct config_route *later)
+/* Whether two routes are for the same host and path, so that only their methods and their order decide. */
+static bool is_alike(const struct config_route *route, const struct config_route *other)
 {
-    return bytes_equal(earlier->host, later->host) && bytes_equal(earlier->path, later->path) &&
-           bytes_equal(earlier->path_prefix, later->path_prefix) && has_methods_of(earlier, later);
+    return bytes_equal(route->host, other->host) && bytes_equal(route->path, other->path) &&
+           bytes_equal(route->path_prefix, other->path_prefix);
 }
 
-static void check_beside(struct config_reader *reader, const struct config_node *list)
+/* The first earlier route that is alike and, where `method` is given, takes it too; where it is not, takes
+ * every method: routes that name methods go before those that do not, so only the like hide each other. */
+static const struct config_node *find_earlier(const struct config *config, const struct config_node *list,
+                                              unsigned index, const struct bytes *method)
+{
+    const struct config_route *route = &config->routes[index];
+    const struct config_node *node = list->children;
+    for (unsigned i = 0; i < index && node != NULL; i++, node = node->next) {
+        const struct config_route *other = &config->routes[i];
+        if (is_understood(other, node) && is_alike(route, other) &&
+            (method == NULL ? other->method_count == 0 : names_method(other, *method))) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+static void check_reachable(struct config_reader *reader, const struct config_node *list,
+                            const struct config_node *node, unsigned index)
+{
+    const struct config_route *route = &reader->config->routes[index];
+    const struct config_node *earlier = NULL;
+    if (route->method_count == 0) {
+        earlier = find_earlier(reader->config, list, index, NULL);
+    }
+    for (unsigned i = 0; i < route->method_count; i++) {
+        earlier = find_earlier(reader->config, list, index, &route->methods[i]);
+        if (earlier == NULL) {
+            return; /* this method reaches it */
+        }
+    }
+    if (earlier != NULL) {
+        config_complain(reader, node,
+                        "this route is never reached: the one at line %u is for the same host, path and methods, and "
+                        "stands before it; remove one, or tell them apart",
+                        earlier->line);
+    }
+}
+
+static void check_name(struct config_reader *reader, const struct config_node *list, const struct config_node *node,
+                       unsigned index)
 {
     const struct config_route *routes = reader->config->routes;
-    const struct config_node *node = list == NULL ? NULL : list->children;
-    for (unsigned i = 0; i < reader->config->route_count && node != NULL; i++, node = node->next) {
-        /* Each is said once: `hidden` and `named` stop the search for the one and the other. */
-        bool hidden = !is_understood(&routes[i], node);
-        bool named = routes[i].name.len == 0;
-        const struct config_node *other = list->children;
-        for (unsigned j = 0; j < i && !(hidden && named); j++, other = other->next) {
-            if (!hidden && is_understood(&routes[j], other) && hides(&routes[j], &routes[i])) {
-                hidden = true;
-                config_complain(reader, node,
-                                "this route is never reached: the one at line %u takes all of its requests; remove "
-                                "one, or give them other methods",
-                                other->line);
-            }
-            if (!named && bytes_equal(routes[j].name, routes[i].name)) {
-                named = true;
-                const struct config_node *name = config_node_get(node, "name");
-                config_complain(reader, name == NULL ? node : name,
-                                "there are two routes '%s', the first at line %u; give each its own name",
-                                config_shown(reader, routes[i].name), other->line);
-            }
+    const struct config_node *name = config_node_get(node, "name");
+    const struct config_node *other = list->children;
+    for (unsigned i = 0; i < index && name != NULL && other != NULL; i++, other = other->next) {
+        if (routes[index].name.len > 0 && bytes_equal(routes[i].name, routes[index].name)) {
+            config_complain(reader, name, "there are two routes '%s', the first at line %u; give each its own name",
+                            config_shown(reader, routes[index].name), other->line);
+            return;
         }
     }
 }
@@ -220,7 +240,13 @@ void config_check_routes(struct config_reader *reader, const struct config_node 
             check_respond(reader, route, respond);
         }
     }
-    check_beside(reader, list);
+    node = list == NULL ? NULL : list->children;
+    for (unsigned i = 0; i < config->route_count && node != NULL; i++, node = node->next) {
+        if (is_understood(&config->routes[i], node)) {
+            check_reachable(reader, list, node, i);
+        }
+        check_name(reader, list, node, i);
+    }
     for (unsigned i = 0; i < config->route_count && reader->fault_count == 0; i++) {
         if (config->routes[i].name.len == 0) {
             config->routes[i].name = make_name(reader, &config->routes[i], i);

@@ -264,9 +264,10 @@ Test(config, routes_that_differ_in_one_condition_are_all_reached)
                                                   "  - {path: /a, methods: [GET], respond: {}}\n"
                                                   "  - {path: /a, methods: [POST, GET], respond: {}}\n"
                                                   "  - {path: /a, respond: {}}\n"
+                                                  "  - {path: /a, methods: [PUT], respond: {}}\n"
                                                   "  - {path_prefix: /a, respond: {}}\n"
                                                   "  - {path: /a, host: a.b, respond: {}}\n");
-    cr_expect(config->route_count == 5);
+    cr_expect(config->route_count == 6);
     config_destroy(config);
 }
 

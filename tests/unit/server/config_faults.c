@@ -147,9 +147,8 @@ Test(config_faults, key_that_is_no_word_is_refused)
 
 Test(config_faults, missing_keys_are_named_where_they_are_missing)
 {
-    FAULTS("workers: 1\n", "f.yaml:1:1: 'listeners' is missing; add it: Where clients connect.\n"
-                           "f.yaml:1:1: 'routes' is missing; add it: Which request goes where. Each has `path` or "
-                           "`path_prefix`, and exactly one of `respond`, `http` and `inference`.\n");
+    FAULT_HAS("workers: 1\n", "f.yaml:1:1: 'listeners' is missing; add it: Where clients connect.\n"
+                              "f.yaml:1:1: 'routes' is missing; add it: Which request goes where. ");
     FAULTS(
         LISTENERS ROUTES "upstreams:\n  - name: a\n",
         "f.yaml:4:5: 'upstreams[].endpoints' is missing; add it: Servers that are interchangeable; each request goes "
@@ -436,10 +435,15 @@ Test(config_faults, route_that_an_earlier_one_hides_is_told_which)
                      "  - {path: /a, methods: [POST], respond: {}}\n"
                      "  - {path_prefix: /b, host: A.b, respond: {}}\n"
                      "  - {path_prefix: /b/, host: a.B, respond: {}}\n",
-           "f.yaml:4:5: this route is never reached: the one at line 3 takes all of its requests; remove one, or give "
-           "them other methods\n"
-           "f.yaml:6:5: this route is never reached: the one at line 5 takes all of its requests; remove one, or give "
-           "them other methods\n");
+           "f.yaml:4:5: this route is never reached: the one at line 3 is for the same host, path and methods, and "
+           "stands before it; remove one, or tell them apart\n"
+           "f.yaml:6:5: this route is never reached: the one at line 5 is for the same host, path and methods, and "
+           "stands before it; remove one, or tell them apart\n");
+    FAULT_HAS(LISTENERS "routes:\n"
+                        "  - {path: /a, methods: [GET], respond: {}}\n"
+                        "  - {path: /a, methods: [PUT], respond: {}}\n"
+                        "  - {path: /a, methods: [HEAD, PUT], respond: {}}\n",
+              "f.yaml:5:5: this route is never reached: the one at line 4 ");
 }
 
 Test(config_faults, route_names_are_distinct)
