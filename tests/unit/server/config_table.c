@@ -69,3 +69,18 @@ Test(config_table, distance_counts_letters_changed_missing_added_and_swapped)
     char longer[100] = {0};
     cr_expect(config_distance((struct bytes){longer, sizeof(longer)}, BYTES("pin")) == UINT32_MAX);
 }
+
+/* config_walk.c lists them in one message, in a buffer of 640 bytes. */
+Test(config_table, keys_of_every_container_fit_into_a_message)
+{
+    for (unsigned i = 0; i <= config_key_count; i++) {
+        const struct config_key *container = i == config_key_count ? NULL : &config_keys[i];
+        size_t bytes = 1;
+        for (unsigned j = 0; j < config_key_count; j++) {
+            if (config_key_is_in(&config_keys[j], container)) {
+                bytes += config_key_name(&config_keys[j]).len + 2;
+            }
+        }
+        cr_expect(bytes < 640, "%s", container == NULL ? "the file" : container->path);
+    }
+}
