@@ -11,7 +11,7 @@
 struct bulk {
     const struct pattern *pattern;
     int fd;
-    size_t filled;              /* bytes in buffer not yet taken */
+    size_t filled; /* bytes in buffer not yet taken */
     char buffer[PATTERN_PIECE_MAX];
 };
 
@@ -86,9 +86,9 @@ static bool swallow_body(struct bulk *bulk, const struct http_head *head)
     char said[64], answer[192];
     int said_bytes = snprintf(said, sizeof said, "{\"intact\":%s,\"bytes\":%llu}", intact ? "true" : "false",
                               (unsigned long long)bytes);
-    int length = snprintf(answer, sizeof answer,
-                          "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", said_bytes,
-                          said);
+    int length =
+        snprintf(answer, sizeof answer,
+                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", said_bytes, said);
     return send_all(bulk, answer, (size_t)length);
 }
 
@@ -118,9 +118,9 @@ int main(int argc, char **argv)
 {
     long port = 0, cpu = -1;
     const struct bench_option options[] = {
-        { "--port", "listen on 127.0.0.1:PORT", &port, NULL },
-        { "--cpu", "run on this core", &cpu, NULL },
-        { NULL, NULL, NULL, NULL },
+        {"--port", "listen on 127.0.0.1:PORT", &port, NULL},
+        {"--cpu", "run on this core", &cpu, NULL},
+        {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
     bench_pin(cpu);

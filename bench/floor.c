@@ -9,7 +9,7 @@
 #include "bench.h"
 
 enum {
-    BUFFERS = 1024,             /* each goes back within the turn that received it */
+    BUFFERS = 1024, /* each goes back within the turn that received it */
     BUFFER_BYTES = 2048,
     ANSWERS_PER_SEND_MAX = 64,
 };
@@ -21,10 +21,10 @@ struct floor {
     struct bench_pool pool;
     int listener;
     int signals;
-    char *answers;              /* ANSWERS_PER_SEND_MAX copies, back to back */
+    char *answers; /* ANSWERS_PER_SEND_MAX copies, back to back */
     size_t answer_bytes;
     uint64_t requests;
-    uint8_t matched[BENCH_FD_MAX];  /* how much of CR LF CR LF the last receive on this descriptor ended with */
+    uint8_t matched[BENCH_FD_MAX]; /* how much of CR LF CR LF the last receive on this descriptor ended with */
 };
 
 static const char BLANK_LINE[] = "\r\n\r\n";
@@ -82,7 +82,7 @@ static unsigned heads_ended(uint8_t *matched, const char *bytes, size_t length)
         count++;
         at = found + 4;
     }
-    if (at < end) {     /* what is left may end with the beginning of a blank line */
+    if (at < end) { /* what is left may end with the beginning of a blank line */
         size_t left = (size_t)(end - at);
         for (state = left < 3 ? (unsigned)left : 3; state > 0; state--)
             if (memcmp(end - state, BLANK_LINE, state) == 0)
@@ -106,7 +106,7 @@ static void on_accept(struct floor *floor, const struct io_uring_cqe *cqe)
 
 static void on_receive(struct floor *floor, const struct io_uring_cqe *cqe, int fd)
 {
-    if (cqe->res == -ENOBUFS) {     /* they are back by the time this is submitted */
+    if (cqe->res == -ENOBUFS) { /* they are back by the time this is submitted */
         receive(floor, fd);
         return;
     }
@@ -127,10 +127,10 @@ int main(int argc, char **argv)
 {
     long port = 0, cpu = -1, body_bytes = 1024;
     const struct bench_option options[] = {
-        { "--port", "listen on 127.0.0.1:PORT", &port, NULL },
-        { "--cpu", "run on this core", &cpu, NULL },
-        { "--body", "bytes of body in each answer (1024)", &body_bytes, NULL },
-        { NULL, NULL, NULL, NULL },
+        {"--port", "listen on 127.0.0.1:PORT", &port, NULL},
+        {"--cpu", "run on this core", &cpu, NULL},
+        {"--body", "bytes of body in each answer (1024)", &body_bytes, NULL},
+        {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
     bench_pin(cpu);
@@ -150,12 +150,13 @@ int main(int argc, char **argv)
         bench_wait(&floor->ring);
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
-        io_uring_for_each_cqe(&floor->ring.uring, head, cqe) {
+        io_uring_for_each_cqe(&floor->ring.uring, head, cqe)
+        {
             seen++;
             switch ((enum kind)bench_tag_kind(cqe->user_data)) {
             case KIND_RECEIVE: on_receive(floor, cqe, bench_tag_fd(cqe->user_data)); break;
             case KIND_ACCEPT: on_accept(floor, cqe); break;
-            case KIND_SEND: break;  /* failed; the receive ends by itself */
+            case KIND_SEND: break; /* failed; the receive ends by itself */
             case KIND_SIGNAL: bench_report(&floor->ring, floor->signals, "requests", floor->requests); break;
             }
         }

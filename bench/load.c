@@ -13,23 +13,29 @@ int main(int argc, char **argv)
 {
     long cpu = -1;
     struct load_options load = {
-        .mode = "requests", .connections = 64, .pipeline = 1, .warmup_ms = 500, .window_ms = 3000,
-        .method = "GET", .path = "/", .bytes = 1 << 30,
+        .mode = "requests",
+        .connections = 64,
+        .pipeline = 1,
+        .warmup_ms = 500,
+        .window_ms = 3000,
+        .method = "GET",
+        .path = "/",
+        .bytes = 1 << 30,
     };
     const struct bench_option options[] = {
-        { "--mode", "requests, hold, sse, download or upload (requests)", NULL, &load.mode },
-        { "--port", "connect to 127.0.0.1:PORT", &load.port, NULL },
-        { "--cpu", "run on this core", &cpu, NULL },
-        { "--connections", "how many (64)", &load.connections, NULL },
-        { "--pipeline", "requests sent at once (1)", &load.pipeline, NULL },
-        { "--warmup-ms", "not measured, before the window (500)", &load.warmup_ms, NULL },
-        { "--window-ms", "measured (3000)", &load.window_ms, NULL },
-        { "--method", "(GET)", NULL, &load.method },
-        { "--path", "(/)", NULL, &load.path },
-        { "--body", "sent with each request as application/json", NULL, &load.body },
-        { "--bytes", "size of an upload (1 GiB)", &load.bytes, NULL },
-        { "--watch", "PID,PID: report their CPU time", NULL, &load.watch },
-        { NULL, NULL, NULL, NULL },
+        {"--mode", "requests, hold, sse, download or upload (requests)", NULL, &load.mode},
+        {"--port", "connect to 127.0.0.1:PORT", &load.port, NULL},
+        {"--cpu", "run on this core", &cpu, NULL},
+        {"--connections", "how many (64)", &load.connections, NULL},
+        {"--pipeline", "requests sent at once (1)", &load.pipeline, NULL},
+        {"--warmup-ms", "not measured, before the window (500)", &load.warmup_ms, NULL},
+        {"--window-ms", "measured (3000)", &load.window_ms, NULL},
+        {"--method", "(GET)", NULL, &load.method},
+        {"--path", "(/)", NULL, &load.path},
+        {"--body", "sent with each request as application/json", NULL, &load.body},
+        {"--bytes", "size of an upload (1 GiB)", &load.bytes, NULL},
+        {"--watch", "PID,PID: report their CPU time", NULL, &load.watch},
+        {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
     if (load.port == 0 || load.connections == 0 || load.pipeline == 0)

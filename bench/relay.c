@@ -15,11 +15,11 @@
 #include <sys/socket.h>
 
 enum {
-    /* An answer of 64 KB passes in one piece. Measured with proxied-64k, CPU per answer: 62 us with 512 buffers of 4 KB,
-     * 34 with 16 KB, 23 with 33 KB, 21 with these; with proxied-1k and sse-fanout the size makes no difference. */
+    /* An answer of 64 KB passes in one piece. Measured with proxied-64k, CPU per answer: 62 us with 512 buffers of 4
+     * KB, 34 with 16 KB, 23 with 33 KB, 21 with these; with proxied-1k and sse-fanout the size makes no difference. */
     BUFFERS = 512,
     BUFFER_BYTES = 67648,
-    NONE = 0xffff,      /* end of a queue of buffers */
+    NONE = 0xffff, /* end of a queue of buffers */
 };
 _Static_assert(BUFFERS < NONE, "a buffer's number must not look like the end of a queue");
 
@@ -27,11 +27,11 @@ enum kind { KIND_ACCEPT, KIND_CONNECT, KIND_RECEIVE, KIND_SEND, KIND_SIGNAL };
 
 struct side {
     int peer;
-    uint16_t first, last;   /* buffers received here that the peer has not taken yet */
-    bool receiving;         /* a multishot receive is armed */
-    bool starved;           /* listed, waiting for buffers */
-    bool sending;           /* the first buffer is on its way to the peer */
-    bool ended;             /* no more bytes will come from here */
+    uint16_t first, last; /* buffers received here that the peer has not taken yet */
+    bool receiving;       /* a multishot receive is armed */
+    bool starved;         /* listed, waiting for buffers */
+    bool sending;         /* the first buffer is on its way to the peer */
+    bool ended;           /* no more bytes will come from here */
 };
 
 struct chunk {
@@ -47,7 +47,7 @@ struct relay {
     int signals;
     unsigned buffers_held;
     unsigned starved_count;
-    uint64_t chunks;        /* receives passed on */
+    uint64_t chunks; /* receives passed on */
     struct chunk chunk[BUFFERS];
     int starved[BENCH_FD_MAX];
     struct side side[BENCH_FD_MAX];
@@ -109,8 +109,8 @@ static void on_accept(struct relay *relay, const struct io_uring_cqe *cqe)
         close(cqe->res);
     } else if (cqe->res >= 0) {
         int client = cqe->res, backend = bench_socket();
-        relay->side[client] = (struct side){ .peer = backend, .first = NONE };
-        relay->side[backend] = (struct side){ .peer = client, .first = NONE };
+        relay->side[client] = (struct side){.peer = backend, .first = NONE};
+        relay->side[backend] = (struct side){.peer = client, .first = NONE};
         struct io_uring_sqe *sqe = bench_sqe(&relay->ring);
         io_uring_prep_connect(sqe, backend, (const struct sockaddr *)&relay->upstream, sizeof relay->upstream);
         io_uring_sqe_set_data64(sqe, bench_tag(KIND_CONNECT, 0, backend));
@@ -139,7 +139,7 @@ static void on_receive(struct relay *relay, const struct io_uring_cqe *cqe, int 
         unsigned id = bench_cqe_buffer(cqe);
         relay->buffers_held++;
         relay->chunks++;
-        relay->chunk[id] = (struct chunk){ .next = NONE, .bytes = (uint32_t)cqe->res };
+        relay->chunk[id] = (struct chunk){.next = NONE, .bytes = (uint32_t)cqe->res};
         if (side->first == NONE)
             side->first = (uint16_t)id;
         else
@@ -197,10 +197,10 @@ int main(int argc, char **argv)
 {
     long port = 0, upstream = 0, cpu = -1;
     const struct bench_option options[] = {
-        { "--port", "listen on 127.0.0.1:PORT", &port, NULL },
-        { "--upstream", "connect to 127.0.0.1:PORT, once for each client", &upstream, NULL },
-        { "--cpu", "run on this core", &cpu, NULL },
-        { NULL, NULL, NULL, NULL },
+        {"--port", "listen on 127.0.0.1:PORT", &port, NULL},
+        {"--upstream", "connect to 127.0.0.1:PORT, once for each client", &upstream, NULL},
+        {"--cpu", "run on this core", &cpu, NULL},
+        {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
     bench_pin(cpu);
@@ -220,7 +220,8 @@ int main(int argc, char **argv)
         bench_wait(&relay->ring);
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
-        io_uring_for_each_cqe(&relay->ring.uring, head, cqe) {
+        io_uring_for_each_cqe(&relay->ring.uring, head, cqe)
+        {
             int fd = bench_tag_fd(cqe->user_data);
             seen++;
             switch ((enum kind)bench_tag_kind(cqe->user_data)) {

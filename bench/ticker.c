@@ -13,8 +13,8 @@
 enum {
     BUFFERS = 256,
     BUFFER_BYTES = 4096,
-    SLOTS_MAX = 1000,           /* 1 event a second */
-    TEXTS = 64,                 /* events in memory: the kernel copies them at submit, long before 64 ticks are over */
+    SLOTS_MAX = 1000, /* 1 event a second */
+    TEXTS = 64,       /* events in memory: the kernel copies them at submit, long before 64 ticks are over */
     TEXT_BYTES = 256,
     TICK_NS = 1000000,
 };
@@ -22,10 +22,10 @@ enum {
 enum kind { KIND_ACCEPT, KIND_RECEIVE, KIND_SEND, KIND_TICK, KIND_SIGNAL };
 
 struct stream {
-    uint32_t slot, place;       /* in slot[].fds, while streaming */
+    uint32_t slot, place; /* in slot[].fds, while streaming */
     bool streaming;
     bool has_head;
-    uint64_t body_left;         /* of the request */
+    uint64_t body_left; /* of the request */
 };
 
 struct slot {
@@ -37,7 +37,7 @@ struct ticker {
     struct bench_ring ring;
     struct bench_pool pool;
     int listener, signals;
-    uint32_t slot_count, slot_next;     /* for the next stream */
+    uint32_t slot_count, slot_next; /* for the next stream */
     uint64_t ticks, tick_due_ns;
     uint64_t events;
     struct __kernel_timespec due;
@@ -48,8 +48,9 @@ struct ticker {
 
 static const char STREAM_HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
                                   "Transfer-Encoding: chunked\r\n\r\n";
-static const char JSON_ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 71\r\n\r\n"
-                                  "{\"object\":\"list\",\"data\":[{\"id\":\"ticker\",\"object\":\"model\",\"created\":0}]}";
+static const char JSON_ANSWER[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 71\r\n\r\n"
+    "{\"object\":\"list\",\"data\":[{\"id\":\"ticker\",\"object\":\"model\",\"created\":0}]}";
 
 /* A send that succeeds leaves no completion; one that finds no room fails at once instead of waiting. */
 static void send_bytes(struct ticker *ticker, int fd, const char *bytes, size_t length)
@@ -125,7 +126,7 @@ static void on_accept(struct ticker *ticker, const struct io_uring_cqe *cqe)
     if (cqe->res >= BENCH_FD_MAX) {
         close(cqe->res);
     } else if (cqe->res >= 0) {
-        ticker->stream[cqe->res] = (struct stream){ .streaming = false };
+        ticker->stream[cqe->res] = (struct stream){.streaming = false};
         receive(ticker, cqe->res);
     }
     if (!(cqe->flags & IORING_CQE_F_MORE))
@@ -202,10 +203,10 @@ int main(int argc, char **argv)
 {
     long port = 0, cpu = -1, rate = 20;
     const struct bench_option options[] = {
-        { "--port", "listen on 127.0.0.1:PORT", &port, NULL },
-        { "--cpu", "run on this core", &cpu, NULL },
-        { "--rate", "events per second on each stream, 1 to 1000 (20)", &rate, NULL },
-        { NULL, NULL, NULL, NULL },
+        {"--port", "listen on 127.0.0.1:PORT", &port, NULL},
+        {"--cpu", "run on this core", &cpu, NULL},
+        {"--rate", "events per second on each stream, 1 to 1000 (20)", &rate, NULL},
+        {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
     if (rate < 1 || rate > 1000)
@@ -229,7 +230,8 @@ int main(int argc, char **argv)
         bench_wait(&ticker->ring);
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
-        io_uring_for_each_cqe(&ticker->ring.uring, head, cqe) {
+        io_uring_for_each_cqe(&ticker->ring.uring, head, cqe)
+        {
             int fd = bench_tag_fd(cqe->user_data);
             seen++;
             switch ((enum kind)bench_tag_kind(cqe->user_data)) {

@@ -55,7 +55,7 @@ void bench_pin(long cpu)
 
 void bench_descriptors_raise(void)
 {
-    struct rlimit limit = { BENCH_FD_MAX, BENCH_FD_MAX };
+    struct rlimit limit = {BENCH_FD_MAX, BENCH_FD_MAX};
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
         return;
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -66,7 +66,8 @@ void bench_descriptors_raise(void)
 void bench_ring_init(struct bench_ring *ring)
 {
     struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
+        .flags =
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
         .cq_entries = BENCH_CQ_ENTRIES,
     };
     int result = io_uring_queue_init_params(BENCH_SQ_ENTRIES, &ring->uring, &params);

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 enum {
-    BENCH_FD_MAX = 1 << 16,     /* per-descriptor tables are indexed by fd; the descriptor limit is held below this */
-    BENCH_SQ_ENTRIES = 4096,    /* one turn of 2,000 streams fits without an early submit */
+    BENCH_FD_MAX = 1 << 16,  /* per-descriptor tables are indexed by fd; the descriptor limit is held below this */
+    BENCH_SQ_ENTRIES = 4096, /* one turn of 2,000 streams fits without an early submit */
     BENCH_CQ_ENTRIES = 16384,
     BENCH_LISTEN_BACKLOG = 4096,
 };
@@ -37,10 +37,10 @@ static inline uint64_t bench_now_ns(void)
 /* ---- command line ---------------------------------------------------------------------------------------------- */
 
 struct bench_option {
-    const char *name;       /* "--port" */
+    const char *name; /* "--port" */
     const char *help;
-    long *number;           /* exactly one of number and text is set */
-    const char **text;      /* keeps a pointer into argv */
+    long *number;      /* exactly one of number and text is set */
+    const char **text; /* keeps a pointer into argv */
 };
 
 /* Reads `--name value` pairs into the table, whose last row has no name. Ends the process on anything else. */
@@ -56,7 +56,7 @@ void bench_descriptors_raise(void);
 
 struct bench_ring {
     struct io_uring uring;
-    uint64_t enters;        /* io_uring_enter calls, the figure compared per request */
+    uint64_t enters; /* io_uring_enter calls, the figure compared per request */
 };
 
 /* user_data is a kind, a small number (buffer or slot) and a descriptor. */
@@ -64,9 +64,18 @@ static inline uint64_t bench_tag(unsigned kind, unsigned number, int fd)
 {
     return (uint64_t)kind << 56 | (uint64_t)number << 32 | (uint32_t)fd;
 }
-static inline unsigned bench_tag_kind(uint64_t tag) { return (unsigned)(tag >> 56); }
-static inline unsigned bench_tag_number(uint64_t tag) { return (unsigned)(tag >> 32) & 0xffffff; }
-static inline int bench_tag_fd(uint64_t tag) { return (int)(uint32_t)tag; }
+static inline unsigned bench_tag_kind(uint64_t tag)
+{
+    return (unsigned)(tag >> 56);
+}
+static inline unsigned bench_tag_number(uint64_t tag)
+{
+    return (unsigned)(tag >> 32) & 0xffffff;
+}
+static inline int bench_tag_fd(uint64_t tag)
+{
+    return (int)(uint32_t)tag;
+}
 
 void bench_ring_init(struct bench_ring *ring);
 
@@ -95,7 +104,7 @@ static inline void bench_wait(struct bench_ring *ring)
 struct bench_pool {
     struct io_uring_buf_ring *ring;
     char *memory;
-    unsigned count;         /* a power of two */
+    unsigned count; /* a power of two */
     unsigned size_bytes;
 };
 
@@ -114,7 +123,10 @@ static inline void bench_pool_release(struct bench_pool *pool, unsigned id)
 
 void bench_pool_init(struct bench_pool *pool, struct bench_ring *ring, unsigned count, unsigned size_bytes);
 
-static inline unsigned bench_cqe_buffer(const struct io_uring_cqe *cqe) { return cqe->flags >> IORING_CQE_BUFFER_SHIFT; }
+static inline unsigned bench_cqe_buffer(const struct io_uring_cqe *cqe)
+{
+    return cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+}
 
 static inline void bench_receive_multishot(struct bench_ring *ring, int fd, uint64_t tag)
 {

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-enum { HISTOGRAM_STEPS = 64, HISTOGRAM_OCTAVES = 37 };  /* up to 2^42 ns, over an hour */
+enum { HISTOGRAM_STEPS = 64, HISTOGRAM_OCTAVES = 37 }; /* up to 2^42 ns, over an hour */
 
 struct histogram {
     uint64_t count;

@@ -4,12 +4,12 @@
 #include <strings.h>
 
 enum state {
-    STATE_PLAIN,        /* Content-Length */
-    STATE_SIZE,         /* digits of a chunk's size */
-    STATE_EXTENSION,    /* the rest of that line */
+    STATE_PLAIN,     /* Content-Length */
+    STATE_SIZE,      /* digits of a chunk's size */
+    STATE_EXTENSION, /* the rest of that line */
     STATE_DATA,
-    STATE_DATA_END,     /* the CR LF behind a chunk */
-    STATE_TRAILER,      /* at the start of a line behind the last chunk */
+    STATE_DATA_END, /* the CR LF behind a chunk */
+    STATE_TRAILER,  /* at the start of a line behind the last chunk */
     STATE_TRAILER_LINE,
 };
 
@@ -42,7 +42,7 @@ enum http_outcome http_head_parse(const char *bytes, size_t length, struct http_
     const char *blank = memmem(bytes, length, "\r\n\r\n", 4);
     if (blank == NULL)
         return HTTP_MORE;
-    struct http_head head = { .bytes = (size_t)(blank - bytes) + 4 };
+    struct http_head head = {.bytes = (size_t)(blank - bytes) + 4};
     if (length >= 12 && memcmp(bytes, "HTTP/1.", 7) == 0)
         head.status = (unsigned)decimal(bytes + 9, bytes + 12);
     const char *line = memchr(bytes, '\n', head.bytes);

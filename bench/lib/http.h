@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 struct http_head {
-    size_t bytes;               /* the blank line included */
-    unsigned status;            /* of a response, else 0 */
-    uint64_t content_length;    /* meaningful unless chunked; 0 when absent */
+    size_t bytes;            /* the blank line included */
+    unsigned status;         /* of a response, else 0 */
+    uint64_t content_length; /* meaningful unless chunked; 0 when absent */
     bool has_length;
     bool chunked;
-    bool close;                 /* Connection: close */
+    bool close; /* Connection: close */
 };
 
 enum http_outcome { HTTP_MORE, HTTP_DONE, HTTP_BROKEN };
@@ -26,7 +26,7 @@ enum http_outcome http_head_parse(const char *bytes, size_t length, struct http_
 
 /* The position inside a body whose head was parsed; zeroed by http_body_init. */
 struct http_body {
-    uint64_t left;              /* of the body, or of the present chunk */
+    uint64_t left; /* of the body, or of the present chunk */
     uint8_t state;
     bool chunked;
 };

@@ -1,13 +1,13 @@
 #include "load.h"
 
 enum {
-    CONNECTING_MAX = 256,       /* below the listeners' backlogs, so that no SYN is dropped and retried a second later */
+    CONNECTING_MAX = 256, /* below the listeners' backlogs, so that no SYN is dropped and retried a second later */
     CONNECT_TIMEOUT_S = 60,
 };
 
 static void timer_start(struct load *load, long ms)
 {
-    load->timer = (struct __kernel_timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+    load->timer = (struct __kernel_timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     struct io_uring_sqe *sqe = bench_sqe(&load->ring);
     io_uring_prep_timeout(sqe, &load->timer, 0, 0);
     io_uring_sqe_set_data64(sqe, bench_tag(LOAD_TIMER, (unsigned)load->phase, 0));
@@ -72,7 +72,7 @@ void load_ready(struct load *load)
 
 bool load_tick(struct load *load, uint64_t tag)
 {
-    if (bench_tag_number(tag) != (unsigned)load->phase)     /* the time allowed for connecting, long over */
+    if (bench_tag_number(tag) != (unsigned)load->phase) /* the time allowed for connecting, long over */
         return false;
     switch (load->phase) {
     case LOAD_CONNECTING:

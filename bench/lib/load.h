@@ -15,14 +15,14 @@ struct load_options {
     const char *mode;
     long port;
     long connections;
-    long pipeline;          /* requests sent at once, all answered before the next are sent */
+    long pipeline; /* requests sent at once, all answered before the next are sent */
     long warmup_ms;
     long window_ms;
     const char *method;
     const char *path;
-    const char *body;       /* NULL when there is none */
-    long bytes;             /* to upload */
-    const char *watch;      /* process ids whose CPU time is wanted */
+    const char *body;  /* NULL when there is none */
+    long bytes;        /* to upload */
+    const char *watch; /* process ids whose CPU time is wanted */
 };
 
 enum load_kind { LOAD_CONNECT, LOAD_RECEIVE, LOAD_SEND, LOAD_TIMER, LOAD_SIGNAL };
@@ -34,9 +34,9 @@ struct load {
     struct bench_pool pool;
     struct sockaddr_in server;
     int signals;
-    char *request;          /* as often as it is pipelined */
+    char *request; /* as often as it is pipelined */
     size_t request_bytes;
-    long opened, ready;     /* connections begun, and those a mode has called ready */
+    long opened, ready; /* connections begun, and those a mode has called ready */
     enum load_phase phase;
     struct __kernel_timespec timer;
     struct usage begin, end;

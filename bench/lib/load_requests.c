@@ -5,27 +5,27 @@
 
 enum {
     BUFFERS = 128,
-    BUFFER_BYTES = 32768,       /* two take an answer of 64 KB; sixteen of 1 KB fit in one */
+    BUFFER_BYTES = 32768, /* two take an answer of 64 KB; sixteen of 1 KB fit in one */
     HEAD_BYTES_MAX = 16384,
 };
 
 struct connection {
     uint64_t sent_ns;
-    long waiting;               /* answers still to come for what was sent */
+    long waiting; /* answers still to come for what was sent */
     bool in_body;
     bool close_after;
     bool connected_before;
     struct http_body body;
-    char *head;                 /* the part of a head that came so far; NULL unless one came in pieces */
+    char *head; /* the part of a head that came so far; NULL unless one came in pieces */
     size_t head_bytes;
 };
 
 struct requests {
     struct load load;
     struct histogram latency;
-    uint64_t now_ns;            /* taken once a turn */
+    uint64_t now_ns; /* taken once a turn */
     uint64_t answered, bytes, bad_status, dropped, broken;
-    uint64_t answered_ever;     /* the warm-up included, for figures that are not limited to the window */
+    uint64_t answered_ever; /* the warm-up included, for figures that are not limited to the window */
     bool hold;
     struct connection connection[BENCH_FD_MAX];
 };
@@ -95,7 +95,7 @@ static bool read_answers(struct requests *requests, int fd, const char *bytes, s
     requests->bytes += length;
     while (length > 0) {
         if (connection->waiting == 0)
-            return false;       /* an answer nobody asked for */
+            return false; /* an answer nobody asked for */
         if (!connection->in_body) {
             size_t used = read_head(requests, connection, bytes, length);
             bytes += used;
@@ -122,7 +122,7 @@ static void on_connect(struct requests *requests, const struct io_uring_cqe *cqe
         bench_die("cannot connect to 127.0.0.1:%ld: %s", requests->load.options->port, strerror(-cqe->res));
     struct connection *connection = &requests->connection[fd];
     char *head = connection->head;
-    *connection = (struct connection){ .head = head };
+    *connection = (struct connection){.head = head};
     load_receive(&requests->load, fd);
     ask(requests, fd);
     if (!requests->hold && requests->load.phase == LOAD_CONNECTING)
@@ -136,7 +136,7 @@ static void on_receive(struct requests *requests, const struct io_uring_cqe *cqe
         load_receive(&requests->load, fd);
         return;
     }
-    if (cqe->res <= 0) {        /* gone: asked for by the answer, or not */
+    if (cqe->res <= 0) { /* gone: asked for by the answer, or not */
         requests->dropped += !connection->close_after;
         close(fd);
         if (!requests->hold)
@@ -158,11 +158,13 @@ static void print_result(const struct requests *requests)
 {
     const struct load *load = &requests->load;
     double elapsed_s = (double)(load->end.at_ns - load->begin.at_ns) / 1e9;
-    printf("{\"requests\":%llu,\"requests_ever\":%llu,\"per_s\":%.1f,\"bytes\":%llu,\"bad_status\":%llu,\"dropped\":%llu,"
-           "\"broken\":%llu,", (unsigned long long)requests->answered, (unsigned long long)requests->answered_ever,
-           (double)requests->answered / elapsed_s, (unsigned long long)requests->bytes,
-           (unsigned long long)requests->bad_status, (unsigned long long)requests->dropped,
-           (unsigned long long)requests->broken);
+    printf(
+        "{\"requests\":%llu,\"requests_ever\":%llu,\"per_s\":%.1f,\"bytes\":%llu,\"bad_status\":%llu,\"dropped\":%llu,"
+        "\"broken\":%llu,",
+        (unsigned long long)requests->answered, (unsigned long long)requests->answered_ever,
+        (double)requests->answered / elapsed_s, (unsigned long long)requests->bytes,
+        (unsigned long long)requests->bad_status, (unsigned long long)requests->dropped,
+        (unsigned long long)requests->broken);
     load_print_histogram("latency", &requests->latency);
     printf(",");
     usage_print(&load->begin, &load->end);
@@ -173,7 +175,7 @@ static void on_tick(struct requests *requests, uint64_t tag)
 {
     if (!load_tick(&requests->load, tag))
         return;
-    if (requests->hold) {       /* the warm-up's end says that everything is quiet; the window is as long as it is */
+    if (requests->hold) { /* the warm-up's end says that everything is quiet; the window is as long as it is */
         printf("{\"held\":%ld,\"bad_status\":%llu,\"dropped\":%llu}\n", requests->load.ready,
                (unsigned long long)requests->bad_status, (unsigned long long)requests->dropped);
         fflush(stdout);
@@ -200,15 +202,18 @@ void load_requests(const struct load_options *options, bool hold)
         requests->now_ns = bench_now_ns();
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
-        io_uring_for_each_cqe(&ring->uring, head, cqe) {
+        io_uring_for_each_cqe(&ring->uring, head, cqe)
+        {
             int fd = bench_tag_fd(cqe->user_data);
             seen++;
             switch ((enum load_kind)bench_tag_kind(cqe->user_data)) {
             case LOAD_RECEIVE: on_receive(requests, cqe, fd); break;
             case LOAD_CONNECT: on_connect(requests, cqe, fd); break;
-            case LOAD_SEND: break;      /* failed; the receive ends by itself */
+            case LOAD_SEND: break; /* failed; the receive ends by itself */
             case LOAD_TIMER: on_tick(requests, cqe->user_data); break;
-            case LOAD_SIGNAL: bench_report(ring, requests->load.signals, "dropped", requests->dropped); break;
+            case LOAD_SIGNAL:
+                bench_report(ring, requests->load.signals, "requests_ever", requests->answered_ever);
+                break;
             }
         }
         io_uring_cq_advance(&ring->uring, seen);

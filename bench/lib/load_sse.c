@@ -12,8 +12,8 @@ struct stream {
     uint64_t last_event_ns;
     struct http_body body;
     bool in_body;
-    bool in_line;               /* bytes of the present line were seen */
-    bool has_data;              /* a data line was seen since the last blank one */
+    bool in_line;  /* bytes of the present line were seen */
+    bool has_data; /* a data line was seen since the last blank one */
 };
 
 struct sse {
@@ -40,7 +40,7 @@ static void measure_delay(struct sse *sse, const char *line, size_t length)
     const char *mark = memmem(line, length, "\"t\":", 4);
     if (mark == NULL)
         return;
-    uint64_t made_ns = strtoull(mark + 4, NULL, 10);    /* ends at the comma: the line is whole */
+    uint64_t made_ns = strtoull(mark + 4, NULL, 10); /* ends at the comma: the line is whole */
     if (made_ns < sse->now_ns)
         histogram_add(&sse->delay, sse->now_ns - made_ns);
 }
@@ -72,7 +72,7 @@ static void read_events(struct sse *sse, struct stream *stream, const char *byte
 static void read_stream(struct sse *sse, int fd, const char *bytes, size_t length)
 {
     struct stream *stream = &sse->stream[fd];
-    if (!stream->in_body) {     /* a head of a few hundred bytes; that it comes in one piece is part of the set-up */
+    if (!stream->in_body) { /* a head of a few hundred bytes; that it comes in one piece is part of the set-up */
         struct http_head head;
         if (http_head_parse(bytes, length, &head) == HTTP_MORE)
             bench_die("the head of a stream came in pieces");
@@ -119,7 +119,7 @@ static void on_connect(struct sse *sse, const struct io_uring_cqe *cqe, int fd)
 {
     if (cqe->res < 0)
         bench_die("cannot connect to 127.0.0.1:%ld: %s", sse->load.options->port, strerror(-cqe->res));
-    sse->stream[fd] = (struct stream){ .last_event_ns = 0 };
+    sse->stream[fd] = (struct stream){.last_event_ns = 0};
     load_receive(&sse->load, fd);
     load_send_request(&sse->load, fd);
 }
@@ -137,8 +137,8 @@ static void on_tick(struct sse *sse, uint64_t tag)
     }
     printf("{\"streams\":%ld,\"events\":%llu,\"events_ever\":%llu,\"per_s\":%.1f,\"ended\":%llu,\"bad_status\":%llu,",
            load->ready, (unsigned long long)sse->events, (unsigned long long)sse->events_ever,
-           (double)sse->events / ((double)(load->end.at_ns - load->begin.at_ns) / 1e9),
-           (unsigned long long)sse->ended, (unsigned long long)sse->bad_status);
+           (double)sse->events / ((double)(load->end.at_ns - load->begin.at_ns) / 1e9), (unsigned long long)sse->ended,
+           (unsigned long long)sse->bad_status);
     load_print_histogram("gap", &sse->gap);
     printf(",");
     if (sse->delay.count > 0) {
@@ -163,15 +163,16 @@ void load_sse(const struct load_options *options)
         sse->now_ns = bench_now_ns();
         struct io_uring_cqe *cqe;
         unsigned head, seen = 0;
-        io_uring_for_each_cqe(&ring->uring, head, cqe) {
+        io_uring_for_each_cqe(&ring->uring, head, cqe)
+        {
             int fd = bench_tag_fd(cqe->user_data);
             seen++;
             switch ((enum load_kind)bench_tag_kind(cqe->user_data)) {
             case LOAD_RECEIVE: on_receive(sse, cqe, fd); break;
             case LOAD_CONNECT: on_connect(sse, cqe, fd); break;
-            case LOAD_SEND: break;      /* failed; the receive ends by itself */
+            case LOAD_SEND: break; /* failed; the receive ends by itself */
             case LOAD_TIMER: on_tick(sse, cqe->user_data); break;
-            case LOAD_SIGNAL: bench_report(ring, sse->load.signals, "events", sse->events); break;
+            case LOAD_SIGNAL: bench_report(ring, sse->load.signals, "events_ever", sse->events_ever); break;
             }
         }
         io_uring_cq_advance(&ring->uring, seen);

@@ -9,7 +9,7 @@ struct transfer {
     struct pattern pattern;
     char buffer[PATTERN_PIECE_MAX];
     int fd;
-    uint64_t bytes;             /* of the body so far */
+    uint64_t bytes; /* of the body so far */
 };
 
 static void send_all(const struct transfer *transfer, const char *bytes, size_t length)
@@ -17,7 +17,8 @@ static void send_all(const struct transfer *transfer, const char *bytes, size_t 
     while (length > 0) {
         ssize_t sent = send(transfer->fd, bytes, length, MSG_NOSIGNAL);
         if (sent <= 0)
-            bench_die("sending failed after %llu bytes of body: %s", (unsigned long long)transfer->bytes, strerror(errno));
+            bench_die("sending failed after %llu bytes of body: %s", (unsigned long long)transfer->bytes,
+                      strerror(errno));
         bytes += sent;
         length -= (size_t)sent;
     }
@@ -89,8 +90,8 @@ static void upload(struct transfer *transfer)
     uint64_t total = (uint64_t)transfer->options->bytes;
     int length = snprintf(head, sizeof head,
                           "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%ld\r\nContent-Type: application/octet-stream\r\n"
-                          "Content-Length: %llu\r\n\r\n", transfer->options->path, transfer->options->port,
-                          (unsigned long long)total);
+                          "Content-Length: %llu\r\n\r\n",
+                          transfer->options->path, transfer->options->port, (unsigned long long)total);
     send_all(transfer, head, (size_t)length);
     while (transfer->bytes < total) {
         uint64_t left = total - transfer->bytes;

@@ -6,7 +6,7 @@
 
 static struct usage_spent process_spent(const char *pid)
 {
-    struct usage_spent spent = { 0, 0 };
+    struct usage_spent spent = {0, 0};
     char path[96];
     snprintf(path, sizeof path, "/proc/%s/task", pid);
     DIR *tasks = opendir(path);

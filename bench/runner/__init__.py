@@ -1,0 +1,1 @@
+"""What bench/run is made of: processes, contenders, scenarios, and the tables."""
