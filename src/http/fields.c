@@ -87,23 +87,6 @@ enum http_field_id http_field_id(struct bytes name)
     return HTTP_FIELD_OTHER;
 }
 
-/* RFC 9110 §7.6.1, and the proxy credentials: they are meant for a proxy in front (§11.7.2), so no
- * server behind a gateway has a use for them, and they are secrets. Trailer is end-to-end. */
-bool http_field_is_hop_by_hop(enum http_field_id id)
-{
-    switch (id) {
-    case HTTP_FIELD_CONNECTION:
-    case HTTP_FIELD_KEEP_ALIVE:
-    case HTTP_FIELD_PROXY_AUTHENTICATE:
-    case HTTP_FIELD_PROXY_AUTHORIZATION:
-    case HTTP_FIELD_PROXY_CONNECTION:
-    case HTTP_FIELD_TE:
-    case HTTP_FIELD_TRANSFER_ENCODING:
-    case HTTP_FIELD_UPGRADE: return true;
-    default: return false;
-    }
-}
-
 /* RFC 9110 §7.6.1 forbids senders to nominate what is meant for everyone along the way. Were it obeyed
  * all the same, a client could strip the Content-Length a backend frames by, the credentials or the
  * address that a proxy in front of us has added, or turn a request into one for another host. Those

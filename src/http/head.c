@@ -41,7 +41,10 @@ static bool add_content_length(struct http_parser *parser, const struct http_fie
     return true;
 }
 
-static bool check_field(struct http_parser *parser, const struct http_field *field, bool repeated)
+#define CHECKED (HTTP_FIELD_BIT(CONTENT_LENGTH) | HTTP_FIELD_BIT(TRANSFER_ENCODING) | HTTP_FIELD_BIT(HOST))
+
+static __attribute__((noinline)) bool check_field(struct http_parser *parser, const struct http_field *field,
+                                                  bool repeated)
 {
     switch (field->id) {
     case HTTP_FIELD_CONTENT_LENGTH: return add_content_length(parser, field, repeated);
@@ -68,36 +71,69 @@ static bool check_field(struct http_parser *parser, const struct http_field *fie
     }
 }
 
-bool http_head_add_field(struct http_parser *parser)
+/* Has the top bit of a byte set where `word` holds '_', and none when it holds no '_' and only ASCII. */
+static inline uint64_t underscores(const char *at)
 {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t word;
+    memcpy(&word, at, 8);
+    word ^= ones * '_';
+    return (word - ones) & ~word & ones << 7;
+}
+
+/* Runs for each field of each message: eight bytes at a time, the last eight overlapping those before. */
+static inline bool has_underscore(const char *name, size_t length)
+{
+    uint64_t found = 0;
+    if (length < 8) {
+        for (size_t i = 0; i < length; i++) {
+            found |= name[i] == '_';
+        }
+        return found != 0;
+    }
+    for (size_t i = 8; i < length; i += 8) {
+        found |= underscores(name + i - 8);
+    }
+    return (found | underscores(name + length - 8)) != 0;
+}
+
+int http_head_on_field(llhttp_t *llhttp)
+{
+    struct http_parser *parser = llhttp->data;
     struct http_head *head = &parser->head;
-    struct http_field *field = &head->fields[head->field_count];
+    unsigned index = head->field_count;
+    struct http_field *field = &head->fields[index];
     const char *base = parser->base;
-    if (UNLIKELY(head->field_count >= parser->limits.fields_max)) {
-        return http_refuse(parser, 431, "There are too many header fields.");
+    const char *name = base + field->name_at;
+    uint32_t name_bytes = parser->name_bytes;
+    parser->span = HTTP_SPAN_NONE;
+    if (UNLIKELY(index >= parser->limits.fields_max || name_bytes > UINT16_MAX)) {
+        return http_refuse(parser, 431, "There are too many header fields, or one has too long a name.") - 1;
     }
-    if (UNLIKELY(parser->name_bytes > UINT16_MAX)) {
-        return http_refuse(parser, 431, "A field name is too long.");
+    field->name_bytes = (uint16_t)name_bytes;
+    const char *value = base + field->value_at;
+    uint32_t value_bytes = field->value_bytes;
+    while (value_bytes > 0 && (value[value_bytes - 1] == ' ' || value[value_bytes - 1] == '\t')) {
+        value_bytes--;
     }
-    field->name_bytes = (uint16_t)parser->name_bytes;
-    uint32_t end = field->value_at + field->value_bytes;
-    while (end > field->value_at && (base[end - 1] == ' ' || base[end - 1] == '\t')) {
-        end--;
-    }
-    field->value_bytes = end - field->value_at;
-    struct bytes name = http_field_name(field, base);
-    enum http_field_id id = http_field_id(name);
+    field->value_bytes = value_bytes;
+    head->field_count = (uint16_t)(index + 1);
+    enum http_field_id id = http_field_id((struct bytes){name, name_bytes});
     field->id = (uint8_t)id;
-    /* Behind a gateway many a server reads '_' as '-' (CGI's HTTP_ names): such a field could pass for
-     * one that was checked here. */
-    field->drop = id == HTTP_FIELD_OTHER ? memchr(name.ptr, '_', name.len) != NULL : http_field_is_hop_by_hop(id);
+    if (id == HTTP_FIELD_OTHER) {
+        /* Behind a gateway many a server reads '_' as '-' (CGI's HTTP_ names): such a field could pass
+         * for one that was checked here. */
+        field->drop = has_underscore(name, name_bytes);
+        head->dropped_count = (uint16_t)(head->dropped_count + field->drop);
+        return 0;
+    }
+    field->drop = HTTP_FIELDS_HOP_BY_HOP >> id & 1;
     head->dropped_count = (uint16_t)(head->dropped_count + field->drop);
     bool repeated = head->first[id] != 0;
-    head->field_count++;
     if (!repeated) {
-        head->first[id] = (uint8_t)head->field_count;
+        head->first[id] = (uint8_t)(index + 1);
     }
-    return check_field(parser, field, repeated);
+    return (CHECKED >> id & 1) == 0 || check_field(parser, field, repeated) ? 0 : -1;
 }
 
 static bool is_token(struct bytes b)

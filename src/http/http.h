@@ -91,7 +91,7 @@ struct http_head {
     uint32_t target_at;
     uint32_t target_bytes;
     uint32_t head_bytes; /* all of it, blank line included */
-    /* Index + 1 of the first field with an id; 0 when there is none. */
+    /* Index + 1 of the first field with an id; 0 when there is none, and for HTTP_FIELD_OTHER. */
     uint8_t first[HTTP_FIELD_COUNT];
     struct http_field fields[HTTP_FIELDS_MAX + 1]; /* one more: where a field too many is found out */
 };

@@ -5,18 +5,27 @@
 
 #include "http/http.h"
 
+enum http_span { HTTP_SPAN_NONE, HTTP_SPAN_NAME, HTTP_SPAN_VALUE }; /* of http_parser.span */
+
 /* Notes why the message is refused (only the first reason counts) and returns false. A response is
  * always refused with 502, whatever `status` says. */
 bool http_refuse(struct http_parser *parser, unsigned status, const char *message);
 
-/* Enters the field that has just been read, and checks what can be said of it alone. */
-bool http_head_add_field(struct http_parser *parser);
+/* llhttp's callback at the end of a field: enters it, and checks what can be said of it alone. */
+int http_head_on_field(llhttp_t *llhttp);
 
 /* All fields are there: framing, Host, persistence, expectations, what is not to be forwarded. */
 bool http_head_finish(struct http_parser *parser);
 
-/* True when `field` must not go on because of its name alone. */
-bool http_field_is_hop_by_hop(enum http_field_id id);
+/* Fields that must not go on because of their name alone: RFC 9110 §7.6.1, and the proxy credentials:
+ * they are meant for a proxy in front (§11.7.2), so no server behind a gateway has a use for them, and
+ * they are secrets. Trailer is end-to-end. One bit per enum http_field_id. */
+#define HTTP_FIELD_BIT(name) (UINT32_C(1) << HTTP_FIELD_##name)
+#define HTTP_FIELDS_HOP_BY_HOP                                                                      \
+    (HTTP_FIELD_BIT(CONNECTION) | HTTP_FIELD_BIT(KEEP_ALIVE) | HTTP_FIELD_BIT(PROXY_AUTHENTICATE) | \
+     HTTP_FIELD_BIT(PROXY_AUTHORIZATION) | HTTP_FIELD_BIT(PROXY_CONNECTION) | HTTP_FIELD_BIT(TE) |  \
+     HTTP_FIELD_BIT(TRANSFER_ENCODING) | HTTP_FIELD_BIT(UPGRADE))
+_Static_assert(HTTP_FIELD_COUNT <= 32, "one bit per known field");
 
 /* True when a Connection field may have a field of this id removed. */
 bool http_field_may_be_nominated(enum http_field_id id);

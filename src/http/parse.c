@@ -14,7 +14,6 @@
 #include "http/uri.h"
 
 enum phase { PHASE_START, PHASE_LINE, PHASE_METHOD, PHASE_FIELDS, PHASE_DONE, PHASE_FAILED };
-enum span { SPAN_NONE, SPAN_NAME, SPAN_VALUE };
 
 enum { EMPTY_LINES_MAX = 4 }; /* RFC 9112 §2.2: "at least one" before a request line */
 enum { METHOD_BYTES_MAX = 64 };
@@ -106,8 +105,8 @@ static int on_version_complete(llhttp_t *llhttp)
 static int on_header_field(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct http_parser *parser = llhttp->data;
-    if (parser->span != SPAN_NAME) {
-        parser->span = SPAN_NAME;
+    if (parser->span != HTTP_SPAN_NAME) {
+        parser->span = HTTP_SPAN_NAME;
         parser->name_bytes = 0;
         parser->head.fields[parser->head.field_count].name_at = (uint32_t)(at - parser->base);
     }
@@ -119,20 +118,13 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct http_parser *parser = llhttp->data;
     struct http_field *field = &parser->head.fields[parser->head.field_count];
-    if (parser->span != SPAN_VALUE) {
-        parser->span = SPAN_VALUE;
+    if (parser->span != HTTP_SPAN_VALUE) {
+        parser->span = HTTP_SPAN_VALUE;
         field->value_at = (uint32_t)(at - parser->base);
         field->value_bytes = 0;
     }
     field->value_bytes += (uint32_t)length;
     return 0;
-}
-
-static int on_header_value_complete(llhttp_t *llhttp)
-{
-    struct http_parser *parser = llhttp->data;
-    parser->span = SPAN_NONE;
-    return http_head_add_field(parser) ? 0 : -1;
 }
 
 /* The status line, which llhttp reads too kindly, begins at 0: "HTTP/1.x NNN" and a phrase or none. */
@@ -167,7 +159,7 @@ static const llhttp_settings_t request_settings = {
     .on_version_complete = on_version_complete,
     .on_header_field = on_header_field,
     .on_header_value = on_header_value,
-    .on_header_value_complete = on_header_value_complete,
+    .on_header_value_complete = http_head_on_field,
     .on_headers_complete = on_headers_complete,
 };
 
@@ -175,7 +167,7 @@ static const llhttp_settings_t response_settings = {
     .on_version_complete = on_version_complete,
     .on_header_field = on_header_field,
     .on_header_value = on_header_value,
-    .on_header_value_complete = on_header_value_complete,
+    .on_header_value_complete = http_head_on_field,
     .on_headers_complete = on_headers_complete,
 };
 
