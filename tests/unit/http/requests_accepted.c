@@ -225,6 +225,17 @@ Test(http, limits_are_met_before_the_head_is_complete)
     cr_assert_eq(http_parse_head(&parsed, text, all), RESULT_OK);
 }
 
+Test(http, a_target_that_is_too_long_is_just_that_whatever_stands_behind)
+{
+    const struct dialogue dialogue = {HTTP_REQUEST, false, {8192, 10, 64}};
+    struct bytes text = BYTES("GET /0123456789ab\x01");
+    http_parser_init(&parsed, HTTP_REQUEST, &dialogue.limits);
+    cr_assert_eq(http_parse_head(&parsed, text.ptr, text.len), RESULT_LIMIT);
+    cr_assert_eq(parsed.fault.status, 414);
+    dialogue_check_cuts(&dialogue, text, "too long, then bad");
+    dialogue_check_cuts(&dialogue, BYTES("GET /01<3456789ab\x01"), "bad, then too long");
+}
+
 Test(http, limits_beyond_what_a_parser_holds_are_cut_down)
 {
     static char text[16384];
