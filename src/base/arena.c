@@ -16,7 +16,7 @@ void arena_init(struct arena *arena, char *lent, size_t lent_bytes)
 {
     /* The lent buffer need not be aligned; what is given must be. */
     size_t skip = lent == NULL ? 0 : (size_t)(-(uintptr_t)lent & 7);
-    arena->lent = lent_bytes < skip ? NULL : lent + skip;
+    arena->lent = lent == NULL || lent_bytes < skip ? NULL : lent + skip;
     arena->lent_bytes = arena->lent == NULL ? 0 : lent_bytes - skip;
     arena->blocks = NULL;
     arena->next = arena->lent;

@@ -33,7 +33,6 @@ void *arena_alloc(struct arena *arena, size_t bytes);
 struct bytes arena_copy(struct arena *arena, struct bytes b);
 
 /* *Gives* a formatted string (printf's format), NUL-terminated. {NULL, 0} when memory is out. */
-struct bytes arena_format(struct arena *arena, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+struct bytes arena_format(struct arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

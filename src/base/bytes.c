@@ -41,8 +41,7 @@ bool bytes_to_u64(struct bytes b, uint64_t *ret_value)
             return false;
         }
         uint64_t digit = (uint64_t)(b.ptr[i] - '0');
-        if (__builtin_mul_overflow(value, UINT64_C(10), &value) ||
-            __builtin_add_overflow(value, digit, &value)) {
+        if (__builtin_mul_overflow(value, UINT64_C(10), &value) || __builtin_add_overflow(value, digit, &value)) {
             return false;
         }
     }

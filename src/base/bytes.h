@@ -13,8 +13,8 @@ struct bytes {
 };
 
 #define BYTES(literal) ((struct bytes){"" literal, sizeof(literal) - 1})
-#define BYTES_NONE ((struct bytes){NULL, 0})
-#define BYTES_ARG(b) (int)(b).len, (b).ptr /* for "%.*s" */
+#define BYTES_NONE     ((struct bytes){NULL, 0})
+#define BYTES_ARG(b)   (int)(b).len, (b).ptr /* for "%.*s" */
 
 static inline struct bytes bytes_from(const char *string)
 {

@@ -9,7 +9,7 @@ typedef uint64_t nanos; /* monotonic, arbitrary origin; or a length of time */
 
 #define NANOS_PER_US UINT64_C(1000)
 #define NANOS_PER_MS UINT64_C(1000000)
-#define NANOS_PER_S UINT64_C(1000000000)
-#define NANOS_NEVER UINT64_MAX
+#define NANOS_PER_S  UINT64_C(1000000000)
+#define NANOS_NEVER  UINT64_MAX
 
 #endif

@@ -16,8 +16,8 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 /* Writes `line` (with its newline) as it is to standard output: the access log. */
 void log_raw(const char *line, unsigned long bytes);
 
-#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
-#define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 

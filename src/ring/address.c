@@ -113,8 +113,7 @@ enum result ring_address_resolve(struct bytes text, struct ring_address *ret_add
     struct bytes port;
     char host_text[256];
     char port_text[8];
-    if (!split_port(text, &host, &port) || host.len >= sizeof(host_text) ||
-        port.len >= sizeof(port_text)) {
+    if (!split_port(text, &host, &port) || host.len >= sizeof(host_text) || port.len >= sizeof(port_text)) {
         return RESULT_CONFIG;
     }
     memcpy(host_text, host.ptr, host.len);
@@ -162,15 +161,13 @@ size_t ring_address_format(const struct ring_address *address, char out[RING_ADD
     ring_address_format_host(address, host);
     int length = 0;
     switch (address->bytes == 0 ? AF_UNSPEC : address->any.sa_family) {
-    case AF_INET:
-        length = snprintf(out, RING_ADDRESS_TEXT_MAX, "%.64s:%u", host, ntohs(address->v4.sin_port));
-        break;
+    case AF_INET: length = snprintf(out, RING_ADDRESS_TEXT_MAX, "%.64s:%u", host, ntohs(address->v4.sin_port)); break;
     case AF_INET6:
         length = snprintf(out, RING_ADDRESS_TEXT_MAX, "[%.64s]:%u", host, ntohs(address->v6.sin6_port));
         break;
     case AF_UNIX:
-        length = snprintf(out, RING_ADDRESS_TEXT_MAX, "unix:%.*s", (int)sizeof(address->un.sun_path),
-                          address->un.sun_path);
+        length =
+            snprintf(out, RING_ADDRESS_TEXT_MAX, "unix:%.*s", (int)sizeof(address->un.sun_path), address->un.sun_path);
         break;
     default: out[0] = '\0';
     }

@@ -28,8 +28,8 @@ MUST_USE enum result ring_address_parse(struct bytes text, struct ring_address *
 
 /* Looks up "name:port"; blocks: for helper threads and the start. At most `max` addresses;
  * *ret_count how many. RESULT_UNREACHABLE when there is none. */
-MUST_USE enum result ring_address_resolve(struct bytes text, struct ring_address *ret_addresses,
-                                          unsigned max, unsigned *ret_count);
+MUST_USE enum result ring_address_resolve(struct bytes text, struct ring_address *ret_addresses, unsigned max,
+                                          unsigned *ret_count);
 
 /* Writes the address with its port, NUL-terminated; returns the length. */
 size_t ring_address_format(const struct ring_address *address, char out[RING_ADDRESS_TEXT_MAX]);

@@ -13,8 +13,7 @@ enum result buffers_init(struct ring *ring, uint32_t count, uint32_t bytes)
         return ring_result_from(error);
     }
     ring->buffers_mapped_bytes = (size_t)count * bytes;
-    ring->buffers = mmap(NULL, ring->buffers_mapped_bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ring->buffers = mmap(NULL, ring->buffers_mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ring->buffers == MAP_FAILED) {
         ring->buffers = NULL;
         return RESULT_NO_MEMORY;

@@ -74,58 +74,18 @@ void fiber_entry(void);
 /* The first frame of every fiber; never returns. */
 void fiber_main(struct fiber *fiber);
 
+/* The frame that fiber_switch.S pops, in words, and what stands where in it. */
 #if defined(__x86_64__)
-__asm__(".text\n"
-        ".globl fiber_switch\n"
-        ".hidden fiber_switch\n"
-        ".type fiber_switch,@function\n"
-        "fiber_switch:\n"
-        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
-        "  movq %rsp, (%rdi)\n"
-        "  movq %rsi, %rsp\n"
-        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n"
-        "  ret\n"
-        ".size fiber_switch,.-fiber_switch\n"
-        ".type fiber_entry,@function\n"
-        "fiber_entry:\n"
-        "  movq %r12, %rdi\n"
-        "  call fiber_main\n"
-        "  ud2\n"
-        ".size fiber_entry,.-fiber_entry\n");
 /* Six registers and the return address; the stack is then aligned for fiber_entry's call. */
 enum { SWITCH_WORDS = 7, SWITCH_RETURN = 6, SWITCH_ARGUMENT = 3 /* r12 */ };
 #elif defined(__aarch64__)
-__asm__(".text\n"
-        ".globl fiber_switch\n"
-        ".hidden fiber_switch\n"
-        ".type fiber_switch,%function\n"
-        "fiber_switch:\n"
-        "  sub sp, sp, #160\n"
-        "  stp x19, x20, [sp, #0]\n  stp x21, x22, [sp, #16]\n  stp x23, x24, [sp, #32]\n"
-        "  stp x25, x26, [sp, #48]\n  stp x27, x28, [sp, #64]\n  stp x29, x30, [sp, #80]\n"
-        "  stp d8, d9, [sp, #96]\n  stp d10, d11, [sp, #112]\n  stp d12, d13, [sp, #128]\n"
-        "  stp d14, d15, [sp, #144]\n"
-        "  mov x9, sp\n  str x9, [x0]\n  mov sp, x1\n"
-        "  ldp x19, x20, [sp, #0]\n  ldp x21, x22, [sp, #16]\n  ldp x23, x24, [sp, #32]\n"
-        "  ldp x25, x26, [sp, #48]\n  ldp x27, x28, [sp, #64]\n  ldp x29, x30, [sp, #80]\n"
-        "  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n  ldp d12, d13, [sp, #128]\n"
-        "  ldp d14, d15, [sp, #144]\n"
-        "  add sp, sp, #160\n  ret\n"
-        ".size fiber_switch,.-fiber_switch\n"
-        ".type fiber_entry,%function\n"
-        "fiber_entry:\n"
-        "  mov x0, x19\n"
-        "  bl fiber_main\n"
-        "  brk #1\n"
-        ".size fiber_entry,.-fiber_entry\n");
 enum { SWITCH_WORDS = 20, SWITCH_RETURN = 11, SWITCH_ARGUMENT = 0 /* x19 */ };
 #else
 #error "fibers know x86-64 and aarch64"
 #endif
 
 /* *came_from: the stack that later switches back here, noted for AddressSanitizer; or NULL. */
-static void context_switch(struct context *from, struct context *to, struct context *came_from,
-                           bool from_is_over)
+static void context_switch(struct context *from, struct context *to, struct context *came_from, bool from_is_over)
 {
     (void)from_is_over;
     (void)came_from;
@@ -158,8 +118,8 @@ static struct fiber *fiber_map(struct ring *ring)
     }
     size_t guard = (size_t)sysconf(_SC_PAGESIZE);
     size_t bytes = guard + FIBER_STACK_BYTES;
-    char *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    char *mapping =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (mapping == MAP_FAILED) {
         return NULL;
     }

@@ -28,8 +28,8 @@ enum ring_kind {
     RING_KIND_CONNECT,
     RING_KIND_HANGUP,
     RING_KIND_ACCEPT,
-    RING_KIND_EVENTFD, /* a helper thread wrote */
-    RING_KIND_WAKE,    /* another worker's IORING_OP_MSG_RING, on the receiver's side */
+    RING_KIND_EVENTFD,   /* a helper thread wrote */
+    RING_KIND_WAKE,      /* another worker's IORING_OP_MSG_RING, on the receiver's side */
     RING_KIND_WAKE_SENT, /* the same on the sender's: it failed, and is to be sent again */
 };
 
@@ -124,8 +124,7 @@ void ring_slot_free(struct ring *ring, uint32_t slot);
 static inline void ring_count(_Atomic uint64_t *counter, uint64_t by)
 {
     /* One writer: no locked instruction is needed. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
-                          memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
 }
 
 /* ---- wheel.c ---- */
@@ -138,12 +137,11 @@ nanos wheel_next(const struct wheel *wheel);
 
 /* ---- stream.c, listener.c ---- */
 
-void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ring_kind kind,
-                          int32_t res, uint32_t flags);
+void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ring_kind kind, int32_t res,
+                          uint32_t flags);
 void stream_finish_closing(struct ring *ring);
 void stream_feed_starved(struct ring *ring);
-void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res,
-                            uint32_t flags);
+void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags);
 
 /* -errno, as the kernel gives it, becomes a result here and nowhere else. */
 enum result ring_result_from(int negative_errno);

@@ -79,6 +79,13 @@ enum result ring_listen_probe(const struct ring_address *address)
     return result;
 }
 
+void ring_listen_remove(const struct ring_address *address)
+{
+    if (is_unix(address)) {
+        unlink(address->un.sun_path);
+    }
+}
+
 struct ring_address ring_listen_address(int fd)
 {
     struct ring_address address;
@@ -102,8 +109,8 @@ static void listener_arm(struct ring_listener *listener)
     struct ring *ring = listener->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
     io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
-    io_uring_sqe_set_data64(
-        sqe, ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot));
+    io_uring_sqe_set_data64(sqe,
+                            ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot));
     listener->armed = true;
 }
 
@@ -162,13 +169,12 @@ void ring_listener_stop(struct ring_listener *listener)
     }
     struct ring *ring = listener->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
-    io_uring_prep_cancel64(
-        sqe, ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);
+    io_uring_prep_cancel64(sqe,
+                           ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);
     io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_IGNORE, 0, 0));
 }
 
-void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res,
-                            uint32_t flags)
+void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags)
 {
     if (res >= 0) {
         ring_count(&ring->counters.accepts, 1);

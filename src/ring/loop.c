@@ -266,10 +266,9 @@ enum result ring_create(const struct ring_options *options, struct ring **ret_ri
         return result;
     }
     ring->scratch = malloc(RING_SCRATCH_BYTES);
-    result = ring->scratch == NULL
-                 ? RESULT_NO_MEMORY
-                 : buffers_init(ring, or_default(options->receive_buffers, RING_RECEIVE_BUFFERS),
-                                or_default(options->receive_buffer_bytes, RING_RECEIVE_BUFFER_BYTES));
+    result = ring->scratch == NULL ? RESULT_NO_MEMORY
+                                   : buffers_init(ring, or_default(options->receive_buffers, RING_RECEIVE_BUFFERS),
+                                                  or_default(options->receive_buffer_bytes, RING_RECEIVE_BUFFER_BYTES));
     if (result == RESULT_OK && ring->group != NULL) {
         result = mailbox_attach(ring);
     }
@@ -381,8 +380,8 @@ static void ring_enter(struct ring *ring, bool may_sleep)
         }
         struct io_uring_cqe *cqe;
         if (ring->has_min_wait && ring->sends_queued > 0) {
-            io_uring_submit_and_wait_min_timeout(&ring->uring, &cqe, ring->sends_queued + 1,
-                                                 timeout_or_none, RING_MIN_WAIT_US, NULL);
+            io_uring_submit_and_wait_min_timeout(&ring->uring, &cqe, ring->sends_queued + 1, timeout_or_none,
+                                                 RING_MIN_WAIT_US, NULL);
         } else {
             io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, timeout_or_none, NULL);
         }
@@ -430,7 +429,8 @@ static bool ring_drain(struct ring *ring)
     unsigned count = 0;
     unsigned head;
     struct io_uring_cqe *cqe;
-    io_uring_for_each_cqe(&ring->uring, head, cqe) {
+    io_uring_for_each_cqe(&ring->uring, head, cqe)
+    {
         drained[count++] = *cqe;
         if (count == RING_DISPATCH_MAX) {
             break;

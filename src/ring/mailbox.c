@@ -33,8 +33,8 @@ struct queue {
 
 struct mailbox {
     _Alignas(CACHE_LINE) _Atomic bool asleep;
-    _Atomic int ring_fd; /* for MSG_RING; -1 until the worker has attached */
-    _Atomic int eventfd; /* for helper threads */
+    _Atomic int ring_fd;  /* for MSG_RING; -1 until the worker has attached */
+    _Atomic int eventfd;  /* for helper threads */
     pthread_mutex_t lock; /* guards the list below: helper threads only */
     struct ring_message *posted_first;
     struct ring_message *posted_last;

@@ -25,13 +25,13 @@ struct ring;
 struct ring_group;
 
 struct ring_options {
-    struct ring_group *group;     /* *keeps* until destroyed; NULL: no mailbox */
-    unsigned index;               /* this worker's place in the group */
-    int cpu;                      /* to be pinned to; -1: not pinned */
-    uint32_t receive_buffers;     /* a power of two, up to 32,768; 0: the default */
+    struct ring_group *group;      /* *keeps* until destroyed; NULL: no mailbox */
+    unsigned index;                /* this worker's place in the group */
+    int cpu;                       /* to be pinned to; -1: not pinned */
+    uint32_t receive_buffers;      /* a power of two, up to 32,768; 0: the default */
     uint32_t receive_buffer_bytes; /* 0: the default */
-    uint32_t fibers_max;          /* 0: the default */
-    uint32_t streams_max;         /* 0: the default */
+    uint32_t fibers_max;           /* 0: the default */
+    uint32_t streams_max;          /* 0: the default */
 };
 
 enum {
@@ -108,19 +108,19 @@ void ring_task_cancel(struct ring_task *task);
 /* ---- counters: one writer, read by anyone ---- */
 
 struct ring_counters {
-    _Atomic uint64_t enters;            /* io_uring_enter calls */
-    _Atomic uint64_t submissions;       /* entries submitted */
-    _Atomic uint64_t completions;       /* entries reaped */
-    _Atomic uint64_t buffer_shortages;  /* receives that found no provided buffer */
-    _Atomic uint64_t overflows;         /* completions the kernel had to set aside or drop */
+    _Atomic uint64_t enters;           /* io_uring_enter calls */
+    _Atomic uint64_t submissions;      /* entries submitted */
+    _Atomic uint64_t completions;      /* entries reaped */
+    _Atomic uint64_t buffer_shortages; /* receives that found no provided buffer */
+    _Atomic uint64_t overflows;        /* completions the kernel had to set aside or drop */
     _Atomic uint64_t accepts;
     _Atomic uint64_t accept_failures;
     _Atomic uint64_t connects;
     _Atomic uint64_t received_bytes;
     _Atomic uint64_t sent_bytes;
-    _Atomic uint64_t wakes;             /* messages sent to sleeping workers */
-    _Atomic uint64_t fibers;            /* in use now */
-    _Atomic uint64_t streams;           /* open now */
+    _Atomic uint64_t wakes;   /* messages sent to sleeping workers */
+    _Atomic uint64_t fibers;  /* in use now */
+    _Atomic uint64_t streams; /* open now */
 };
 
 const struct ring_counters *ring_counters(const struct ring *ring);

@@ -19,15 +19,14 @@ static struct io_uring_sqe *stream_sqe(struct ring_stream *stream, enum ring_kin
     struct ring *ring = stream->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
     /* The prep functions leave user_data alone since liburing 2.2. */
-    io_uring_sqe_set_data64(
-        sqe, ring_user_data(kind, ring->slots[stream->slot].generation, stream->slot));
+    io_uring_sqe_set_data64(sqe, ring_user_data(kind, ring->slots[stream->slot].generation, stream->slot));
     return sqe;
 }
 
 /* ---- opening ---- */
 
-static enum result stream_open(struct ring *ring, struct ring_stream *stream,
-                               const struct ring_stream_events *events, int fd)
+static enum result stream_open(struct ring *ring, struct ring_stream *stream, const struct ring_stream_events *events,
+                               int fd)
 {
     memset(stream, 0, sizeof(*stream));
     stream->ring = ring;
@@ -42,14 +41,13 @@ static enum result stream_open(struct ring *ring, struct ring_stream *stream,
     return RESULT_OK;
 }
 
-enum result ring_stream_adopt(struct ring *ring, struct ring_stream *stream,
-                              const struct ring_stream_events *events, int fd)
+enum result ring_stream_adopt(struct ring *ring, struct ring_stream *stream, const struct ring_stream_events *events,
+                              int fd)
 {
     return stream_open(ring, stream, events, fd);
 }
 
-enum result ring_stream_connect(struct ring *ring, struct ring_stream *stream,
-                                const struct ring_stream_events *events,
+enum result ring_stream_connect(struct ring *ring, struct ring_stream *stream, const struct ring_stream_events *events,
                                 const struct ring_address *address)
 {
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -114,9 +112,7 @@ void ring_stream_receive_stop(struct ring_stream *stream)
     }
     struct io_uring_sqe *sqe = ring_sqe(stream->ring);
     io_uring_prep_cancel64(
-        sqe,
-        ring_user_data(RING_KIND_RECEIVE, stream->ring->slots[stream->slot].generation, stream->slot),
-        0);
+        sqe, ring_user_data(RING_KIND_RECEIVE, stream->ring->slots[stream->slot].generation, stream->slot), 0);
     io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_IGNORE, 0, 0));
 }
 
@@ -175,8 +171,7 @@ static void stream_receive_over(struct ring_stream *stream, int32_t res)
     stream->events->receive_ended(stream, why);
 }
 
-static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int32_t res,
-                              uint32_t flags)
+static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int32_t res, uint32_t flags)
 {
     bool over = (flags & IORING_CQE_F_MORE) == 0;
     bool is_provided = (flags & IORING_CQE_F_BUFFER) != 0;
@@ -193,8 +188,7 @@ static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int
     }
     if (res > 0 && !stream->is_closing) {
         ring_count(&ring->counters.received_bytes, (uint64_t)res);
-        stream->events->received(stream, is_provided ? buffers_at(ring, id) : stream->receive_into,
-                                 (size_t)res);
+        stream->events->received(stream, is_provided ? buffers_at(ring, id) : stream->receive_into, (size_t)res);
     }
     if (is_provided) {
         buffers_return(ring, id);
@@ -294,8 +288,8 @@ struct ring_address ring_stream_peer(const struct ring_stream *stream)
     return address;
 }
 
-void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ring_kind kind,
-                          int32_t res, uint32_t flags)
+void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ring_kind kind, int32_t res,
+                          uint32_t flags)
 {
     switch (kind) {
     case RING_KIND_RECEIVE: stream_on_receive(ring, stream, res, flags); break;
@@ -306,8 +300,7 @@ void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ri
             if (res >= 0) {
                 ring_count(&ring->counters.sent_bytes, (uint64_t)res);
             }
-            stream->events->sent(stream, res < 0 ? ring_result_from(res) : RESULT_OK,
-                                 res < 0 ? 0 : (size_t)res);
+            stream->events->sent(stream, res < 0 ? ring_result_from(res) : RESULT_OK, res < 0 ? 0 : (size_t)res);
         }
         break;
     case RING_KIND_CONNECT:

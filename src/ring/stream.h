@@ -39,7 +39,7 @@ struct ring_stream {
     uint8_t outstanding; /* completions still to come */
     bool is_open;
     bool is_closing;
-    bool receive_armed;    /* a receive is in the kernel or on the starved list */
+    bool receive_armed; /* a receive is in the kernel or on the starved list */
     bool receive_multishot;
     bool receive_stopping;
     bool send_armed;
@@ -55,8 +55,7 @@ MUST_USE enum result ring_stream_adopt(struct ring *ring, struct ring_stream *st
 
 /* Begins to connect; `connected` tells the end. *Borrows* address. On failure nothing is open. */
 MUST_USE enum result ring_stream_connect(struct ring *ring, struct ring_stream *stream,
-                                         const struct ring_stream_events *events,
-                                         const struct ring_address *address);
+                                         const struct ring_stream_events *events, const struct ring_address *address);
 
 /* ---- receiving: at most one of these is armed ---- */
 
@@ -107,8 +106,8 @@ struct ring_listener {
 };
 
 /* Opens a listening socket. `share`: SO_REUSEPORT, for one listener per worker; the address must have been
- * probed before (ring_listen_probe). For unix sockets a stale file is replaced and all workers share one
- * descriptor: pass the one from the first call in *io_fd (-1 before it). Off the hot path; any thread. */
+ * probed before (ring_listen_probe). For unix sockets a stale file is replaced, and the workers share one socket: pass
+ * the descriptor of the first call in *io_fd (-1 before it), and get a duplicate. Off the hot path; any thread. */
 MUST_USE enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd);
 
 /* Whether the address can be listened on now, by nobody else: SO_REUSEPORT alone would let a second
@@ -118,7 +117,10 @@ MUST_USE enum result ring_listen_probe(const struct ring_address *address);
 /* The address a listening socket really has (its port, when 0 was asked). */
 struct ring_address ring_listen_address(int fd);
 
-/* Accepts on `fd` (*takes* it when `owns`) until stopped. */
+/* Removes the file of a unix socket that is listened on no more; nothing for other addresses. */
+void ring_listen_remove(const struct ring_address *address);
+
+/* Accepts on `fd` (*takes* it) until stopped. */
 void ring_listener_start(struct ring *ring, struct ring_listener *listener, int fd,
                          void (*accepted)(struct ring_listener *listener, int fd));
 

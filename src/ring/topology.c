@@ -57,8 +57,7 @@ static unsigned read_quota(void)
 
 static void add_cpu(struct topology *topology, unsigned cpu, const cpu_set_t *allowed)
 {
-    if (cpu < TOPOLOGY_CPUS_MAX && CPU_ISSET(cpu, allowed) &&
-        topology->cpu_count < TOPOLOGY_CPUS_MAX) {
+    if (cpu < TOPOLOGY_CPUS_MAX && CPU_ISSET(cpu, allowed) && topology->cpu_count < TOPOLOGY_CPUS_MAX) {
         topology->cpus[topology->cpu_count++] = (uint16_t)cpu;
     }
 }

@@ -9,10 +9,10 @@
 enum { TOPOLOGY_CPUS_MAX = 1024 };
 
 struct topology {
-    unsigned cpu_count;                 /* that affinity and cgroup allow, physical cores first */
-    uint16_t cpus[TOPOLOGY_CPUS_MAX];   /* the kernel's numbers, in the order to pin workers in */
-    unsigned core_count;                /* physical cores among them */
-    unsigned cpu_quota;                 /* ceil(cgroup cpu.max quota ÷ period); 0: none */
+    unsigned cpu_count;               /* that affinity and cgroup allow, physical cores first */
+    uint16_t cpus[TOPOLOGY_CPUS_MAX]; /* the kernel's numbers, in the order to pin workers in */
+    unsigned core_count;              /* physical cores among them */
+    unsigned cpu_quota;               /* ceil(cgroup cpu.max quota ÷ period); 0: none */
 };
 
 /* Reads hwloc and the cgroup. At start, before workers. */

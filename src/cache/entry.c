@@ -1,0 +1,214 @@
+#include "cache/entry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_filler *filler, uint64_t window_bytes_max,
+                bool is_private)
+{
+    memset(entry, 0, sizeof(*entry));
+    entry->pool = pool;
+    entry->filler = filler;
+    entry->window_bytes_max = window_bytes_max;
+    entry->is_private = is_private;
+    entry->uses = 1;
+    list_init(&entry->readers);
+}
+
+void entry_fini(struct entry *entry)
+{
+    CHECK(list_is_empty(&entry->readers));
+    struct chunk *chunk = entry->first;
+    while (chunk != NULL) {
+        struct chunk *next = atomic_load_explicit(&chunk->next, memory_order_relaxed);
+        chunk_unref(chunk);
+        chunk = next;
+    }
+    if (entry->head != NULL) {
+        chunk_unref(entry->head);
+    }
+    free(entry->trailers);
+    entry->first = NULL;
+    entry->last = NULL;
+    entry->head = NULL;
+    entry->trailers = NULL;
+}
+
+/* ---- filling ---- */
+
+enum result entry_room(struct entry *entry, char **ret_at, size_t *ret_bytes)
+{
+    struct chunk *last = entry->last;
+    if (last == NULL || chunk_used(last) == chunk_capacity(last)) {
+        /* The first chunk is small: most answers fit it; what is longer comes in large ones. */
+        struct chunk *chunk = chunk_acquire(entry->pool, entry->body_bytes == 0 ? CHUNK_SMALL : CHUNK_LARGE);
+        if (chunk == NULL) {
+            return RESULT_NO_MEMORY;
+        }
+        if (last == NULL) {
+            entry->first = chunk;
+        } else {
+            /* release pairs with a reader's acquire of `next` */
+            atomic_store_explicit(&last->next, chunk, memory_order_release);
+        }
+        entry->last = chunk;
+        last = chunk;
+    }
+    uint32_t used = chunk_used(last);
+    *ret_at = last->data + used;
+    *ret_bytes = chunk_capacity(last) - used;
+    return RESULT_OK;
+}
+
+void entry_commit(struct entry *entry, size_t bytes)
+{
+    uint32_t used = chunk_used(entry->last);
+    CHECK(entry->state == ENTRY_FILLING && used + bytes <= chunk_capacity(entry->last));
+    /* release pairs with the acquire in chunk_used: the bytes are there before the length says so */
+    atomic_store_explicit(&entry->last->used_bytes, used + (uint32_t)bytes, memory_order_release);
+    entry->body_bytes += bytes;
+    entry->has_news = true;
+}
+
+enum result entry_append(struct entry *entry, struct bytes run)
+{
+    while (run.len > 0) {
+        char *at;
+        size_t room;
+        enum result result = entry_room(entry, &at, &room);
+        if (result != RESULT_OK) {
+            return result;
+        }
+        size_t part = run.len < room ? run.len : room;
+        memcpy(at, run.ptr, part);
+        entry_commit(entry, part);
+        run.ptr += part;
+        run.len -= part;
+    }
+    return RESULT_OK;
+}
+
+bool entry_is_full(struct entry *entry)
+{
+    if (entry->body_bytes - entry->passed_bytes < entry->window_bytes_max) {
+        return false;
+    }
+    entry->was_full = true;
+    return true;
+}
+
+static void entry_end(struct entry *entry, enum entry_state state)
+{
+    CHECK(entry->state == ENTRY_FILLING);
+    entry->state = state;
+    entry->filler = NULL;
+    entry->has_news = true;
+}
+
+void entry_complete(struct entry *entry, char *trailers, uint32_t trailer_bytes)
+{
+    entry->trailers = trailers;
+    entry->trailer_bytes = trailer_bytes;
+    entry_end(entry, ENTRY_COMPLETE);
+}
+
+void entry_fail(struct entry *entry, enum result why)
+{
+    entry->failure = why;
+    entry_end(entry, ENTRY_FAILED);
+}
+
+void entry_tell(struct entry *entry)
+{
+    if (!entry->has_news) {
+        return;
+    }
+    entry->has_news = false;
+    struct list_node *node = entry->readers.next;
+    while (node != &entry->readers) {
+        struct list_node *next = node->next;
+        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
+        reader->on_progress(reader);
+        node = next;
+    }
+}
+
+/* ---- reading ---- */
+
+void entry_reader_join(struct entry_reader *reader, struct entry *entry,
+                       void (*on_progress)(struct entry_reader *reader))
+{
+    CHECK(!entry->is_private || list_is_empty(&entry->readers));
+    *reader = (struct entry_reader){.entry = entry, .on_progress = on_progress};
+    list_init(&reader->node);
+    list_push_back(&entry->readers, &reader->node);
+}
+
+void entry_reader_leave(struct entry_reader *reader)
+{
+    struct entry *entry = reader->entry;
+    if (entry == NULL) {
+        return;
+    }
+    list_remove(&reader->node);
+    reader->entry = NULL;
+    if (list_is_empty(&entry->readers) && entry->filler != NULL) {
+        entry->filler->on_abandoned(entry->filler);
+    }
+}
+
+struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_chunk)
+{
+    struct chunk *chunk = reader->chunk;
+    if (chunk == NULL) {
+        chunk = reader->entry->first;
+        if (chunk == NULL) {
+            return BYTES_NONE;
+        }
+        reader->chunk = chunk;
+        reader->chunk_offset = 0;
+    }
+    uint32_t used = chunk_used(chunk);
+    if (reader->chunk_offset == used) {
+        struct chunk *next = atomic_load_explicit(&chunk->next, memory_order_acquire);
+        if (next == NULL) {
+            return BYTES_NONE;
+        }
+        if (reader->entry->is_private) {
+            reader->entry->first = next;
+            chunk_unref(chunk);
+        }
+        reader->chunk = next;
+        reader->chunk_offset = 0;
+        chunk = next;
+        used = chunk_used(next);
+    }
+    *ret_chunk = chunk;
+    return (struct bytes){chunk->data + reader->chunk_offset, used - reader->chunk_offset};
+}
+
+/* How far the slowest reader is. */
+static uint64_t slowest_position(const struct entry *entry)
+{
+    uint64_t slowest = UINT64_MAX;
+    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
+        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
+        slowest = reader->position < slowest ? reader->position : slowest;
+    }
+    return slowest;
+}
+
+void entry_reader_pass(struct entry_reader *reader, size_t bytes)
+{
+    struct entry *entry = reader->entry;
+    reader->chunk_offset += (uint32_t)bytes;
+    reader->position += bytes;
+    entry->passed_bytes = entry->is_private ? reader->position : slowest_position(entry);
+    if (entry->was_full && entry->filler != NULL &&
+        entry->body_bytes - entry->passed_bytes <= entry->window_bytes_max / 2) {
+        entry->was_full = false;
+        entry->filler->on_drained(entry->filler);
+    }
+}

@@ -1,0 +1,120 @@
+/* An entry is a response, and everyone who wants it is a reader.
+ *
+ *   entry ── head block: status, `Name: value\r\n` lines, framing
+ *         └─ chunk ─▶ chunk ─▶ chunk      append-only; grows while FILLING
+ *              ▲          ▲
+ *           reader     reader             each at its own place; first what is there, then what lands
+ *
+ * One filler appends, and ends it COMPLETE or FAILED. A reader looks, and when there is nothing new it is
+ * told by `on_progress` once there is. An entry that nobody may join (`is_private`: an uncacheable response,
+ * a request's body) has one reader, and its chunks go as soon as that reader has passed them.
+ *
+ * The bytes that the slowest reader has not passed are the window; the filler asks for it and waits when it
+ * is full. Entries belong to one worker; a filler and readers run on that worker. */
+#ifndef SLUICE_CACHE_ENTRY_H
+#define SLUICE_CACHE_ENTRY_H
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "base/result.h"
+#include "cache/chunk.h"
+
+enum entry_state { ENTRY_FILLING, ENTRY_COMPLETE, ENTRY_FAILED };
+
+struct entry;
+
+/* What the filler is told. */
+struct entry_filler {
+    void (*on_drained)(struct entry_filler *filler);   /* the window fell below its half after being full */
+    void (*on_abandoned)(struct entry_filler *filler); /* the last reader has left before the end */
+};
+
+struct entry {
+    struct chunk_pool *pool;
+    struct chunk *first; /* the oldest chunk kept */
+    struct chunk *last;
+    uint64_t body_bytes;   /* appended so far */
+    uint64_t passed_bytes; /* by the slowest reader */
+    uint64_t window_bytes_max;
+    struct list_node readers;
+    struct entry_filler *filler; /* NULL once the entry has ended */
+    char *trailers;              /* from malloc, `Name: value\r\n` lines; NULL when none */
+    uint32_t trailer_bytes;
+    uint32_t uses;
+    enum entry_state state;
+    enum result failure; /* of FAILED */
+    bool is_private;
+    bool was_full; /* the filler waits for on_drained */
+    bool has_news; /* readers are to be told */
+
+    /* the head block; status 0 until it is there */
+    uint16_t status;
+    bool has_content_length; /* of this many bytes; else the end is known only when it comes */
+    bool has_date;
+    bool has_request_id;
+    bool is_event_stream;
+    uint64_t content_length;
+    struct chunk *head; /* holds the lines */
+    uint32_t head_bytes;
+};
+
+/* A place in an entry, and a wish to hear of more. */
+struct entry_reader {
+    struct entry *entry; /* NULL: reads nothing */
+    struct list_node node;
+    struct chunk *chunk; /* NULL: at the first, when there is one */
+    uint32_t chunk_offset;
+    uint64_t position; /* bytes passed */
+    void (*on_progress)(struct entry_reader *reader);
+};
+
+/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. */
+void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_filler *filler, uint64_t window_bytes_max,
+                bool is_private);
+
+/* Frees what it holds; no reader may be attached. */
+void entry_fini(struct entry *entry);
+
+/* ---- filling ---- */
+
+/* Room at the end of the chain for at least one byte: writes go to *ret_at, and entry_commit publishes them.
+ * RESULT_NO_MEMORY when the pool is out. */
+MUST_USE enum result entry_room(struct entry *entry, char **ret_at, size_t *ret_bytes);
+void entry_commit(struct entry *entry, size_t bytes);
+
+/* Copies `run` to the end. RESULT_NO_MEMORY: a part may be there already; the entry must be failed. */
+MUST_USE enum result entry_append(struct entry *entry, struct bytes run);
+
+/* The window is full: the filler should wait for on_drained, which is then certain to come, or on_abandoned. */
+bool entry_is_full(struct entry *entry);
+
+/* Ends the entry; the filler is told nothing any more. *Takes* trailers (may be NULL). */
+void entry_complete(struct entry *entry, char *trailers, uint32_t trailer_bytes);
+void entry_fail(struct entry *entry, enum result why);
+
+/* Tells the readers of all that came since the last time. The filler calls it when it is about to wait, so
+ * that head, body and end which came together are told once. Readers may leave, and the filler be told
+ * so, from inside this call. */
+void entry_tell(struct entry *entry);
+
+/* ---- reading ---- */
+
+/* *Keeps* entry until entry_reader_leave. */
+void entry_reader_join(struct entry_reader *reader, struct entry *entry,
+                       void (*on_progress)(struct entry_reader *reader));
+void entry_reader_leave(struct entry_reader *reader);
+
+/* The next run of bytes that is there, not consumed; *ret_chunk holds it (take a use to keep it longer).
+ * Empty when nothing new is there: the entry's state then says whether more can come. */
+struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_chunk);
+
+/* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */
+void entry_reader_pass(struct entry_reader *reader, size_t bytes);
+
+/* Everything that was appended has been passed. */
+static inline bool entry_reader_is_level(const struct entry_reader *reader)
+{
+    return reader->position == reader->entry->body_bytes;
+}
+
+#endif

@@ -1,0 +1,99 @@
+/* A fetch: one request sent upstream, and the entry that its response fills.
+ *
+ * The fetch belongs to the entry, not to a client: it runs on a fiber of its own, and ends early when the
+ * last reader has left. It retries where that is safe (another endpoint when none of it was sent; a fresh
+ * connection when a reused one turned out dead before a byte came back), and never after the first byte.
+ *
+ *   fetch_run:  choose endpoint ─▶ reuse or connect ─▶ send head and body ─▶ head ─▶ body ─▶ release
+ *                    ▲                    │ failed            │ reused and dead
+ *                    └────────────────────┴───────────────────┘ */
+#ifndef SLUICE_PROXY_FETCH_H
+#define SLUICE_PROXY_FETCH_H
+
+#include "base/arena.h"
+#include "cache/entry.h"
+#include "http/http.h"
+#include "http/sse.h"
+#include "proxy/upstream.h"
+#include "ring/fiber.h"
+
+enum { FETCH_ARENA_BYTES = 2048 };
+
+/* What to send; the memory belongs to the fetch's arena or outlives it. */
+struct fetch_request {
+    struct upstream *upstream;
+    uint64_t endpoints_allowed; /* a bit per endpoint */
+    struct bytes line;          /* "POST /path HTTP/1.1\r\n" */
+    struct bytes host;          /* what Host says when the upstream wants the client's */
+    struct bytes fields;        /* the other lines, with the blank one */
+    bool is_head;               /* the response has no body */
+    bool has_length;            /* Content-Length is sent, of this many bytes */
+    uint64_t length;
+    char *body; /* buffered, from malloc; *taken* by the fetch; NULL when none */
+    size_t body_bytes;
+    struct entry *stream;   /* or streamed: an entry that the client fills; *keeps* it until
+                               the fetch has ended or been abandoned */
+    bool stream_is_chunked; /* it goes out chunked, else its length was in the fields */
+};
+
+enum fetch_phase {
+    FETCH_IDLE,
+    FETCH_CONNECTING,
+    FETCH_SENDING, /* and waiting for the head, which may come before all is sent */
+    FETCH_BODY,
+    FETCH_OVER,
+};
+
+struct fetch {
+    struct entry entry; /* its last use frees the fetch: fetch_unref */
+    struct proxy *proxy;
+    struct fetch_request request;
+    struct arena arena;
+
+    /* how it went; valid when the entry has ended */
+    const char *fault;         /* static: what was wrong with a response; NULL */
+    struct endpoint *endpoint; /* the last one tried; NULL: none */
+    nanos started_ns;
+    nanos first_byte_ns; /* 0: none came */
+    unsigned attempts;
+    bool is_retry_fresh;
+
+    /* private */
+    struct entry_filler filler;
+    struct upstream_user user;
+    struct fiber *fiber; /* suspended, to be woken */
+    struct upstream_conn *conn;
+    struct entry_reader stream_reader;
+    enum fetch_phase phase;
+    enum result outcome; /* RESULT_MORE while it is open */
+    nanos progress_ns;   /* bytes went or came */
+    nanos sent_ns;       /* the request was out; 0: not yet */
+    unsigned interim_count;
+    bool any_byte;
+    bool stream_is_started; /* a streamed body cannot be sent again */
+    bool is_abandoned;
+    bool receive_paused;
+    bool is_direct; /* the rest of the body is received straight into the entry */
+    bool keep_alive;
+    struct http_body body;
+    struct sse_scanner sse;
+    struct http_parser *partial; /* a head that came in pieces */
+    char *partial_bytes;
+    size_t partial_used;
+    struct fetch *next_free;
+    char arena_lent[FETCH_ARENA_BYTES];
+};
+
+/* *Gives* a fetch with one use, to fill its request. NULL when memory is out. */
+struct fetch *fetch_create(struct proxy *proxy, bool is_private);
+
+/* Runs it. It may have ended when this returns. When no fiber is to be had the entry fails with RESULT_LIMIT. */
+void fetch_start(struct fetch *fetch);
+
+static inline void fetch_ref(struct fetch *fetch)
+{
+    fetch->entry.uses++;
+}
+void fetch_unref(struct fetch *fetch);
+
+#endif

@@ -1,0 +1,26 @@
+/* What fetch.c (the way of a request) and fetch_io.c (its bytes) share. */
+#ifndef SLUICE_PROXY_FETCH_INTERNAL_H
+#define SLUICE_PROXY_FETCH_INTERNAL_H
+
+#include "proxy/fetch.h"
+
+enum {
+    FETCH_WINDOW_BYTES = 256 * 1024,
+    FETCH_INTERIM_MAX = 8,          /* 1xx responses before the real one */
+    FETCH_DIRECT_BYTES_MIN = 65536, /* from here on a body is received without a copy */
+};
+
+extern const struct upstream_user fetch_user_events;
+
+/* Puts head and body on their way. */
+MUST_USE enum result fetch_send(struct fetch *fetch);
+
+/* The phase has an outcome; wakes the fiber when it waits for it. */
+void fetch_settle(struct fetch *fetch, enum result outcome);
+
+/* The entry has room again. */
+void fetch_resume_receive(struct fetch *fetch);
+
+void fetch_drop_partial(struct fetch *fetch);
+
+#endif

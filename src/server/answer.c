@@ -1,0 +1,91 @@
+/* Answers that are whole when they are queued: fixed ones, errors, the admin's. */
+#include <string.h>
+
+#include "base/check.h"
+#include "server/conn.h"
+
+static char *put(char *at, struct bytes b)
+{
+    if (b.len > 0) {
+        memcpy(at, b.ptr, b.len);
+    }
+    return at + b.len;
+}
+
+void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES])
+{
+    static const char hex[] = "0123456789abcdef";
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t bits = ring_random(conn->worker->ring);
+        for (unsigned i = 0; i < FORWARD_REQUEST_ID_BYTES / 2; i++) {
+            *out++ = hex[bits & 15];
+            bits >>= 4;
+        }
+    }
+}
+
+char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answer *answer, bool has_date)
+{
+    if (!has_date) {
+        at = put(at, BYTES("Date: "));
+        at = put(at, (struct bytes){worker_date(conn->worker), HTTP_DATE_BYTES});
+        at = put(at, BYTES("\r\n"));
+    }
+    if (answer->request_id.len > 0) {
+        at = put(at, BYTES("X-Request-Id: "));
+        at = put(at, answer->request_id);
+        at = put(at, BYTES("\r\n"));
+    }
+    if (!answer->keep_alive) {
+        at = put(at, BYTES("Connection: close\r\n"));
+    } else if (answer->version_minor == 0) {
+        at = put(at, BYTES("Connection: keep-alive\r\n"));
+    }
+    return put(at, BYTES("\r\n"));
+}
+
+enum result conn_answer(struct conn *conn, const struct conn_answer *answer)
+{
+    struct outbox *outbox = conn_outbox(conn);
+    if (outbox == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    bool copy = answer->body.len <= OUTBOX_COPY_BYTES_MAX;
+    size_t bytes_max =
+        answer->fixed_head.len + CONN_COMMON_BYTES_MAX + answer->request_id.len + (copy ? answer->body.len : 0);
+    char *start = outbox_reserve(outbox, bytes_max);
+    if (start == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    char *at = put(start, answer->fixed_head);
+    at = conn_put_common_fields(conn, at, answer, false);
+    if (copy) {
+        at = put(at, answer->body);
+    }
+    enum result result = outbox_commit(outbox, (size_t)(at - start));
+    if (result == RESULT_OK && !copy) {
+        result = answer->copy_body ? outbox_copy(outbox, answer->body) : outbox_pin(outbox, answer->body, NULL);
+    }
+    return result;
+}
+
+enum result conn_answer_error(struct conn *conn, enum api_dialect dialect, const struct api_error *error,
+                              struct bytes extra, struct conn_answer *answer, bool is_head)
+{
+    char lent[1024];
+    struct arena arena;
+    arena_init(&arena, lent, sizeof(lent));
+    struct bytes content_type;
+    struct bytes body = api_error_body(&arena, dialect, error, &content_type);
+    struct bytes reason = http_reason(error->status);
+    answer->fixed_head =
+        arena_format(&arena, "HTTP/1.1 %u %.*s\r\nContent-Type: %.*s\r\nContent-Length: %zu\r\n%.*s", error->status,
+                     BYTES_ARG(reason), BYTES_ARG(content_type), body.len, BYTES_ARG(extra));
+    answer->body = is_head ? BYTES_NONE : body;
+    enum result result =
+        answer->fixed_head.ptr == NULL || body.ptr == NULL ? RESULT_NO_MEMORY : conn_answer(conn, answer);
+    answer->fixed_head = BYTES_NONE;
+    answer->body = BYTES_NONE;
+    arena_fini(&arena);
+    return result;
+}

@@ -1,0 +1,453 @@
+/* An exchange's beginning and end, and its request's body. The answer is in exchange_answer.c. */
+#include "server/exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/inference.h"
+#include "base/check.h"
+#include "server/exchange_internal.h"
+
+static struct worker *worker_of(const struct exchange *exchange)
+{
+    return exchange->conn->worker;
+}
+
+enum api_dialect exchange_dialect(const struct route *route)
+{
+    return route != NULL && route->config->kind == CONFIG_ROUTE_INFERENCE ? API_DIALECT_OPENAI : API_DIALECT_PLAIN;
+}
+
+/* ---- life ---- */
+
+static struct exchange *exchange_acquire(struct worker *worker)
+{
+    struct exchange *exchange = worker->free_exchanges;
+    if (exchange != NULL) {
+        worker->free_exchanges = exchange->next_free;
+    } else {
+        exchange = malloc(sizeof(*exchange));
+        if (exchange == NULL) {
+            return NULL;
+        }
+    }
+    memset(exchange, 0, offsetof(struct exchange, arena_lent));
+    arena_init(&exchange->arena, exchange->arena_lent, sizeof(exchange->arena_lent));
+    return exchange;
+}
+
+static void exchange_release(struct worker *worker, struct exchange *exchange)
+{
+    entry_reader_leave(&exchange->reader);
+    if (exchange->gathering != NULL) {
+        model_gathering_cancel(exchange->gathering);
+    }
+    if (exchange->fetch != NULL) {
+        fetch_unref(exchange->fetch);
+    }
+    if (exchange->body_kind == EXCHANGE_BODY_STREAMED) {
+        entry_fini(&exchange->stream);
+    }
+    http_body_fini(&exchange->body);
+    free(exchange->buffer);
+    arena_fini(&exchange->arena);
+    exchange->next_free = worker->free_exchanges;
+    worker->free_exchanges = exchange;
+    metrics_add(&worker->metrics.active_requests, (uint64_t)-1);
+}
+
+void exchange_pool_fini(struct worker *worker)
+{
+    while (worker->free_exchanges != NULL) {
+        struct exchange *exchange = worker->free_exchanges;
+        worker->free_exchanges = exchange->next_free;
+        free(exchange);
+    }
+}
+
+static void exchange_log(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    nanos now = ring_now(worker->ring);
+    unsigned route = exchange->route == NULL ? worker->metrics.route_count : exchange->route->index;
+    metrics_request(&worker->metrics, route, exchange->method, exchange->status, now - exchange->started_ns);
+    if (!worker->access_log.is_on) {
+        return;
+    }
+    char client[RING_ADDRESS_TEXT_MAX];
+    const struct fetch *fetch = exchange->fetch;
+    bool has_endpoint = fetch != NULL && fetch->endpoint != NULL;
+    bool has_first = fetch != NULL && fetch->first_byte_ns != 0;
+    access_log_write(&worker->access_log,
+                     &(struct access_log_line){
+                         .unix_ms = ring_unix_ms(worker->ring),
+                         .client = conn_client(exchange->conn, client),
+                         .method = exchange->log_method,
+                         .target = exchange->log_target,
+                         .host = exchange->log_host,
+                         .route = exchange->route->config->name,
+                         .endpoint = has_endpoint ? fetch->endpoint->text : BYTES_NONE,
+                         .request_id = exchange->request_id,
+                         .status = exchange->status,
+                         .request_bytes = exchange->body.received_bytes,
+                         .response_bytes = exchange->sent_bytes,
+                         .duration_ns = now - exchange->started_ns,
+                         .first_byte_ns = has_first ? fetch->first_byte_ns - exchange->started_ns : 0,
+                     });
+}
+
+void exchange_finish(struct exchange *exchange, bool keep_alive)
+{
+    struct conn *conn = exchange->conn;
+    struct worker *worker = conn->worker;
+    CHECK(!exchange->is_over);
+    exchange->is_over = true;
+    exchange_log(exchange);
+    /* What is left of the request's body cannot be told from a next request. */
+    bool goes_on = keep_alive && exchange->keep_alive && exchange->body_done && !worker->draining;
+    exchange_release(worker, exchange);
+    conn_exchange_over(conn, goes_on);
+}
+
+void exchange_abort(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    if (exchange->is_over) {
+        return;
+    }
+    exchange->is_over = true;
+    exchange->status = exchange->status == 0 ? 499 : exchange->status;
+    exchange_log(exchange);
+    metrics_error(&worker->metrics, METRICS_ERROR_CLIENT_CLOSED);
+    if (exchange->body_kind == EXCHANGE_BODY_STREAMED && exchange->stream.state == ENTRY_FILLING) {
+        entry_fail(&exchange->stream, RESULT_CANCELED);
+    }
+    exchange_release(worker, exchange);
+}
+
+/* ---- the beginning ---- */
+
+static bool copy_for_log(struct exchange *exchange, const struct exchange_start *start)
+{
+    const struct http_head *head = &start->parser->head;
+    exchange->request_id = arena_copy(&exchange->arena, start->request_id);
+    bool ok = exchange->request_id.ptr != NULL;
+    if (ok && worker_of(exchange)->access_log.is_on) {
+        exchange->log_method = arena_copy(&exchange->arena, http_head_method(head, start->base));
+        exchange->log_target = arena_copy(&exchange->arena, http_head_target(head, start->base));
+        exchange->log_host = arena_copy(&exchange->arena, start->authority);
+        ok = exchange->log_method.ptr != NULL && exchange->log_target.ptr != NULL;
+    }
+    return ok;
+}
+
+static void stream_on_drained(struct entry_filler *filler)
+{
+    struct exchange *exchange = CONTAINER_OF(filler, struct exchange, stream_filler);
+    conn_resume_receive(exchange->conn);
+}
+
+/* The fetch takes no more of the body: an answer is on its way, or a failure. The rest is read away. */
+static void stream_on_abandoned(struct entry_filler *filler)
+{
+    struct exchange *exchange = CONTAINER_OF(filler, struct exchange, stream_filler);
+    if (!exchange->is_over) {
+        conn_resume_receive(exchange->conn);
+    }
+}
+
+/* Makes the fetch with its head, while the client's head is still there to be read. */
+static enum result prepare_fetch(struct exchange *exchange, const struct exchange_start *start)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct config_route *config = exchange->route->config;
+    struct fetch *fetch = fetch_create(&worker->proxy, true);
+    if (fetch == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    exchange->fetch = fetch;
+    char client[RING_ADDRESS_TEXT_MAX];
+    struct forward forward = {
+        .head = &start->parser->head,
+        .base = start->base,
+        .path = start->target->path,
+        .query = start->target->query,
+        .authority = start->authority,
+        .client = conn_client(exchange->conn, client),
+        .request_id = exchange->request_id,
+    };
+    if (config->kind == CONFIG_ROUTE_INFERENCE) {
+        forward.path = inference_upstream_path(&exchange->arena, start->path);
+        exchange->is_model_list = exchange->method == HTTP_GET && inference_is_model_list(forward.path);
+    }
+    fetch->request.upstream = &worker->upstreams[config->upstream];
+    fetch->request.endpoints_allowed = UINT64_MAX;
+    fetch->request.is_head = exchange->is_head;
+    return forward_request_head(&forward, &fetch->arena, &fetch->request);
+}
+
+static void prepare_body(struct exchange *exchange, const struct exchange_start *start)
+{
+    const struct http_head *head = &start->parser->head;
+    const struct config_route *config = exchange->route->config;
+    exchange->body_bytes_max = config->body_bytes_max;
+    if (head->body == HTTP_BODY_NONE) {
+        exchange->body_done = true;
+        if (exchange->fetch != NULL) {
+            exchange->fetch->request.has_length = head->has_content_length;
+        }
+        return;
+    }
+    http_body_init(&exchange->body, start->parser);
+    exchange->body_started_ns = exchange->started_ns;
+    if (config->kind == CONFIG_ROUTE_RESPOND) {
+        exchange->body_kind = EXCHANGE_BODY_AWAY;
+    } else if (config->kind == CONFIG_ROUTE_INFERENCE) {
+        exchange->body_kind = EXCHANGE_BODY_BUFFERED;
+    } else {
+        exchange->body_kind = EXCHANGE_BODY_STREAMED;
+        exchange->stream_filler =
+            (struct entry_filler){.on_drained = stream_on_drained, .on_abandoned = stream_on_abandoned};
+        entry_init(&exchange->stream, &worker_of(exchange)->pool, &exchange->stream_filler,
+                   EXCHANGE_STREAM_WINDOW_BYTES, true);
+        struct fetch_request *request = &exchange->fetch->request;
+        request->stream = &exchange->stream;
+        request->stream_is_chunked = head->body == HTTP_BODY_CHUNKED;
+        request->has_length = head->body == HTTP_BODY_LENGTH;
+        request->length = head->content_length;
+    }
+}
+
+static void start_fetch(struct exchange *exchange)
+{
+    struct fetch *fetch = exchange->fetch;
+    entry_reader_join(&exchange->reader, &fetch->entry, exchange_on_progress);
+    fetch_start(fetch);
+}
+
+/* Where the endpoints offer different models, only those that have the one asked for are used. */
+static void choose_by_model(struct exchange *exchange)
+{
+    struct fetch_request *request = &exchange->fetch->request;
+    const struct model_directory *directory = request->upstream->models;
+    struct bytes body = {request->body, request->body_bytes};
+    struct bytes model;
+    if (directory != NULL && model_directory_matters(directory) && inference_model(&exchange->arena, body, &model)) {
+        request->endpoints_allowed = model_directory_endpoints(directory, model);
+    }
+}
+
+/* The request's body is complete, or needs not be awaited. */
+static void exchange_on_body_ready(struct exchange *exchange)
+{
+    if (exchange->body_kind == EXCHANGE_BODY_BUFFERED) {
+        struct fetch_request *request = &exchange->fetch->request;
+        request->body = exchange->buffer;
+        request->body_bytes = exchange->buffered;
+        request->has_length = true;
+        request->length = exchange->buffered;
+        exchange->buffer = NULL;
+        choose_by_model(exchange);
+    }
+    if (exchange->route->config->kind == CONFIG_ROUTE_RESPOND) {
+        exchange_answer_fixed(exchange);
+    } else if (exchange->is_model_list && exchange_begin_model_list(exchange)) {
+        return;
+    } else {
+        start_fetch(exchange);
+    }
+}
+
+enum result exchange_begin(struct conn *conn, const struct exchange_start *start)
+{
+    struct worker *worker = conn->worker;
+    struct exchange *exchange = exchange_acquire(worker);
+    if (exchange == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    metrics_add(&worker->metrics.active_requests, 1);
+    const struct http_head *head = &start->parser->head;
+    exchange->conn = conn;
+    exchange->route = start->route;
+    exchange->started_ns = ring_now(worker->ring);
+    exchange->method = head->method;
+    exchange->version_minor = head->version_minor;
+    exchange->is_head = head->method == HTTP_HEAD;
+    exchange->keep_alive = start->keep_alive;
+    bool ok = copy_for_log(exchange, start);
+    if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
+        ok = prepare_fetch(exchange, start) == RESULT_OK;
+    }
+    if (!ok) {
+        exchange_release(worker, exchange);
+        return RESULT_NO_MEMORY;
+    }
+    prepare_body(exchange, start);
+    conn->exchange = exchange;
+    conn->state = CONN_EXCHANGE;
+    if (exchange->body_bytes_max > 0 && head->body == HTTP_BODY_LENGTH &&
+        head->content_length > exchange->body_bytes_max) {
+        exchange_answer_error(exchange, 413, "the request's body is larger than this route takes", "body_too_large",
+                              METRICS_ERROR_TOO_LARGE);
+        return RESULT_OK;
+    }
+    if (!exchange->body_done && head->expect_continue) {
+        struct outbox *outbox = conn_outbox(conn);
+        if (outbox == NULL || outbox_copy(outbox, BYTES("HTTP/1.1 100 Continue\r\n\r\n")) != RESULT_OK) {
+            conn_close(conn, true);
+            return RESULT_OK;
+        }
+        conn_flush(conn);
+    }
+    if (exchange->body_done) {
+        exchange_on_body_ready(exchange);
+    }
+    conn_arm_timer(conn);
+    return RESULT_OK;
+}
+
+/* ---- the request's body ---- */
+
+static enum result grow_buffer(struct exchange *exchange, size_t more)
+{
+    size_t wanted = exchange->buffered + more;
+    if (wanted <= exchange->buffer_capacity) {
+        return RESULT_OK;
+    }
+    /* Doubling from what has come, not from what Content-Length promises: promises cost a client nothing. */
+    size_t capacity = exchange->buffer_capacity == 0 ? 4096 : exchange->buffer_capacity * 2;
+    while (capacity < wanted) {
+        capacity *= 2;
+    }
+    char *buffer = realloc(exchange->buffer, capacity);
+    if (buffer == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    exchange->buffer = buffer;
+    exchange->buffer_capacity = capacity;
+    return RESULT_OK;
+}
+
+static enum result take_body(void *context, struct bytes run)
+{
+    struct exchange *exchange = context;
+    if (exchange->body_bytes_max > 0 && exchange->body.received_bytes > exchange->body_bytes_max) {
+        return RESULT_CANCELED; /* too large: told by exchange_on_input */
+    }
+    enum result result;
+    switch (exchange->body_kind) {
+    case EXCHANGE_BODY_BUFFERED:
+        result = grow_buffer(exchange, run.len);
+        if (result == RESULT_OK) {
+            memcpy(exchange->buffer + exchange->buffered, run.ptr, run.len);
+            exchange->buffered += run.len;
+        }
+        return result;
+    case EXCHANGE_BODY_STREAMED:
+        if (exchange->reader.entry != NULL && list_is_empty(&exchange->stream.readers) &&
+            exchange->fetch->stream_is_started) {
+            return RESULT_OK; /* the fetch has turned away from it: read away */
+        }
+        return entry_append(&exchange->stream, run);
+    case EXCHANGE_BODY_AWAY:
+    case EXCHANGE_BODY_NONE: return RESULT_OK;
+    }
+    return RESULT_OK;
+}
+
+/* A body that is wrong or too large. The upstream request, if it has begun, is cut off before the backend can
+ * take it for complete. */
+static void refuse_body(struct exchange *exchange, enum result why)
+{
+    if (exchange->body_kind == EXCHANGE_BODY_STREAMED && exchange->stream.state == ENTRY_FILLING) {
+        entry_fail(&exchange->stream, RESULT_CANCELED);
+    }
+    entry_reader_leave(&exchange->reader);
+    if (exchange->head_sent) {
+        conn_close(exchange->conn, true);
+    } else if (why == RESULT_CANCELED) {
+        exchange_answer_error(exchange, 413, "the request's body is larger than this route takes", "body_too_large",
+                              METRICS_ERROR_TOO_LARGE);
+    } else if (why == RESULT_NO_MEMORY) {
+        exchange_answer_error(exchange, 503, "the gateway is out of memory", "overloaded", METRICS_ERROR_OVERLOAD);
+    } else {
+        exchange_answer_error(exchange, exchange->body.fault.status, exchange->body.fault.message, "bad_request",
+                              METRICS_ERROR_BAD_REQUEST);
+    }
+}
+
+static void on_stream_input(struct exchange *exchange, bool is_complete)
+{
+    if (is_complete && exchange->stream.state == ENTRY_FILLING) {
+        char *trailers = exchange->body.trailers;
+        exchange->body.trailers = NULL;
+        entry_complete(&exchange->stream, trailers, exchange->body.trailer_bytes);
+    }
+    if (exchange->reader.entry == NULL) {
+        start_fetch(exchange); /* with the bytes that came together with the head */
+        return;
+    }
+    if (!is_complete && !list_is_empty(&exchange->stream.readers) && entry_is_full(&exchange->stream)) {
+        conn_pause_receive(exchange->conn);
+    }
+    entry_tell(&exchange->stream);
+}
+
+size_t exchange_on_input(struct exchange *exchange, struct bytes input)
+{
+    if (exchange->body_done) {
+        return 0;
+    }
+    size_t used = 0;
+    enum result result = http_body_read(&exchange->body, input, &used, take_body, exchange);
+    if (result != RESULT_OK && result != RESULT_MORE) {
+        refuse_body(exchange, result);
+        return input.len;
+    }
+    if (result == RESULT_OK) {
+        exchange->body_done = true;
+    }
+    if (exchange->body_kind == EXCHANGE_BODY_STREAMED) {
+        on_stream_input(exchange, result == RESULT_OK);
+    } else if (result == RESULT_OK) {
+        exchange_on_body_ready(exchange);
+    }
+    return used;
+}
+
+nanos exchange_body_deadline(const struct exchange *exchange)
+{
+    const struct config *config = exchange->conn->worker->config;
+    /* A body held back by us is not the client's slowness. */
+    if (exchange->body_done || exchange->conn->receive_paused || config->limits.body_rate_bytes_min == 0) {
+        return NANOS_NEVER;
+    }
+    nanos grace = exchange->body_started_ns + config->limits.body_grace_ms * NANOS_PER_MS;
+    /* When the bytes so far would have arrived at the lowest rate allowed. */
+    nanos due =
+        exchange->body_started_ns + exchange->body.received_bytes * NANOS_PER_S / config->limits.body_rate_bytes_min;
+    return due > grace ? due : grace;
+}
+
+void exchange_on_body_deadline(struct exchange *exchange)
+{
+    if (exchange_body_deadline(exchange) > ring_now(worker_of(exchange)->ring)) {
+        return;
+    }
+    entry_reader_leave(&exchange->reader);
+    if (exchange->head_sent) {
+        conn_close(exchange->conn, true);
+        return;
+    }
+    exchange_answer_error(exchange, 408, "the request's body arrived too slowly", "request_timeout",
+                          METRICS_ERROR_CLIENT_TIMEOUT);
+}
+
+void exchange_on_client_end(struct exchange *exchange, bool is_reset)
+{
+    struct conn *conn = exchange->conn;
+    bool is_gone = is_reset || !exchange->body_done || exchange->route->config->half_close_is_departure;
+    if (is_gone) {
+        conn_close(conn, false);
+    }
+}

@@ -1,0 +1,101 @@
+/* An exchange: a request that cannot be answered at once, from its head to the last byte of the answer.
+ *
+ *   client's bytes ─▶ body ─┬─ buffered (inference) ─┐
+ *                           ├─ streamed (http) ──────┼─▶ fetch ─▶ entry ─▶ reader ─▶ outbox ─▶ client
+ *                           └─ read away (respond) ──┘                       └ fixed answer
+ *
+ * It is the client's side of things only: when the client leaves, it goes, and with it its reader; what
+ * happens to the fetch is the entry's affair. */
+#ifndef SLUICE_SERVER_EXCHANGE_H
+#define SLUICE_SERVER_EXCHANGE_H
+
+#include "api/error.h"
+#include "api/models.h"
+#include "http/uri.h"
+#include "proxy/fetch.h"
+#include "server/conn.h"
+
+enum { EXCHANGE_ARENA_BYTES = 1024, EXCHANGE_STREAM_WINDOW_BYTES = 256 * 1024 };
+
+enum exchange_body { EXCHANGE_BODY_NONE, EXCHANGE_BODY_AWAY, EXCHANGE_BODY_BUFFERED, EXCHANGE_BODY_STREAMED };
+
+struct exchange {
+    struct conn *conn;
+    const struct route *route; /* NULL: none fits */
+    struct exchange *next_free;
+    nanos started_ns;
+    uint8_t method; /* llhttp_method_t */
+    uint8_t version_minor;
+    bool is_head;
+    bool keep_alive;
+    bool body_done;  /* the request's */
+    bool head_sent;  /* the answer's */
+    bool is_chunked; /* the answer goes out chunked */
+    bool is_until_close;
+    bool is_over;
+    bool is_model_list;
+    uint16_t status;     /* answered; 0: not yet */
+    uint64_t sent_bytes; /* of the answer's body, queued */
+
+    enum exchange_body body_kind;
+    struct http_body body;
+    uint64_t body_bytes_max; /* 0: none */
+    nanos body_started_ns;
+    char *buffer; /* BUFFERED, from malloc */
+    size_t buffered;
+    size_t buffer_capacity;
+    struct entry stream; /* STREAMED */
+    struct entry_filler stream_filler;
+
+    struct fetch *fetch;
+    struct entry_reader reader;
+    struct model_gathering *gathering; /* instead of the fetch; NULL: none */
+
+    struct bytes request_id; /* in the arena, like all below */
+    struct bytes log_method;
+    struct bytes log_target;
+    struct bytes log_host;
+    struct arena arena;
+    char arena_lent[EXCHANGE_ARENA_BYTES];
+};
+
+/* What was found out about a request before it became an exchange. *Borrows* all. */
+struct exchange_start {
+    const struct route *route;
+    const struct http_parser *parser; /* holds the head */
+    const char *base;
+    const struct http_target *target;
+    struct bytes path;      /* normalised */
+    struct bytes authority; /* the target's, or Host */
+    struct bytes request_id;
+    bool keep_alive;
+};
+
+/* Begins; on RESULT_OK conn->exchange is set, unless it ended at once. */
+MUST_USE enum result exchange_begin(struct conn *conn, const struct exchange_start *start);
+
+/* Bytes of the client's came: uses those of the request's body, and says how many. */
+size_t exchange_on_input(struct exchange *exchange, struct bytes input);
+
+/* The client sent FIN or is gone. `is_reset`: nothing can be sent to it. May end the exchange. */
+void exchange_on_client_end(struct exchange *exchange, bool is_reset);
+
+/* There is room in the outbox again. */
+void exchange_on_sent(struct exchange *exchange);
+
+/* Moment at which the request's body is looked at for its rate; NANOS_NEVER when it is not awaited. */
+nanos exchange_body_deadline(const struct exchange *exchange);
+
+/* That moment has come. */
+void exchange_on_body_deadline(struct exchange *exchange);
+
+/* Drops it without an answer: the connection is being closed. */
+void exchange_abort(struct exchange *exchange);
+
+/* The form of errors on a route (NULL: none). */
+enum api_dialect exchange_dialect(const struct route *route);
+
+/* Frees the pool. */
+void exchange_pool_fini(struct worker *worker);
+
+#endif

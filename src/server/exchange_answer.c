@@ -1,0 +1,281 @@
+/* The answer's way from the entry to the client. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "server/exchange_internal.h"
+
+static struct worker *worker_of(const struct exchange *exchange)
+{
+    return exchange->conn->worker;
+}
+
+static char *put(char *at, struct bytes b)
+{
+    if (b.len > 0) {
+        memcpy(at, b.ptr, b.len);
+    }
+    return at + b.len;
+}
+
+/* ---- whole answers ---- */
+
+static void finish_queued(struct exchange *exchange, enum result result, uint16_t status, bool keep_alive)
+{
+    exchange->status = status;
+    if (result != RESULT_OK) {
+        conn_close(exchange->conn, true);
+        return;
+    }
+    exchange->head_sent = true;
+    exchange_finish(exchange, keep_alive);
+}
+
+static struct conn_answer answer_of(const struct exchange *exchange)
+{
+    return (struct conn_answer){
+        .request_id = exchange->request_id,
+        .version_minor = exchange->version_minor,
+        .keep_alive = exchange->keep_alive && exchange->body_done && !worker_of(exchange)->draining,
+    };
+}
+
+void exchange_answer_fixed(struct exchange *exchange)
+{
+    struct conn_answer answer = answer_of(exchange);
+    answer.fixed_head = exchange->route->fixed_head;
+    if (!exchange->is_head) {
+        answer.body = exchange->route->config->body;
+    }
+    exchange->sent_bytes = answer.body.len;
+    enum result result = conn_answer(exchange->conn, &answer);
+    finish_queued(exchange, result, exchange->route->config->status, answer.keep_alive);
+}
+
+void exchange_answer_error(struct exchange *exchange, uint16_t status, const char *message, const char *code,
+                           enum metrics_error kind)
+{
+    metrics_error(&worker_of(exchange)->metrics, kind);
+    struct conn_answer answer = answer_of(exchange);
+    struct api_error error = {.status = status, .message = message, .code = code};
+    struct bytes extra = status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES_NONE;
+    enum result result =
+        conn_answer_error(exchange->conn, exchange_dialect(exchange->route), &error, extra, &answer, exchange->is_head);
+    finish_queued(exchange, result, status, answer.keep_alive);
+}
+
+void exchange_answer_json(struct exchange *exchange, uint16_t status, struct bytes json)
+{
+    struct conn_answer answer = answer_of(exchange);
+    struct bytes reason = http_reason(status);
+    answer.fixed_head =
+        arena_format(&exchange->arena, "HTTP/1.1 %u %.*s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
+                     status, BYTES_ARG(reason), json.len);
+    answer.body = exchange->is_head ? BYTES_NONE : json;
+    answer.copy_body = true;
+    exchange->sent_bytes = answer.body.len;
+    enum result result = answer.fixed_head.ptr == NULL ? RESULT_NO_MEMORY : conn_answer(exchange->conn, &answer);
+    finish_queued(exchange, result, status, answer.keep_alive);
+}
+
+/* ---- an upstream's answer ---- */
+
+static bool has_no_body(const struct exchange *exchange, const struct entry *entry)
+{
+    return exchange->is_head || entry->status == 204 || entry->status == 304;
+}
+
+/* Decides the framing: the length where it is known, else chunks, else (HTTP/1.0) the end of the connection. */
+static char *put_framing(struct exchange *exchange, char *at)
+{
+    const struct entry *entry = &exchange->fetch->entry;
+    bool is_whole = entry->state == ENTRY_COMPLETE && entry->trailers == NULL && !entry->is_event_stream;
+    if (entry->has_content_length || (is_whole && !has_no_body(exchange, entry))) {
+        at = put(at, BYTES("Content-Length: "));
+        at += bytes_put_u64(at, entry->has_content_length ? entry->content_length : entry->body_bytes);
+        return put(at, BYTES("\r\n"));
+    }
+    if (has_no_body(exchange, entry)) {
+        return at;
+    }
+    if (exchange->version_minor == 0) {
+        exchange->is_until_close = true;
+        exchange->keep_alive = false;
+        return at;
+    }
+    exchange->is_chunked = true;
+    return put(at, BYTES("Transfer-Encoding: chunked\r\n"));
+}
+
+static enum result send_head(struct exchange *exchange, struct outbox *outbox)
+{
+    const struct entry *entry = &exchange->fetch->entry;
+    size_t bytes_max = 96 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
+    char *start = outbox_reserve(outbox, bytes_max);
+    if (start == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    char *at = start;
+    struct bytes line = http_status_line(entry->status);
+    if (line.ptr != NULL) {
+        at = put(at, line);
+    } else {
+        at = put(at, BYTES("HTTP/1.1 "));
+        at += bytes_put_u64(at, entry->status);
+        at = put(at, BYTES(" \r\n")); /* the phrase may be empty (RFC 9112 §4) */
+    }
+    at = put(at, (struct bytes){entry->head->data, entry->head_bytes});
+    at = put_framing(exchange, at);
+    at = put(at, BYTES("Via: 1.1 sluice\r\n"));
+    struct conn_answer answer = answer_of(exchange);
+    answer.keep_alive = exchange->keep_alive && !worker_of(exchange)->draining;
+    exchange->keep_alive = answer.keep_alive;
+    if (entry->has_request_id) {
+        answer.request_id = BYTES_NONE; /* the backend has said its own */
+    }
+    at = conn_put_common_fields(exchange->conn, at, &answer, entry->has_date);
+    exchange->status = entry->status;
+    exchange->head_sent = true;
+    return outbox_commit(outbox, (size_t)(at - start));
+}
+
+/* Moves what the entry has into the outbox, as far as there is room. */
+static enum result send_body(struct exchange *exchange, struct outbox *outbox)
+{
+    enum result result = RESULT_OK;
+    while (result == RESULT_OK && outbox_has_room(outbox)) {
+        struct chunk *chunk;
+        struct bytes run = entry_reader_peek(&exchange->reader, &chunk);
+        if (run.len == 0) {
+            break;
+        }
+        result = forward_add_body(outbox, run, chunk, exchange->is_chunked);
+        exchange->sent_bytes += run.len;
+        entry_reader_pass(&exchange->reader, run.len);
+    }
+    return result;
+}
+
+static void answer_failure(struct exchange *exchange)
+{
+    const struct fetch *fetch = exchange->fetch;
+    switch (fetch->entry.failure) {
+    case RESULT_TIMEOUT: {
+        bool connecting = fetch->first_byte_ns == 0 && fetch->sent_ns == 0;
+        exchange_answer_error(exchange, 504,
+                              connecting ? "the upstream could not be reached in time"
+                                         : "the upstream did not answer in time",
+                              "upstream_timeout", METRICS_ERROR_UPSTREAM_TIMEOUT);
+        break;
+    }
+    case RESULT_LIMIT:
+    case RESULT_NO_MEMORY:
+        exchange_answer_error(exchange, 503, "the gateway has no room for this request now", "overloaded",
+                              METRICS_ERROR_OVERLOAD);
+        break;
+    case RESULT_PROTOCOL:
+        exchange_answer_error(exchange, 502,
+                              fetch->fault != NULL ? fetch->fault : "the upstream's response is not valid HTTP",
+                              "upstream_protocol_error", METRICS_ERROR_UPSTREAM_PROTOCOL);
+        break;
+    case RESULT_CLOSED:
+    case RESULT_RESET:
+        if (fetch->attempts > 0 && fetch->conn == NULL && fetch->phase == FETCH_OVER && fetch->sent_ns != 0) {
+            exchange_answer_error(exchange, 502, "the upstream closed the connection without an answer",
+                                  "upstream_closed", METRICS_ERROR_UPSTREAM_PROTOCOL);
+            break;
+        }
+        /* fall through */
+    default:
+        exchange_answer_error(exchange, 502, "the upstream could not be reached", "upstream_unreachable",
+                              METRICS_ERROR_UPSTREAM_CONNECT);
+    }
+}
+
+/* The answer broke off after it had begun: the client must not take it for whole. An event stream is told why
+ * first, and never gets its last chunk. */
+static void break_off(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    struct conn *conn = exchange->conn;
+    const struct fetch *fetch = exchange->fetch;
+    bool is_timeout = fetch->entry.failure == RESULT_TIMEOUT;
+    metrics_error(&worker->metrics, is_timeout ? METRICS_ERROR_UPSTREAM_TIMEOUT : METRICS_ERROR_UPSTREAM_PROTOCOL);
+    struct outbox *outbox = conn_outbox(conn);
+    if (fetch->entry.is_event_stream && exchange_dialect(exchange->route) == API_DIALECT_OPENAI && outbox != NULL) {
+        struct api_error error = {.status = is_timeout ? 504 : 502,
+                                  .message = is_timeout ? "the upstream stopped in the middle of the stream"
+                                                        : "the upstream broke off in the middle of the stream",
+                                  .code = is_timeout ? "upstream_timeout" : "upstream_closed"};
+        struct bytes event = api_error_event(&exchange->arena, &error);
+        enum result result = RESULT_OK;
+        if (!fetch->sse.at_boundary) {
+            result = forward_add_body(outbox, BYTES("\n\n"), NULL, exchange->is_chunked);
+        }
+        if (result == RESULT_OK && event.ptr != NULL) {
+            result = forward_add_body(outbox, event, NULL, exchange->is_chunked);
+        }
+        if (result == RESULT_OK) {
+            exchange_finish(exchange, false);
+            return;
+        }
+    }
+    if (exchange->is_until_close || outbox == NULL) {
+        /* Only a reset tells this client that the end is not the end; what is queued is lost with it. */
+        conn_close(conn, true);
+        return;
+    }
+    exchange_finish(exchange, false);
+}
+
+static void exchange_pump(struct exchange *exchange)
+{
+    struct entry *entry = exchange->reader.entry;
+    if (entry->status == 0) {
+        if (entry->state == ENTRY_FAILED) {
+            answer_failure(exchange);
+        }
+        return;
+    }
+    struct conn *conn = exchange->conn;
+    struct outbox *outbox = conn_outbox(conn);
+    enum result result = outbox == NULL ? RESULT_NO_MEMORY : RESULT_OK;
+    if (result == RESULT_OK && !exchange->head_sent) {
+        if (entry->state == ENTRY_FAILED && entry->body_bytes == 0) {
+            answer_failure(exchange); /* nothing of it has been shown: say what happened */
+            return;
+        }
+        result = send_head(exchange, outbox);
+    }
+    if (result == RESULT_OK) {
+        result = send_body(exchange, outbox);
+    }
+    bool at_end = entry_reader_is_level(&exchange->reader) && entry->state != ENTRY_FILLING;
+    if (result == RESULT_OK && at_end && entry->state == ENTRY_FAILED) {
+        break_off(exchange);
+        return;
+    }
+    if (result == RESULT_OK && at_end && exchange->is_chunked) {
+        result = forward_add_body_end(outbox, (struct bytes){entry->trailers, entry->trailer_bytes});
+    }
+    if (result != RESULT_OK) {
+        metrics_error(&worker_of(exchange)->metrics, METRICS_ERROR_OVERLOAD);
+        conn_close(conn, true);
+    } else if (at_end) {
+        exchange_finish(exchange, true);
+    } else {
+        conn_flush(conn);
+    }
+}
+
+void exchange_on_progress(struct entry_reader *reader)
+{
+    exchange_pump(CONTAINER_OF(reader, struct exchange, reader));
+}
+
+void exchange_on_sent(struct exchange *exchange)
+{
+    if (exchange->reader.entry != NULL && exchange->head_sent) {
+        exchange_pump(exchange);
+    }
+}

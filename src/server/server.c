@@ -1,0 +1,366 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "ring/topology.h"
+
+enum { RESOLVE_SECONDS_MIN = 1 };
+
+/* ---- start ---- */
+
+static void raise_descriptor_limit(const struct config *config, unsigned workers)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    uint64_t wanted = (uint64_t)config->limits.connections_max * workers;
+    if (limit.rlim_cur < wanted) {
+        log_warn("open files are limited to %llu, fewer than the %llu connections configured; "
+                 "accepting pauses when they are used up (ulimit -n)",
+                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+    }
+}
+
+static const struct config_listener *listener_at(const struct config *config, unsigned index)
+{
+    return index < config->listener_count ? &config->listeners[index] : &config->admin;
+}
+
+/* Opens every listener once per worker. Probed without SO_REUSEPORT first, or a second instance would silently share
+ * the port. */
+static bool open_listeners(struct server *server)
+{
+    const struct config *config = server->config;
+    server->listener_count = config->listener_count + (config->has_admin ? 1 : 0);
+    server->listen_fds = malloc(server->listener_count * server->worker_count * sizeof(int));
+    if (server->listen_fds == NULL) {
+        return false;
+    }
+    for (unsigned i = 0; i < server->listener_count; i++) {
+        const struct config_listener *listener = listener_at(config, i);
+        struct ring_address address = listener->address;
+        enum result result = ring_listen_probe(&address);
+        int fd = -1;
+        for (unsigned w = 0; w < server->worker_count && result == RESULT_OK; w++) {
+            if (address.any.sa_family != AF_UNIX) {
+                fd = -1;
+            }
+            result = ring_listen_open(&address, true, &fd);
+            server->listen_fds[w * server->listener_count + i] = fd;
+            if (result == RESULT_OK && w == 0 && address.any.sa_family != AF_UNIX) {
+                address = ring_listen_address(fd); /* port 0 was given a number: the others join it */
+            }
+        }
+        if (result != RESULT_OK) {
+            const char *why =
+                result == RESULT_REFUSED ? "the address is in use: is another instance running?"
+                : result == RESULT_UNREACHABLE
+                    ? "the address is not this machine's, or may not be used (ports below 1024 need rights)"
+                    : result_name(result);
+            log_error("cannot listen on %.*s: %s", BYTES_ARG(listener->text), why);
+            return false;
+        }
+        char text[RING_ADDRESS_TEXT_MAX];
+        ring_address_format(&address, text);
+        log_info("listening on %s%s", text, i < config->listener_count ? "" : " (admin)");
+    }
+    return true;
+}
+
+/* Looks every name up; with `tell`, the workers hear of what changed. Blocks. */
+static void resolve_all(struct server *server, bool tell);
+
+static bool make_resolved(struct server *server)
+{
+    const struct config *config = server->config;
+    server->resolved = calloc(config->upstream_count + 1, sizeof(*server->resolved));
+    if (server->resolved == NULL) {
+        return false;
+    }
+    for (unsigned u = 0; u < config->upstream_count; u++) {
+        const struct config_upstream *upstream = &config->upstreams[u];
+        server->resolved[u] = calloc(upstream->endpoint_count, sizeof(struct resolved));
+        if (server->resolved[u] == NULL) {
+            return false;
+        }
+        for (unsigned e = 0; e < upstream->endpoint_count; e++) {
+            if (!upstream->endpoints[e].is_name) {
+                server->resolved[u][e] = (struct resolved){.count = 1, .addresses = {upstream->endpoints[e].address}};
+            }
+        }
+    }
+    resolve_all(server, false);
+    return true;
+}
+
+static bool start_workers(struct server *server)
+{
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        int error = pthread_create(&server->workers[i].thread, NULL, worker_main, &server->workers[i]);
+        if (error != 0) {
+            log_error("cannot start a thread: %s", strerror(error));
+            exit(1);
+        }
+    }
+    pthread_mutex_lock(&server->start_lock);
+    while (server->started + server->failed < server->worker_count) {
+        pthread_cond_wait(&server->start_changed, &server->start_lock);
+    }
+    bool ok = server->failed == 0;
+    pthread_mutex_unlock(&server->start_lock);
+    return ok;
+}
+
+void server_on_worker_start(struct server *server, bool ok)
+{
+    pthread_mutex_lock(&server->start_lock);
+    server->started += ok ? 1 : 0;
+    server->failed += ok ? 0 : 1;
+    pthread_cond_signal(&server->start_changed);
+    pthread_mutex_unlock(&server->start_lock);
+}
+
+void server_on_worker_stop(struct server *server)
+{
+    pthread_mutex_lock(&server->start_lock);
+    server->started--;
+    pthread_mutex_unlock(&server->start_lock);
+}
+
+/* ---- names ---- */
+
+struct resolved_message {
+    struct ring_message message;
+    unsigned upstream;
+    unsigned endpoint;
+    struct resolved resolved;
+};
+
+static void on_resolved(struct ring *ring, struct ring_message *message)
+{
+    struct worker *worker = ring_context(ring);
+    struct resolved_message *told = CONTAINER_OF(message, struct resolved_message, message);
+    endpoint_set_addresses(&worker->upstreams[told->upstream].endpoints[told->endpoint], told->resolved.addresses,
+                           told->resolved.count);
+    free(told);
+}
+
+static void tell_resolved(struct server *server, unsigned upstream, unsigned endpoint)
+{
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        struct resolved_message *message = malloc(sizeof(*message));
+        if (message != NULL) {
+            *message = (struct resolved_message){.message.on_deliver = on_resolved,
+                                                 .upstream = upstream,
+                                                 .endpoint = endpoint,
+                                                 .resolved = server->resolved[upstream][endpoint]};
+            ring_group_post(server->group, w, &message->message);
+        }
+    }
+}
+
+static bool resolved_equal(const struct resolved *a, const struct resolved *b)
+{
+    if (a->count != b->count) {
+        return false;
+    }
+    for (unsigned i = 0; i < a->count; i++) {
+        if (!ring_address_equal(&a->addresses[i], &b->addresses[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void resolve_all(struct server *server, bool tell)
+{
+    const struct config *config = server->config;
+    for (unsigned u = 0; u < config->upstream_count; u++) {
+        const struct config_upstream *upstream = &config->upstreams[u];
+        for (unsigned e = 0; e < upstream->endpoint_count; e++) {
+            const struct config_endpoint *endpoint = &upstream->endpoints[e];
+            if (!endpoint->is_name) {
+                continue;
+            }
+            struct resolved found = {0};
+            if (ring_address_resolve(endpoint->text, found.addresses, UPSTREAM_ADDRESSES_MAX, &found.count) !=
+                RESULT_OK) {
+                log_warn("name not found upstream=%.*s endpoint=%.*s; %s", BYTES_ARG(upstream->name),
+                         BYTES_ARG(endpoint->text),
+                         server->resolved[u][e].count > 0 ? "keeping the addresses known" : "it is left out for now");
+                continue;
+            }
+            if (!resolved_equal(&found, &server->resolved[u][e])) {
+                server->resolved[u][e] = found;
+                if (tell) {
+                    tell_resolved(server, u, e);
+                }
+            }
+        }
+    }
+}
+
+/* Seconds between two look-ups: the shortest interval that any upstream with names asks for; 0: no names. */
+static unsigned resolve_interval_s(const struct config *config)
+{
+    unsigned interval_ms = 0;
+    for (unsigned u = 0; u < config->upstream_count; u++) {
+        const struct config_upstream *upstream = &config->upstreams[u];
+        for (unsigned e = 0; e < upstream->endpoint_count; e++) {
+            if (upstream->endpoints[e].is_name && (interval_ms == 0 || upstream->resolve_interval_ms < interval_ms)) {
+                interval_ms = upstream->resolve_interval_ms;
+            }
+        }
+    }
+    if (interval_ms == 0) {
+        return 0;
+    }
+    return interval_ms < RESOLVE_SECONDS_MIN * 1000 ? RESOLVE_SECONDS_MIN : interval_ms / 1000;
+}
+
+/* ---- running ---- */
+
+static void ask_to_stop(struct server *server)
+{
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        ring_group_post(server->group, w, &server->workers[w].stop_message);
+    }
+}
+
+static void cut_off(struct server *server)
+{
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        ring_group_post(server->group, w, &server->workers[w].cut_message);
+    }
+}
+
+/* Waits for signals until the workers have been told to stop and have stopped. */
+static void wait_for_end(struct server *server, const sigset_t *signals)
+{
+    unsigned interval_s = resolve_interval_s(server->config);
+    bool draining = false;
+    bool is_cut = false;
+    for (;;) {
+        if (draining) {
+            pthread_mutex_lock(&server->start_lock);
+            bool over = server->started == 0;
+            pthread_mutex_unlock(&server->start_lock);
+            if (over) {
+                return;
+            }
+        }
+        struct timespec wait = {.tv_sec = interval_s > 0 ? interval_s : 3600};
+        if (draining) {
+            wait = (struct timespec){.tv_nsec = 20 * 1000 * 1000};
+        }
+        int signal = sigtimedwait(signals, NULL, &wait);
+        if (signal < 0) {
+            if (errno == EAGAIN && !draining && interval_s > 0) {
+                resolve_all(server, true);
+            }
+        } else if (signal == SIGHUP) {
+            log_warn("the configuration is read at start only: restart to change it");
+        } else if (!draining) {
+            log_info("draining: no new connections; what is in flight may end within %u ms",
+                     server->config->limits.drain_timeout_ms);
+            draining = true;
+            ask_to_stop(server);
+        } else if (!is_cut) {
+            log_info("asked again: cutting off what is left");
+            is_cut = true;
+            cut_off(server);
+        }
+    }
+}
+
+static unsigned count_workers(const struct config *config, const struct topology *topology)
+{
+    if (config->workers > 0) {
+        return config->workers;
+    }
+    unsigned count = topology->cpu_count;
+    if (topology->cpu_quota > 0 && topology->cpu_quota < count) {
+        count = topology->cpu_quota;
+    }
+    return count > 0 ? count : 1;
+}
+
+static void server_free(struct server *server)
+{
+    for (unsigned u = 0; server->resolved != NULL && u < server->config->upstream_count; u++) {
+        free(server->resolved[u]);
+    }
+    free(server->resolved);
+    free(server->listen_fds);
+    free(server->workers);
+    if (server->group != NULL) {
+        ring_group_destroy(server->group);
+    }
+}
+
+int server_run(const struct config *config, void (*on_ready)(void *context), void *context)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* the workers inherit it: signals come to this thread only */
+    signal(SIGPIPE, SIG_IGN);
+
+    struct topology *topology = malloc(sizeof(*topology));
+    if (topology == NULL) {
+        return 1;
+    }
+    topology_read(topology);
+    struct server server = {.config = config, .worker_count = count_workers(config, topology)};
+    raise_descriptor_limit(config, server.worker_count);
+    pthread_mutex_init(&server.start_lock, NULL);
+    pthread_cond_init(&server.start_changed, NULL);
+    server.group = ring_group_create(server.worker_count);
+    server.workers = calloc(server.worker_count, sizeof(*server.workers));
+    if (server.group == NULL || server.workers == NULL || !make_resolved(&server) || !open_listeners(&server)) {
+        server_free(&server);
+        free(topology);
+        return 1;
+    }
+    for (unsigned w = 0; w < server.worker_count; w++) {
+        /* More workers than cores would only take turns on them: those stay unpinned. */
+        bool pin = config->pin && server.worker_count <= topology->cpu_count;
+        server.workers[w].server = &server;
+        server.workers[w].index = w;
+        server.workers[w].cpu = pin ? topology->cpus[w] : -1;
+    }
+    log_info("starting %u worker%s on %u core%s", server.worker_count, server.worker_count == 1 ? "" : "s",
+             topology->cpu_count, topology->cpu_count == 1 ? "" : "s");
+    free(topology);
+    if (!start_workers(&server)) {
+        exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
+    }
+    if (on_ready != NULL) {
+        on_ready(context);
+    }
+    wait_for_end(&server, &signals);
+    for (unsigned w = 0; w < server.worker_count; w++) {
+        pthread_join(server.workers[w].thread, NULL);
+    }
+    for (unsigned i = 0; i < server.listener_count; i++) {
+        ring_listen_remove(&listener_at(config, i)->address);
+    }
+    server_free(&server);
+    log_info("stopped");
+    return 0;
+}

@@ -1,0 +1,41 @@
+/* The process: workers, their listeners, signals, names to look up.
+ *
+ * The main thread is no worker. It opens the listeners, starts the workers, and then waits for signals: SIGTERM and
+ * SIGINT drain (a second one cuts off). Between, it looks up the names of endpoints and tells the workers. */
+#ifndef SLUICE_SERVER_SERVER_H
+#define SLUICE_SERVER_SERVER_H
+
+#include "server/config.h"
+#include "server/worker.h"
+
+struct resolved {
+    unsigned count;
+    struct ring_address addresses[UPSTREAM_ADDRESSES_MAX];
+};
+
+struct server {
+    const struct config *config;
+    unsigned worker_count;
+    struct worker *workers;
+    struct ring_group *group;
+    struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
+    int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
+    unsigned listener_count;    /* the admin's included */
+
+    /* the start, between main and the workers */
+    pthread_mutex_t start_lock;
+    pthread_cond_t start_changed;
+    unsigned started; /* workers running */
+    unsigned failed;
+};
+
+/* Runs until a signal has drained it. *Borrows* config. `on_ready` (may be NULL) is called once connections are
+ * taken. Returns the exit code: 0 after a drain, 1 when it could not start (the log says why).
+ * SIGTERM, SIGINT and SIGHUP are taken over. */
+int server_run(const struct config *config, void (*on_ready)(void *context), void *context);
+
+/* A worker tells how its start went, and that it has stopped. */
+void server_on_worker_start(struct server *server, bool ok);
+void server_on_worker_stop(struct server *server);
+
+#endif

@@ -1,0 +1,256 @@
+#include "server/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "server/conn.h"
+#include "server/exchange.h"
+#include "server/server.h"
+
+enum { FINISH_TURNS_MAX = 1000 };
+
+const char *worker_date(struct worker *worker)
+{
+    int64_t now_s = ring_unix_s(worker->ring);
+    if (now_s != worker->date_s) {
+        worker->date_s = now_s;
+        http_date_format(now_s, worker->date);
+    }
+    return worker->date;
+}
+
+/* ---- start ---- */
+
+static enum result make_upstream(struct worker *worker, unsigned index)
+{
+    const struct config_upstream *config = &worker->config->upstreams[index];
+    const struct upstream_options options = {
+        .name = config->name,
+        .client_host = config->host_header == CONFIG_HOST_CLIENT,
+        .connect_timeout_ms = config->connect_timeout_ms,
+        .first_byte_timeout_ms = config->first_byte_timeout_ms,
+        .idle_timeout_ms = config->idle_timeout_ms,
+        .total_timeout_ms = config->total_timeout_ms,
+        .keepalive_connections_max = config->keepalive_connections_max,
+        .keepalive_idle_ms = config->keepalive_idle_ms,
+    };
+    struct upstream *upstream = &worker->upstreams[index];
+    enum result result = upstream_init(upstream, &worker->proxy, &options, config->endpoint_count);
+    if (result != RESULT_OK) {
+        return result;
+    }
+    for (unsigned e = 0; e < config->endpoint_count; e++) {
+        struct endpoint *endpoint = &upstream->endpoints[e];
+        const struct resolved *resolved = &worker->server->resolved[index][e];
+        endpoint->text = config->endpoints[e].text;
+        endpoint->host = config->endpoints[e].host;
+        endpoint_set_addresses(endpoint, resolved->addresses, resolved->count);
+    }
+    model_directory_init(&worker->directories[index], upstream);
+    return RESULT_OK;
+}
+
+static enum result make_upstreams(struct worker *worker)
+{
+    unsigned count = worker->config->upstream_count;
+    worker->upstreams = calloc(count + 1, sizeof(*worker->upstreams));
+    worker->directories = calloc(count + 1, sizeof(*worker->directories));
+    if (worker->upstreams == NULL || worker->directories == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    enum result result = RESULT_OK;
+    for (unsigned i = 0; i < count && result == RESULT_OK; i++) {
+        result = make_upstream(worker, i);
+    }
+    for (unsigned i = 0; i < worker->config->route_count && result == RESULT_OK; i++) {
+        const struct config_route *route = &worker->config->routes[i];
+        struct upstream *upstream = &worker->upstreams[route->upstream];
+        if (route->kind == CONFIG_ROUTE_INFERENCE && upstream->models == NULL) {
+            upstream->models = &worker->directories[route->upstream];
+            model_directory_start(upstream->models);
+        }
+    }
+    return result;
+}
+
+static void on_accepted(struct ring_listener *listener, int fd)
+{
+    struct worker_listener *own = CONTAINER_OF(listener, struct worker_listener, listener);
+    conn_accept(own->worker, fd, own->is_admin);
+}
+
+static void worker_finish_if_done(struct worker *worker);
+
+static void on_listener_stopped(struct ring_listener *listener)
+{
+    struct worker_listener *own = CONTAINER_OF(listener, struct worker_listener, listener);
+    own->worker->listeners_open--;
+    worker_finish_if_done(own->worker);
+}
+
+static enum result start_listeners(struct worker *worker)
+{
+    struct server *server = worker->server;
+    worker->listener_count = server->listener_count;
+    worker->listeners = calloc(worker->listener_count, sizeof(*worker->listeners));
+    if (worker->listeners == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    for (unsigned i = 0; i < worker->listener_count; i++) {
+        struct worker_listener *listener = &worker->listeners[i];
+        listener->worker = worker;
+        listener->is_admin = i >= worker->config->listener_count;
+        listener->listener.stopped = on_listener_stopped;
+        ring_listener_start(worker->ring, &listener->listener,
+                            server->listen_fds[worker->index * server->listener_count + i], on_accepted);
+        worker->listeners_open++;
+    }
+    return RESULT_OK;
+}
+
+static void on_drain_timer(struct ring_timer *timer);
+static void on_stop(struct ring *ring, struct ring_message *message);
+static void on_cut(struct ring *ring, struct ring_message *message);
+
+static enum result worker_start(struct worker *worker)
+{
+    const struct config *config = worker->server->config;
+    worker->config = config;
+    list_init(&worker->conns);
+    worker->stop_message.on_deliver = on_stop;
+    worker->cut_message.on_deliver = on_cut;
+    ring_timer_init(&worker->drain_timer, on_drain_timer);
+    chunk_pool_init(&worker->pool, 0);
+    const struct ring_options options = {.group = worker->server->group, .index = worker->index, .cpu = worker->cpu};
+    enum result result = ring_create(&options, &worker->ring);
+    if (result != RESULT_OK) {
+        return result;
+    }
+    ring_set_context(worker->ring, worker);
+    proxy_init(&worker->proxy, worker->ring, &worker->pool);
+    worker->limits = (struct http_limits){
+        .head_bytes_max = config->limits.head_bytes_max,
+        .target_bytes_max = config->limits.target_bytes_max,
+        .fields_max = (uint16_t)config->limits.fields_max,
+    };
+    result = metrics_init(&worker->metrics, config->route_count);
+    if (result == RESULT_OK) {
+        result = access_log_init(&worker->access_log, worker->ring, config->access_log);
+    }
+    if (result == RESULT_OK) {
+        result = route_table_init(&worker->routes, config);
+    }
+    if (result == RESULT_OK) {
+        result = make_upstreams(worker);
+    }
+    return result == RESULT_OK ? start_listeners(worker) : result;
+}
+
+/* ---- end ---- */
+
+/* Nothing is left but closes on their way through the ring: wait for them a little, then go. */
+static void worker_finish_if_done(struct worker *worker)
+{
+    if (!worker->draining || worker->conn_count > 0 || worker->listeners_open > 0 || worker->finish_turns > 0) {
+        return;
+    }
+    for (unsigned i = 0; i < worker->config->upstream_count; i++) {
+        model_directory_stop(&worker->directories[i]);
+        upstream_close_idle(&worker->upstreams[i]);
+    }
+    worker->finish_turns = 1;
+    ring_timer_set(worker->ring, &worker->drain_timer, ring_now(worker->ring));
+}
+
+static void close_all(struct worker *worker)
+{
+    struct list_node *node = worker->conns.next;
+    while (node != &worker->conns) {
+        struct list_node *next = node->next; /* closing unlinks later, from the loop */
+        conn_close(CONTAINER_OF(node, struct conn, node), true);
+        node = next;
+    }
+}
+
+static void on_drain_timer(struct ring_timer *timer)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, drain_timer);
+    if (worker->finish_turns == 0) {
+        log_warn("drain timeout: cutting off connections worker=%u left=%u", worker->index, worker->conn_count);
+        close_all(worker);
+        return;
+    }
+    uint64_t streams = atomic_load_explicit(&ring_counters(worker->ring)->streams, memory_order_relaxed);
+    if (streams == 0 || worker->finish_turns++ >= FINISH_TURNS_MAX) {
+        ring_stop(worker->ring);
+        return;
+    }
+    ring_timer_set(worker->ring, timer, ring_now(worker->ring) + NANOS_PER_MS);
+}
+
+static void on_stop(struct ring *ring, struct ring_message *message)
+{
+    struct worker *worker = CONTAINER_OF(message, struct worker, stop_message);
+    if (worker->draining) {
+        return;
+    }
+    worker->draining = true;
+    ring_timer_set(ring, &worker->drain_timer, ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS);
+    for (unsigned i = 0; i < worker->listener_count; i++) {
+        ring_listener_stop(&worker->listeners[i].listener);
+    }
+    struct list_node *node = worker->conns.next;
+    while (node != &worker->conns) {
+        struct list_node *next = node->next;
+        conn_drain(CONTAINER_OF(node, struct conn, node));
+        node = next;
+    }
+    worker_finish_if_done(worker);
+}
+
+static void on_cut(struct ring *ring, struct ring_message *message)
+{
+    (void)ring;
+    close_all(CONTAINER_OF(message, struct worker, cut_message));
+}
+
+void worker_on_conn_gone(struct worker *worker)
+{
+    worker_finish_if_done(worker);
+}
+
+static void worker_free(struct worker *worker)
+{
+    for (unsigned i = 0; worker->upstreams != NULL && i < worker->config->upstream_count; i++) {
+        model_directory_fini(&worker->directories[i]);
+        upstream_fini(&worker->upstreams[i]);
+    }
+    free(worker->upstreams);
+    free(worker->directories);
+    free(worker->listeners);
+    exchange_pool_fini(worker);
+    access_log_fini(&worker->access_log);
+    proxy_fini(&worker->proxy);
+    route_table_fini(&worker->routes);
+    ring_destroy(worker->ring);
+    chunk_pool_fini(&worker->pool);
+    metrics_fini(&worker->metrics);
+}
+
+void *worker_main(void *context)
+{
+    struct worker *worker = context;
+    enum result result = worker_start(worker);
+    if (result != RESULT_OK) {
+        log_error("worker %u cannot start: %s", worker->index, result_name(result));
+    }
+    server_on_worker_start(worker->server, result == RESULT_OK);
+    if (result == RESULT_OK) {
+        ring_run(worker->ring);
+        worker_free(worker);
+        server_on_worker_stop(worker->server);
+    }
+    return NULL;
+}

@@ -1,0 +1,76 @@
+/* A worker: everything one thread owns. Nothing in here is touched by another, but for the metrics and
+ * counters, which others read. */
+#ifndef SLUICE_SERVER_WORKER_H
+#define SLUICE_SERVER_WORKER_H
+
+#include <pthread.h>
+
+#include "api/models.h"
+#include "cache/chunk.h"
+#include "http/date.h"
+#include "http/http.h"
+#include "proxy/upstream.h"
+#include "ring/mailbox.h"
+#include "ring/ring.h"
+#include "ring/stream.h"
+#include "server/access_log.h"
+#include "server/config.h"
+#include "server/metrics.h"
+#include "server/route.h"
+
+struct server;
+struct conn;
+struct exchange;
+
+struct worker_listener {
+    struct ring_listener listener;
+    struct worker *worker;
+    bool is_admin;
+};
+
+struct worker {
+    struct server *server;
+    const struct config *config;
+    unsigned index;
+    int cpu; /* -1: not pinned */
+    pthread_t thread;
+
+    struct ring *ring;
+    struct chunk_pool pool;
+    struct proxy proxy;
+    struct upstream *upstreams;
+    struct route_table routes;
+    struct metrics metrics;
+    struct access_log access_log;
+
+    unsigned listener_count;
+    unsigned listeners_open;
+    struct worker_listener *listeners;
+
+    struct http_limits limits;
+    struct http_parser parser; /* for heads that arrive in one piece: most */
+    struct list_node conns;    /* all of them */
+    uint32_t conn_count;
+    struct exchange *free_exchanges;
+
+    char date[HTTP_DATE_BYTES]; /* of date_s */
+    int64_t date_s;
+
+    bool draining;
+    struct ring_timer drain_timer;
+    struct ring_message stop_message; /* drain */
+    struct ring_message cut_message;  /* and then no longer wait */
+    unsigned finish_turns;
+    struct model_directory *directories; /* per upstream; used by those of inference routes */
+};
+
+/* Runs on the worker's own thread until it has drained; the thread's start routine. */
+void *worker_main(void *worker);
+
+/* The date of this second, for Date. */
+const char *worker_date(struct worker *worker);
+
+/* A connection has gone: when draining, the last one ends the loop. */
+void worker_on_conn_gone(struct worker *worker);
+
+#endif
