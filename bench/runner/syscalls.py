@@ -32,8 +32,17 @@ def by_perf(pids, count):
     if "sys_enter" not in calls:
         return None
     total = calls.pop("sys_enter")
-    calls["others"] = total - sum(calls.values())
+    others = total - sum(calls.values())
+    names = unnamed_by_strace(pids) if others > answers / 100 else []
+    calls["others (%s)" % " ".join(names) if names else "others"] = others
     return calls, answers
+
+
+def unnamed_by_strace(pids):
+    """The names of the calls that are not in NAMED, most frequent first; empty where strace cannot say."""
+    found = by_strace(pids, lambda: 0) if shutil.which("strace") else None
+    calls = found[0] if found else {}
+    return [name for name in sorted(calls, key=lambda name: -calls[name]) if name not in NAMED][:3]
 
 
 def by_strace(pids, count):
