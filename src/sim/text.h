@@ -39,7 +39,7 @@ static inline void sim_text_end_sentence(char word[TEXT_TOKEN_BYTES])
     word[TEXT_TOKEN_BYTES - 1] = '.';
 }
 
-/* After how many words the model stops by itself: 16 to 511, half of them below 91. */
+/* After how many words the model stops by itself: 16 to 511, half of them below 96. */
 uint32_t sim_text_natural_tokens(uint64_t hash);
 
 /* Writes a unit vector of `count` dimensions. */
