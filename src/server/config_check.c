@@ -38,6 +38,16 @@ static void check_limits(struct config_reader *reader, const struct config_node 
                     config->limits.target_bytes_max, config->limits.head_bytes_max);
 }
 
+/* Port 0 asks for a free one, which is another each time. */
+static bool is_free_port(const struct ring_address *address)
+{
+    switch (address->any.sa_family) {
+    case AF_INET: return address->v4.sin_port == 0;
+    case AF_INET6: return address->v6.sin6_port == 0;
+    default: return false;
+    }
+}
+
 static void complain_of_address(struct config_reader *reader, const struct config_node *node,
                                 const struct config_listener *listener, unsigned line)
 {
@@ -53,8 +63,8 @@ static void check_listeners(struct config_reader *reader, const struct config_no
     for (unsigned i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         const struct config_node *node = at_key(item_at(list, i), "address");
-        if (listener->address.bytes == 0) {
-            continue; /* its own fault was reported */
+        if (listener->address.bytes == 0 || is_free_port(&listener->address)) {
+            continue; /* its own fault was reported, or there is none */
         }
         for (unsigned j = 0; j < i; j++) {
             if (ring_address_equal(&listener->address, &config->listeners[j].address)) {

@@ -135,7 +135,7 @@ bool config_read_path(struct config_reader *reader, const struct config_node *no
         return false;
     }
     size_t length = http_path_normalize(text, normal, &same);
-    if (!same) {
+    if (!same && !bytes_equal(text, (struct bytes){normal, length})) {
         config_complain(reader, node, "path '%s' never matches, since requests are matched by their normal form; %s%s",
                         shown, length == 0 ? "correct its %-escapes and '..'" : "write ",
                         length == 0 ? "" : config_shown(reader, (struct bytes){normal, length}));
