@@ -38,6 +38,33 @@ void entry_fini(struct entry *entry)
 
 /* ---- filling ---- */
 
+enum result entry_room_for_head(struct entry *entry, size_t bytes, char **ret_at)
+{
+    CHECK(entry->first == NULL && bytes <= CHUNK_LARGE_BYTES - sizeof(struct chunk));
+    /* A small chunk when most answers' bodies, too, fit behind the head. */
+    enum chunk_size size = bytes <= CHUNK_SMALL_BYTES / 2 ? CHUNK_SMALL : CHUNK_LARGE;
+    struct chunk *chunk = chunk_acquire(entry->pool, size);
+    if (chunk == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    entry->first = chunk;
+    entry->last = chunk;
+    *ret_at = chunk->data;
+    return RESULT_OK;
+}
+
+void entry_commit_head(struct entry *entry, uint16_t status, size_t bytes)
+{
+    struct chunk *chunk = entry->first;
+    chunk_ref(chunk); /* the head's own: a private entry lets go of chunks that were read */
+    entry->head = chunk;
+    entry->head_bytes = (uint32_t)bytes;
+    /* release pairs with the acquire in chunk_used */
+    atomic_store_explicit(&chunk->used_bytes, (uint32_t)bytes, memory_order_release);
+    entry->status = status;
+    entry->has_news = true;
+}
+
 enum result entry_room(struct entry *entry, char **ret_at, size_t *ret_bytes)
 {
     struct chunk *last = entry->last;
@@ -168,7 +195,7 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_c
             return BYTES_NONE;
         }
         reader->chunk = chunk;
-        reader->chunk_offset = 0;
+        reader->chunk_offset = chunk == reader->entry->head ? reader->entry->head_bytes : 0;
     }
     uint32_t used = chunk_used(chunk);
     if (reader->chunk_offset == used) {

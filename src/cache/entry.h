@@ -54,8 +54,8 @@ struct entry {
     bool has_request_id;
     bool is_event_stream;
     uint64_t content_length;
-    struct chunk *head; /* holds the lines */
-    uint32_t head_bytes;
+    struct chunk *head;  /* holds the lines at its front, and the first of the body behind them */
+    uint32_t head_bytes; /* of the lines */
 };
 
 /* A place in an entry, and a wish to hear of more. */
@@ -76,6 +76,11 @@ void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_fille
 void entry_fini(struct entry *entry);
 
 /* ---- filling ---- */
+
+/* Room for a head block of at most `bytes` (up to what a large chunk holds), before any body. The writer puts it there,
+ * then sets the head's fields and calls entry_commit_head. RESULT_NO_MEMORY when the pool is out. */
+MUST_USE enum result entry_room_for_head(struct entry *entry, size_t bytes, char **ret_at);
+void entry_commit_head(struct entry *entry, uint16_t status, size_t bytes);
 
 /* Room at the end of the chain for at least one byte: writes go to *ret_at, and entry_commit publishes them.
  * RESULT_NO_MEMORY when the pool is out. */

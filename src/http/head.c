@@ -19,8 +19,10 @@ static bool has_tab_around(const struct http_parser *parser, const struct http_f
     const char *from = parser->base + field->name_at + field->name_bytes + 1;
     const char *value_end = parser->base + field->value_at + field->value_bytes;
     size_t before = (size_t)(parser->base + field->value_at - from);
-    return memchr(from, '\t', before) != NULL || *value_end == '\t' ||
-           (*value_end == ' ' && memchr(value_end, '\t', strcspn(value_end, "\r")) != NULL);
+    while (*value_end == ' ') {
+        value_end++; /* ends at the line's CR at the latest */
+    }
+    return memchr(from, '\t', before) != NULL || *value_end == '\t';
 }
 
 static bool add_content_length(struct http_parser *parser, const struct http_field *field, bool repeated)

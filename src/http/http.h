@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "http/uri.h"
 
 enum {
     HTTP_FIELDS_MAX = 128,         /* most fields a head may have, whatever the configuration says */
@@ -111,6 +112,8 @@ struct http_limits {
 struct http_parser {
     llhttp_t llhttp;
     struct http_limits limits;
+    struct http_target target; /* see http_parser_target */
+    const char *target_base;
     uint32_t seen_bytes; /* of the head, fed to llhttp so far */
     struct http_fault fault;
     /* private to src/http */
@@ -141,6 +144,9 @@ MUST_USE enum result http_parse_head(struct http_parser *parser, const char *bas
 
 /* Copies an unfinished parser (or a finished one, with its head) to `into`. */
 void http_parser_move(struct http_parser *into, const struct http_parser *from);
+
+/* The request target of a complete head, split (RFC 9112 §3.2); valid as long as `base`, which holds the head. */
+const struct http_target *http_parser_target(struct http_parser *parser, const char *base);
 
 /* ---- the head's fields; `base` is the buffer that holds the head now ---- */
 

@@ -64,7 +64,6 @@ static int on_url_complete(llhttp_t *llhttp)
 {
     struct http_parser *parser = llhttp->data;
     struct http_head *head = &parser->head;
-    struct http_target target;
     parser->target_done = true;
     if (llhttp->http_minor == 9) {
         http_refuse(parser, 400, "HTTP/0.9 is not supported.");
@@ -77,11 +76,24 @@ static int on_url_complete(llhttp_t *llhttp)
         return -1;
     }
     if (http_target_parse(head->method == HTTP_CONNECT, head->method == HTTP_OPTIONS,
-                          http_head_target(head, parser->base), &target) != RESULT_OK) {
+                          http_head_target(head, parser->base), &parser->target) != RESULT_OK) {
         http_refuse(parser, 400, "The request target is invalid.");
         return -1;
     }
+    parser->target_base = parser->base;
     return 0;
+}
+
+const struct http_target *http_parser_target(struct http_parser *parser, const char *base)
+{
+    const struct http_head *head = &parser->head;
+    if (parser->target_base != base) { /* the head came in pieces and was moved meanwhile */
+        enum result result = http_target_parse(head->method == HTTP_CONNECT, head->method == HTTP_OPTIONS,
+                                               http_head_target(head, base), &parser->target);
+        CHECK(result == RESULT_OK); /* it was when the head was read */
+        parser->target_base = base;
+    }
+    return &parser->target;
 }
 
 static int on_version_complete(llhttp_t *llhttp)

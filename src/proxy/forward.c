@@ -164,22 +164,18 @@ static bool is_event_stream(struct bytes content_type)
 
 enum result forward_response_head(struct entry *entry, const struct http_head *head, const char *base)
 {
-    enum chunk_size size = head->head_bytes <= CHUNK_SMALL_BYTES - sizeof(struct chunk) ? CHUNK_SMALL : CHUNK_LARGE;
-    struct chunk *chunk = chunk_acquire(entry->pool, size);
-    if (chunk == NULL) {
-        return RESULT_NO_MEMORY;
+    char *at;
+    enum result result = entry_room_for_head(entry, head->head_bytes, &at); /* proxy_init's limit: it fits */
+    if (result != RESULT_OK) {
+        return result;
     }
-    CHECK(head->head_bytes <= chunk_capacity(chunk)); /* proxy_init's limit sees to it */
-    char *end = put_kept_lines(chunk->data, head, base, keep_in_response);
-    entry->head = chunk;
-    entry->head_bytes = (uint32_t)(end - chunk->data);
+    char *end = put_kept_lines(at, head, base, keep_in_response);
     entry->has_content_length = head->has_content_length && head->body != HTTP_BODY_CHUNKED;
     entry->content_length = head->content_length;
     entry->has_date = head->first[HTTP_FIELD_DATE] != 0;
     entry->has_request_id = head->first[HTTP_FIELD_X_REQUEST_ID] != 0;
     entry->is_event_stream = is_event_stream(http_head_value(head, base, HTTP_FIELD_CONTENT_TYPE));
-    entry->status = head->status;
-    entry->has_news = true;
+    entry_commit_head(entry, head->status, (size_t)(end - at));
     return RESULT_OK;
 }
 

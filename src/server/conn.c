@@ -489,11 +489,17 @@ void conn_exchange_over(struct conn *conn, bool keep_alive)
     conn_arm_timer(conn);
 }
 
-struct bytes conn_client(const struct conn *conn, char out[RING_ADDRESS_TEXT_MAX])
+struct bytes conn_client(struct conn *conn)
 {
-    struct ring_address peer = ring_stream_peer(&conn->stream);
-    if (peer.bytes == 0 || peer.any.sa_family == AF_UNIX) {
-        return BYTES_NONE;
+    if (!conn->client_is_known) {
+        conn->client_is_known = true;
+        struct ring_address peer = ring_stream_peer(&conn->stream);
+        char text[RING_ADDRESS_TEXT_MAX];
+        size_t bytes = ring_address_format_host(&peer, text);
+        if (bytes > 0 && bytes < sizeof(conn->client) && peer.any.sa_family != AF_UNIX) {
+            memcpy(conn->client, text, bytes);
+            conn->client_bytes = (uint8_t)bytes;
+        }
     }
-    return (struct bytes){out, ring_address_format_host(&peer, out)};
+    return (struct bytes){conn->client, conn->client_bytes};
 }

@@ -42,6 +42,9 @@ struct conn {
     nanos phase_ns;            /* when the head, or the lingering, began */
     nanos send_ns;             /* when the send in flight began */
     uint32_t requests;
+    uint8_t client_bytes; /* of client; 0: none, or not asked yet */
+    bool client_is_known;
+    char client[INET6_ADDRSTRLEN];
     enum conn_state state;
     bool is_admin;
     bool is_processing; /* in conn_process: do not recurse */
@@ -49,7 +52,7 @@ struct conn {
     bool receive_paused;
 };
 
-_Static_assert(sizeof(struct conn) <= 320, "an idle connection is small");
+_Static_assert(sizeof(struct conn) <= 384, "an idle connection is small");
 
 /* A connection was accepted; *takes* the descriptor. */
 void conn_accept(struct worker *worker, int fd, bool is_admin);
@@ -81,8 +84,8 @@ void conn_resume_receive(struct conn *conn);
 /* Looks at the deadline again after something that may have moved it nearer. */
 void conn_arm_timer(struct conn *conn);
 
-/* The client's address without port; writes to out. */
-struct bytes conn_client(const struct conn *conn, char out[RING_ADDRESS_TEXT_MAX]);
+/* The client's address without port, as text; empty for unix sockets. Asked of the kernel once per connection. */
+struct bytes conn_client(struct conn *conn);
 
 /* ---- answering at once ---- */
 

@@ -74,14 +74,13 @@ static void exchange_log(struct exchange *exchange)
     if (!worker->access_log.is_on) {
         return;
     }
-    char client[RING_ADDRESS_TEXT_MAX];
     const struct fetch *fetch = exchange->fetch;
     bool has_endpoint = fetch != NULL && fetch->endpoint != NULL;
     bool has_first = fetch != NULL && fetch->first_byte_ns != 0;
     access_log_write(&worker->access_log,
                      &(struct access_log_line){
                          .unix_ms = ring_unix_ms(worker->ring),
-                         .client = conn_client(exchange->conn, client),
+                         .client = conn_client(exchange->conn),
                          .method = exchange->log_method,
                          .target = exchange->log_target,
                          .host = exchange->log_host,
@@ -166,14 +165,13 @@ static enum result prepare_fetch(struct exchange *exchange, const struct exchang
         return RESULT_NO_MEMORY;
     }
     exchange->fetch = fetch;
-    char client[RING_ADDRESS_TEXT_MAX];
     struct forward forward = {
         .head = &start->parser->head,
         .base = start->base,
         .path = start->target->path,
         .query = start->target->query,
         .authority = start->authority,
-        .client = conn_client(exchange->conn, client),
+        .client = conn_client(exchange->conn),
         .request_id = exchange->request_id,
     };
     if (config->kind == CONFIG_ROUTE_INFERENCE) {

@@ -14,7 +14,7 @@ struct request {
     struct http_parser *parser;
     const struct http_head *head;
     const char *base;
-    struct http_target target;
+    const struct http_target *target;
     struct bytes authority;
     struct bytes path;         /* normalised */
     struct conn_answer answer; /* what every answer to it shares */
@@ -28,10 +28,9 @@ static void count(struct request *request, const struct route *route, uint16_t s
     metrics_request(&worker->metrics, index, request->head->method, status, 0);
     struct access_log *log = &worker->access_log;
     if (log->is_on) {
-        char client[RING_ADDRESS_TEXT_MAX];
         access_log_write(log, &(struct access_log_line){
                                   .unix_ms = ring_unix_ms(worker->ring),
-                                  .client = conn_client(request->conn, client),
+                                  .client = conn_client(request->conn),
                                   .method = http_head_method(request->head, request->base),
                                   .target = http_head_target(request->head, request->base),
                                   .host = request->authority,
@@ -142,7 +141,7 @@ static void begin_exchange(struct request *request, const struct route *route)
         .route = route,
         .parser = request->parser,
         .base = request->base,
-        .target = &request->target,
+        .target = request->target,
         .path = request->path,
         .authority = request->authority,
         .request_id = request->answer.request_id,
@@ -182,7 +181,7 @@ static void dispatch(struct request *request)
 static void normalize_and_dispatch(struct request *request)
 {
     char on_stack[PATH_BYTES_ON_STACK];
-    struct bytes path = request->target.path;
+    struct bytes path = request->target->path;
     char *out = path.len <= sizeof(on_stack) ? on_stack : malloc(path.len);
     if (out == NULL) {
         conn_close(request->conn, true);
@@ -219,15 +218,9 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
     }
     request.authority = http_head_value(head, base, HTTP_FIELD_HOST);
 
+    request.target = http_parser_target(parser, base);
     bool is_connect = head->method == HTTP_CONNECT;
-    enum result result =
-        http_target_parse(is_connect, head->method == HTTP_OPTIONS, http_head_target(head, base), &request.target);
-    if (result != RESULT_OK) {
-        struct api_error error = {400, "the request target is malformed", "bad_target"};
-        request.answer.keep_alive = false;
-        refuse(&request, API_DIALECT_PLAIN, &error, BYTES_NONE, METRICS_ERROR_BAD_REQUEST);
-        return;
-    }
+    
     if (is_connect || head->method == HTTP_TRACE) {
         struct api_error error = {is_connect ? 501 : 405, "this gateway does not take this method",
                                   "method_not_allowed"};
@@ -235,17 +228,17 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         refuse(&request, API_DIALECT_PLAIN, &error, BYTES_NONE, METRICS_ERROR_BAD_REQUEST);
         return;
     }
-    if (request.target.form == HTTP_TARGET_ABSOLUTE) {
-        request.authority = request.target.authority; /* wins over Host (RFC 9112 §3.2.2) */
+    if (request.target->form == HTTP_TARGET_ABSOLUTE) {
+        request.authority = request.target->authority; /* wins over Host (RFC 9112 §3.2.2) */
     }
     if (conn->is_admin) {
-        admin_answer(conn, head, request.target.path, &request.answer);
+        admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
-    } else if (request.target.form == HTTP_TARGET_ASTERISK) {
+    } else if (request.target->form == HTTP_TARGET_ASTERISK) {
         /* The gateway's own options (RFC 9110 §9.3.7). */
         request.answer.fixed_head =
             BYTES("HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
-        result = conn_answer(conn, &request.answer);
+        enum result result = conn_answer(conn, &request.answer);
         count(&request, NULL, 204);
         settle(&request, result);
     } else {
