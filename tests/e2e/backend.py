@@ -134,7 +134,7 @@ class Backend:
             self.sock.bind(('::1' if kind == 'ipv6' else '127.0.0.1', 0))
             self.port = self.sock.getsockname()[1]
             self.address = f'[::1]:{self.port}' if kind == 'ipv6' else f'127.0.0.1:{self.port}'
-        self.sock.listen(128)
+        self.sock.listen(1024)
         self.thread = threading.Thread(target=self.accept, daemon=True)
         self.thread.start()
 
