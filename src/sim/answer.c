@@ -134,8 +134,7 @@ static void stop_silently(struct sim_connection *c)
     sim_glue_drop(c);
     ring_timer_cancel(c->sim->ring, &c->timer);
     c->x.on_drained = NULL;
-    c->x.silent = true;
-    sim_connection_kick(c);
+    sim_connection_silent(c);
 }
 
 /* The moment of the fault has come: what was put before it still goes out. */
@@ -340,7 +339,7 @@ void sim_answer_begin(struct sim_connection *c)
     case FAULT_START_NONE: break;
     case FAULT_START_RESET: sim_connection_end(c, ENDING_RESET); return;
     case FAULT_START_CLOSE: sim_connection_end(c, ENDING_LINGER); return;
-    case FAULT_START_SILENT: c->x.silent = true; return;
+    case FAULT_START_SILENT: sim_connection_silent(c); return;
     }
     if (c->x.fault.late_ns > 0) {
         sim_connection_at(c, ring_now(c->sim->ring) + c->x.fault.late_ns, answer_now);

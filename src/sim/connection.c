@@ -246,6 +246,15 @@ static void next_request(struct sim_connection *c)
     c->state = CONNECTION_HEAD;
 }
 
+void sim_connection_silent(struct sim_connection *c)
+{
+    c->x.silent = true;
+    if (c->client_gone) {
+        close_stream(c, false);
+    }
+    sim_connection_kick(c); /* to receive again, if that was stopped: its FIN may be behind much else */
+}
+
 void sim_connection_answered(struct sim_connection *c)
 {
     if (c->state >= CONNECTION_ENDING) {
@@ -254,7 +263,7 @@ void sim_connection_answered(struct sim_connection *c)
     sim_glue_drop(c);
     ring_timer_cancel(c->sim->ring, &c->timer);
     c->x.on_drained = NULL;
-    if (!c->x.keep_alive || c->client_gone) {
+    if (!c->x.keep_alive) {
         sim_connection_end(c, ENDING_LINGER);
         return;
     }
@@ -282,6 +291,9 @@ static void take_requests(struct sim_connection *c)
                 return;
             }
             start_request(c);
+            if (c->client_gone && c->x.route != NULL && c->x.route->inference) {
+                close_stream(c, false);
+            }
         } else if (c->state == CONNECTION_BODY) {
             if (!read_body(c)) {
                 return;
@@ -298,15 +310,26 @@ static void take_requests(struct sim_connection *c)
     }
 }
 
+/* Goes on with what has arrived, and sends what came of it. */
+static void go_on(struct sim_connection *c)
+{
+    take_requests(c);
+    if (c->client_gone && c->state == CONNECTION_HEAD) {
+        sim_connection_end(c, ENDING_LINGER); /* all that was asked is answered */
+    } else if (c->client_gone && c->state == CONNECTION_BODY) {
+        close_stream(c, false); /* the rest of the body will not come */
+    }
+    flush(c);
+}
+
 static void on_task(struct ring_task *task)
 {
     struct sim_connection *c = CONTAINER_OF(task, struct sim_connection, task);
-    take_requests(c);
+    go_on(c);
     if (c->state < CONNECTION_ENDING && !c->stream.receive_armed && !c->client_gone &&
-        c->in.len <= SIM_PIPELINED_BYTES_MAX) {
+        (c->in.len <= SIM_PIPELINED_BYTES_MAX || c->x.silent)) {
         ring_stream_receive(&c->stream);
     }
-    flush(c);
 }
 
 /* ---- what the stream tells ---- */
@@ -314,7 +337,7 @@ static void on_task(struct ring_task *task)
 static void on_received(struct ring_stream *stream, const char *data, size_t bytes)
 {
     struct sim_connection *c = connection_of(stream);
-    if (c->state >= CONNECTION_ENDING) {
+    if (c->state >= CONNECTION_ENDING || c->x.silent) {
         return;
     }
     sim_buffer_put(&c->in, (struct bytes){data, bytes});
@@ -328,8 +351,7 @@ static void on_received(struct ring_stream *stream, const char *data, size_t byt
         }
         return;
     }
-    take_requests(c);
-    flush(c);
+    go_on(c);
 }
 
 /* The client has sent its FIN, or is gone for good. */
@@ -367,12 +389,13 @@ static void on_receive_ended(struct ring_stream *stream, enum result why)
     }
 }
 
-static void on_hung_up(struct ring_stream *stream)
+static void on_hung_up(struct ring_stream *stream, bool is_broken)
 {
+    (void)is_broken;
     struct sim_connection *c = connection_of(stream);
-    /* While receiving, receive_ended tells the same with what came before it. */
-    if (c->state != CONNECTION_CLOSING && !stream->receive_armed) {
-        client_left(c);
+    /* Where the answer is owed all the same, receive_ended tells it again, and what came before the FIN with it. */
+    if (c->state == CONNECTION_ANSWERING && !stream->receive_armed && (c->x.silent || c->x.route->inference)) {
+        close_stream(c, false);
     }
 }
 

@@ -151,6 +151,9 @@ void sim_connection_kick(struct sim_connection *c);
 /* The answer is complete: on to the next request, or the end of the connection. */
 void sim_connection_answered(struct sim_connection *c);
 
+/* A fault: nothing more will be put, so nothing is owed to a client that leaves. */
+void sim_connection_silent(struct sim_connection *c);
+
 /* Ends the connection once what was put has been sent. */
 void sim_connection_end(struct sim_connection *c, enum connection_ending ending);
 
