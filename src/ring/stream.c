@@ -313,7 +313,7 @@ void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ri
         stream->outstanding--;
         stream->hangup_armed = false;
         if (!stream->is_closing && res != -ECANCELED && stream->events->hung_up != NULL) {
-            stream->events->hung_up(stream);
+            stream->events->hung_up(stream, res < 0 || (res & (POLLHUP | POLLERR)) != 0);
         }
         break;
     default: CHECK(false);

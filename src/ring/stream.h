@@ -24,8 +24,9 @@ struct ring_stream_events {
     void (*sent)(struct ring_stream *stream, enum result result, size_t bytes);
     /* The connect is over. On failure the stream is to be closed. NULL for accepted streams. */
     void (*connected)(struct ring_stream *stream, enum result result);
-    /* watch_hangup: the peer shut down its side or the connection broke. May be NULL. */
-    void (*hung_up)(struct ring_stream *stream);
+    /* watch_hangup: the peer shut down its side, which may stand behind bytes that were not received yet, or, with
+     * `is_broken`, nothing can be sent to it any more either. May be NULL. */
+    void (*hung_up)(struct ring_stream *stream, bool is_broken);
     /* After ring_stream_close: nothing is outstanding, the descriptor is gone. */
     void (*closed)(struct ring_stream *stream);
 };

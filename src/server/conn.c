@@ -310,7 +310,7 @@ static void conn_process(struct conn *conn, struct bytes data)
     struct worker *worker = conn->worker;
     struct http_parser *unfinished = NULL;
     if (conn->input != NULL) {
-        if (!conn_keep(conn, data)) {
+        if (data.len > 0 && !conn_keep(conn, data)) {
             conn_close(conn, true);
             return;
         }
@@ -367,7 +367,9 @@ static void conn_on_task(struct ring_task *task)
     struct conn *conn = CONTAINER_OF(task, struct conn, task);
     if (conn->state == CONN_READY && conn->input != NULL) {
         conn_process(conn, BYTES_NONE);
-        if (conn->state == CONN_READY && conn->input == NULL) {
+        /* Whole requests still wait their turn, or more of a head or a body is needed to go on. */
+        const struct conn_input *input = conn->input;
+        if (input == NULL || input->has_parser || input->used <= KEPT_BYTES_MAX / 2) {
             conn_resume_receive(conn);
         }
     }
@@ -445,12 +447,16 @@ static void conn_on_receive_ended(struct ring_stream *stream, enum result why)
     }
 }
 
-static void conn_on_hung_up(struct ring_stream *stream)
+static void conn_on_hung_up(struct ring_stream *stream, bool is_broken)
 {
     struct conn *conn = CONTAINER_OF(stream, struct conn, stream);
-    if (conn->receive_paused && conn->state == CONN_EXCHANGE) {
-        /* Only a half-close may be meant; whether that counts as gone is the route's to say. */
-        exchange_on_client_end(conn->exchange, false);
+    if (!conn->receive_paused || conn->state != CONN_EXCHANGE) {
+        return; /* the receive tells */
+    }
+    /* Only a half-close may be meant; whether that counts as gone is the route's to say. One in the middle of a body
+     * may stand behind the rest of it: it is met when receiving goes on. */
+    if (is_broken || conn->exchange->body_done) {
+        exchange_on_client_end(conn->exchange, is_broken);
     }
 }
 
