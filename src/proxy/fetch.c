@@ -110,17 +110,23 @@ static nanos fetch_deadline(const struct fetch *fetch)
     return deadline;
 }
 
-/* Waits until the outcome of this phase is known, or its deadline has passed. */
+/* Waits until the outcome of this phase is known, or its deadline has passed. What the completions do (all is sent, the
+ * head is there, the reader takes more) may bring the deadline nearer without waking the fiber: it looks again at least
+ * as often as the shortest of the timeouts that begin with such a moment, so that none of them is ever seen late. */
 static enum result fetch_await(struct fetch *fetch)
 {
     struct ring *ring = fetch->proxy->ring;
+    const struct upstream_options *options = &fetch->request.upstream->options;
+    nanos shortest_ms = options->first_byte_timeout_ms < options->idle_timeout_ms ? options->first_byte_timeout_ms
+                                                                                  : options->idle_timeout_ms;
     while (fetch->outcome == RESULT_MORE) {
         nanos deadline = fetch_deadline(fetch);
         if (deadline <= ring_now(ring)) {
             return RESULT_TIMEOUT;
         }
+        nanos look = ring_now(ring) + shortest_ms * NANOS_PER_MS;
         fetch->fiber = fiber_current(ring);
-        enum result ignored = fiber_wait(ring, deadline); /* progress moves the deadline: look again */
+        enum result ignored = fiber_wait(ring, deadline < look ? deadline : look);
         (void)ignored;
         fetch->fiber = NULL;
     }

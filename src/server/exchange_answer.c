@@ -241,7 +241,7 @@ static void exchange_pump(struct exchange *exchange)
     struct outbox *outbox = conn_outbox(conn);
     enum result result = outbox == NULL ? RESULT_NO_MEMORY : RESULT_OK;
     if (result == RESULT_OK && !exchange->head_sent) {
-        if (entry->state == ENTRY_FAILED && entry->body_bytes == 0) {
+        if (entry->state == ENTRY_FAILED) {
             answer_failure(exchange); /* nothing of it has been shown: say what happened */
             return;
         }
