@@ -268,8 +268,14 @@ struct model_gathering *model_gather(struct model_directory *directory, const st
             answer_over(answer);
             continue;
         }
-        answer->fetch->request = *request;
-        answer->fetch->request.endpoints_allowed = UINT64_C(1) << i;
+        answer->fetch->request = (struct fetch_request){
+            .upstream = upstream,
+            .endpoints_allowed = UINT64_C(1) << i,
+            .line = request->line,
+            .host = request->host,
+            .fields = request->fields,
+            /* no body: a fetch takes its body for its own, and the list does not depend on one */
+        };
         entry_reader_join(&answer->reader, &answer->fetch->entry, answer_on_progress);
         fetch_start(answer->fetch);
     }
