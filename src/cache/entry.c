@@ -17,9 +17,19 @@ void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_fille
     list_init(&entry->readers);
 }
 
+/* Where an entry_tell is among the readers: they, and the entry, may go from inside it. */
+struct entry_cursor {
+    struct list_node *next;
+    struct entry_cursor *outer;
+    bool is_over; /* the entry is gone */
+};
+
 void entry_fini(struct entry *entry)
 {
     CHECK(list_is_empty(&entry->readers));
+    for (struct entry_cursor *cursor = entry->cursor; cursor != NULL; cursor = cursor->outer) {
+        cursor->is_over = true;
+    }
     struct chunk *chunk = entry->first;
     while (chunk != NULL) {
         struct chunk *next = atomic_load_explicit(&chunk->next, memory_order_relaxed);
@@ -153,12 +163,15 @@ void entry_tell(struct entry *entry)
         return;
     }
     entry->has_news = false;
-    struct list_node *node = entry->readers.next;
-    while (node != &entry->readers) {
-        struct list_node *next = node->next;
-        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
+    struct entry_cursor cursor = {.next = entry->readers.next, .outer = entry->cursor};
+    entry->cursor = &cursor;
+    while (!cursor.is_over && cursor.next != &entry->readers) {
+        struct entry_reader *reader = CONTAINER_OF(cursor.next, struct entry_reader, node);
+        cursor.next = cursor.next->next;
         reader->on_progress(reader);
-        node = next;
+    }
+    if (!cursor.is_over) {
+        entry->cursor = cursor.outer;
     }
 }
 
@@ -173,16 +186,48 @@ void entry_reader_join(struct entry_reader *reader, struct entry *entry,
     list_push_back(&entry->readers, &reader->node);
 }
 
+/* How far the slowest reader is. */
+static uint64_t slowest_position(const struct entry *entry)
+{
+    uint64_t slowest = UINT64_MAX;
+    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
+        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
+        slowest = reader->position < slowest ? reader->position : slowest;
+    }
+    return slowest;
+}
+
+/* Looks at the window after a reader has passed something, or has left. */
+static void entry_window_moved(struct entry *entry, uint64_t passed_bytes)
+{
+    entry->passed_bytes = passed_bytes;
+    if (entry->was_full && entry->filler != NULL &&
+        entry->body_bytes - entry->passed_bytes <= entry->window_bytes_max / 2) {
+        entry->was_full = false;
+        entry->filler->on_drained(entry->filler);
+    }
+}
+
 void entry_reader_leave(struct entry_reader *reader)
 {
     struct entry *entry = reader->entry;
     if (entry == NULL) {
         return;
     }
+    for (struct entry_cursor *cursor = entry->cursor; cursor != NULL; cursor = cursor->outer) {
+        if (cursor->next == &reader->node) {
+            cursor->next = reader->node.next;
+        }
+    }
     list_remove(&reader->node);
     reader->entry = NULL;
-    if (list_is_empty(&entry->readers) && entry->filler != NULL) {
+    if (entry->filler == NULL) {
+        return;
+    }
+    if (list_is_empty(&entry->readers)) {
         entry->filler->on_abandoned(entry->filler);
+    } else {
+        entry_window_moved(entry, slowest_position(entry)); /* it may have been the slowest */
     }
 }
 
@@ -216,26 +261,10 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_c
     return (struct bytes){chunk->data + reader->chunk_offset, used - reader->chunk_offset};
 }
 
-/* How far the slowest reader is. */
-static uint64_t slowest_position(const struct entry *entry)
-{
-    uint64_t slowest = UINT64_MAX;
-    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
-        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
-        slowest = reader->position < slowest ? reader->position : slowest;
-    }
-    return slowest;
-}
-
 void entry_reader_pass(struct entry_reader *reader, size_t bytes)
 {
     struct entry *entry = reader->entry;
     reader->chunk_offset += (uint32_t)bytes;
     reader->position += bytes;
-    entry->passed_bytes = entry->is_private ? reader->position : slowest_position(entry);
-    if (entry->was_full && entry->filler != NULL &&
-        entry->body_bytes - entry->passed_bytes <= entry->window_bytes_max / 2) {
-        entry->was_full = false;
-        entry->filler->on_drained(entry->filler);
-    }
+    entry_window_moved(entry, entry->is_private ? reader->position : slowest_position(entry));
 }

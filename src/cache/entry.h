@@ -19,6 +19,8 @@
 #include "base/result.h"
 #include "cache/chunk.h"
 
+struct entry_cursor;
+
 enum entry_state { ENTRY_FILLING, ENTRY_COMPLETE, ENTRY_FAILED };
 
 struct entry;
@@ -37,6 +39,7 @@ struct entry {
     uint64_t passed_bytes; /* by the slowest reader */
     uint64_t window_bytes_max;
     struct list_node readers;
+    struct entry_cursor *cursor; /* of the innermost entry_tell under way; NULL: none */
     struct entry_filler *filler; /* NULL once the entry has ended */
     char *trailers;              /* from malloc, `Name: value\r\n` lines; NULL when none */
     uint32_t trailer_bytes;

@@ -114,7 +114,7 @@ static inline uint64_t ring_user_data(enum ring_kind kind, uint32_t generation, 
     return (uint64_t)kind << 56 | (uint64_t)(generation & 0xffffff) << 32 | slot;
 }
 
-/* Memory that lasts until the next submission. */
+/* Memory that lasts until the next submission, and certain room for one ring_sqe that points at it. */
 void *ring_scratch(struct ring *ring, size_t bytes);
 
 /* Takes a slot for `owner`. False when streams_max are taken or memory is out. */

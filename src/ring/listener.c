@@ -114,10 +114,14 @@ static void listener_arm(struct ring_listener *listener)
     listener->armed = true;
 }
 
+static void listener_finish(struct ring_listener *listener);
+
 static void listener_on_retry(struct ring_timer *timer)
 {
     struct ring_listener *listener = CONTAINER_OF(timer, struct ring_listener, retry);
-    if (!listener->armed && !listener->stopping) {
+    if (listener->stopping) {
+        listener_finish(listener);
+    } else if (!listener->armed) {
         listener_arm(listener);
     }
 }
@@ -162,12 +166,11 @@ void ring_listener_stop(struct ring_listener *listener)
         return;
     }
     listener->stopping = true;
-    ring_timer_cancel(listener->ring, &listener->retry);
+    struct ring *ring = listener->ring;
     if (!listener->armed) {
-        listener_finish(listener);
+        ring_timer_set(ring, &listener->retry, ring_now(ring)); /* paused: the end is told from the loop all the same */
         return;
     }
-    struct ring *ring = listener->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
     io_uring_prep_cancel64(sqe,
                            ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);

@@ -160,7 +160,9 @@ static void ring_submit(struct ring *ring)
     if (submitted > 0) {
         ring_count(&ring->counters.submissions, (uint64_t)submitted);
     }
-    ring->scratch_used = 0;
+    if (LIKELY(io_uring_sq_ready(&ring->uring) == 0)) {
+        ring->scratch_used = 0;
+    }
 }
 
 struct io_uring_sqe *ring_sqe(struct ring *ring)
@@ -176,7 +178,8 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 void *ring_scratch(struct ring *ring, size_t bytes)
 {
     bytes = (bytes + 15) & ~(size_t)15;
-    if (UNLIKELY(ring->scratch_used + bytes > RING_SCRATCH_BYTES)) {
+    /* The submission that will point at it must not need an early submit itself: that would end what is given here. */
+    while (UNLIKELY(ring->scratch_used + bytes > RING_SCRATCH_BYTES || io_uring_sq_space_left(&ring->uring) == 0)) {
         ring_submit(ring);
     }
     void *given = ring->scratch + ring->scratch_used;
@@ -387,7 +390,9 @@ static void ring_enter(struct ring *ring, bool may_sleep)
         }
     }
     ring->sends_queued = 0;
-    ring->scratch_used = 0;
+    if (LIKELY(io_uring_sq_ready(&ring->uring) == 0)) {
+        ring->scratch_used = 0;
+    }
 }
 
 static void ring_dispatch(struct ring *ring, const struct io_uring_cqe *cqe)
@@ -474,4 +479,5 @@ void ring_run(struct ring *ring)
         stream_finish_closing(ring);
         stream_feed_starved(ring);
     }
+    ring_submit(ring); /* the last closes: a peer may wait for the FIN */
 }

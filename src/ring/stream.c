@@ -198,7 +198,7 @@ static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int
     }
     if (!is_told_single) {
         stream_receive_over(stream, res);
-    } else if (was_stopping) {
+    } else if (was_stopping && !stream->receive_armed) {
         stream->events->receive_ended(stream, RESULT_CANCELED);
     }
 }
