@@ -231,6 +231,26 @@ void entry_reader_leave(struct entry_reader *reader)
     }
 }
 
+/* Lets go of everything before `first`. */
+static void entry_trim(struct entry *entry, struct chunk *first)
+{
+    while (entry->first != first) {
+        struct chunk *chunk = entry->first;
+        entry->first = atomic_load_explicit(&chunk->next, memory_order_relaxed);
+        chunk_unref(chunk);
+    }
+    entry->is_trimmed = true;
+}
+
+void entry_reader_rewind(struct entry_reader *reader)
+{
+    CHECK(reader->entry->is_private && !reader->entry->is_trimmed);
+    reader->chunk = NULL;
+    reader->chunk_offset = 0;
+    reader->position = 0;
+    reader->entry->passed_bytes = 0;
+}
+
 struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_chunk)
 {
     struct chunk *chunk = reader->chunk;
@@ -248,9 +268,8 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_c
         if (next == NULL) {
             return BYTES_NONE;
         }
-        if (reader->entry->is_private) {
-            reader->entry->first = next;
-            chunk_unref(chunk);
+        if (reader->entry->is_private && reader->position > reader->entry->rewind_bytes_max) {
+            entry_trim(reader->entry, next);
         }
         reader->chunk = next;
         reader->chunk_offset = 0;

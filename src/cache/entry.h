@@ -38,6 +38,7 @@ struct entry {
     uint64_t body_bytes;   /* appended so far */
     uint64_t passed_bytes; /* by the slowest reader */
     uint64_t window_bytes_max;
+    uint64_t rewind_bytes_max; /* a private entry keeps what was read until its reader has passed more than this */
     struct list_node readers;
     struct entry_cursor *cursor; /* of the innermost entry_tell under way; NULL: none */
     struct entry_filler *filler; /* NULL once the entry has ended */
@@ -47,7 +48,8 @@ struct entry {
     enum entry_state state;
     enum result failure; /* of FAILED */
     bool is_private;
-    bool was_full; /* the filler waits for on_drained */
+    bool is_trimmed; /* a private entry's first bytes have gone */
+    bool was_full;   /* the filler waits for on_drained */
     bool has_news; /* readers are to be told */
 
     /* the head block; status 0 until it is there */
@@ -118,6 +120,9 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_c
 
 /* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */
 void entry_reader_pass(struct entry_reader *reader, size_t bytes);
+
+/* Puts a private entry's reader back to the beginning; nothing may be trimmed yet. */
+void entry_reader_rewind(struct entry_reader *reader);
 
 /* Everything that was appended has been passed. */
 static inline bool entry_reader_is_level(const struct entry_reader *reader)

@@ -42,6 +42,7 @@ void proxy_fini(struct proxy *proxy)
 
 static void fetch_on_drained(struct entry_filler *filler);
 static void fetch_on_abandoned(struct entry_filler *filler);
+static void fetch_on_failing(struct ring_task *task);
 
 struct fetch *fetch_create(struct proxy *proxy, bool is_private)
 {
@@ -61,6 +62,7 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private)
     fetch->proxy = proxy;
     fetch->filler = (struct entry_filler){.on_drained = fetch_on_drained, .on_abandoned = fetch_on_abandoned};
     fetch->user = fetch_user_events;
+    ring_task_init(&fetch->failing, fetch_on_failing);
     fetch->outcome = RESULT_MORE;
     fetch->body.trailers = NULL;
     entry_init(&fetch->entry, proxy->pool, &fetch->filler, proxy->window_bytes_max, is_private);
@@ -120,6 +122,9 @@ static enum result fetch_await(struct fetch *fetch)
     nanos shortest_ms = options->first_byte_timeout_ms < options->idle_timeout_ms ? options->first_byte_timeout_ms
                                                                                   : options->idle_timeout_ms;
     while (fetch->outcome == RESULT_MORE) {
+        if (fetch->is_abandoned) {
+            return RESULT_CANCELED; /* while it was not waiting */
+        }
         nanos deadline = fetch_deadline(fetch);
         if (deadline <= ring_now(ring)) {
             return RESULT_TIMEOUT;
@@ -143,6 +148,22 @@ void fetch_settle(struct fetch *fetch, enum result outcome)
     }
 }
 
+void fetch_settle_later(struct fetch *fetch, enum result outcome)
+{
+    if (fetch->outcome == RESULT_MORE) {
+        fetch->outcome = outcome;
+        fetch_ref(fetch);
+        ring_defer(fetch->proxy->ring, &fetch->failing);
+    }
+}
+
+static void fetch_on_failing(struct ring_task *task)
+{
+    struct fetch *fetch = CONTAINER_OF(task, struct fetch, failing);
+    fetch_settle(fetch, fetch->outcome);
+    fetch_unref(fetch);
+}
+
 /* ---- the way of a request ---- */
 
 static void fetch_drop_conn(struct fetch *fetch, bool abort)
@@ -154,27 +175,21 @@ static void fetch_drop_conn(struct fetch *fetch, bool abort)
     }
 }
 
-/* Gets a connection to `endpoint`, reused or new. */
-static enum result fetch_connect(struct fetch *fetch, struct endpoint *endpoint)
+static bool is_out_of_resources(enum result result)
 {
-    fetch->endpoint = endpoint;
+    return result == RESULT_NO_MEMORY || result == RESULT_LIMIT;
+}
+
+/* Opens a connection to the endpoint's address whose turn it is. */
+static enum result fetch_open(struct fetch *fetch, struct endpoint *endpoint)
+{
+    fetch->phase = FETCH_CONNECTING;
     fetch->outcome = RESULT_MORE;
     fetch->progress_ns = ring_now(fetch->proxy->ring);
-    if (!fetch->is_retry_fresh) {
-        fetch->conn = upstream_conn_reuse(endpoint, &fetch->user);
-        if (fetch->conn != NULL) {
-            fetch_ref(fetch);
-            return RESULT_OK;
-        }
-    }
     enum result result = upstream_conn_open(endpoint, &fetch->user, &fetch->conn);
     if (result == RESULT_OK) {
         fetch_ref(fetch);
-        fetch->phase = FETCH_CONNECTING;
         result = fetch_await(fetch);
-    }
-    if (result != RESULT_OK && result != RESULT_CANCELED) {
-        endpoint_failed(endpoint);
     }
     if (result != RESULT_OK) {
         fetch_drop_conn(fetch, false);
@@ -182,9 +197,30 @@ static enum result fetch_connect(struct fetch *fetch, struct endpoint *endpoint)
     return result;
 }
 
-static bool is_out_of_resources(enum result result)
+/* Gets a connection to `endpoint`, reused or new: to the address that worked last, or else to the next ones. */
+static enum result fetch_connect(struct fetch *fetch, struct endpoint *endpoint)
 {
-    return result == RESULT_NO_MEMORY || result == RESULT_LIMIT;
+    fetch->endpoint = endpoint;
+    if (!fetch->is_retry_fresh) {
+        fetch->conn = upstream_conn_reuse(endpoint, &fetch->user);
+        if (fetch->conn != NULL) {
+            fetch_ref(fetch);
+            return RESULT_OK;
+        }
+    }
+    enum result result = RESULT_UNREACHABLE;
+    for (unsigned i = 0; i < endpoint->address_count; i++) {
+        unsigned tried = endpoint->address_next;
+        result = fetch_open(fetch, endpoint);
+        if (result == RESULT_OK || result == RESULT_CANCELED || is_out_of_resources(result)) {
+            return result; /* our own shortage says nothing about the endpoint */
+        }
+        if (endpoint->address_next == tried) { /* else another fetch has found out as well */
+            endpoint_next_address(endpoint);
+        }
+    }
+    endpoint_failed(endpoint);
+    return result;
 }
 
 /* Chooses endpoints until one can be connected to. */
@@ -208,7 +244,9 @@ static enum result fetch_acquire(struct fetch *fetch)
 
 static bool can_send_again(const struct fetch *fetch)
 {
-    return !fetch->any_byte && !fetch->is_abandoned && !fetch->stream_is_started;
+    const struct entry *stream = fetch->request.stream;
+    return !fetch->any_byte && !fetch->is_abandoned &&
+           (stream == NULL || (!stream->is_trimmed && stream->state != ENTRY_FAILED));
 }
 
 /* Sends the request on the connection and reads the response to its end. */
@@ -258,7 +296,7 @@ static void fetch_run(void *context)
     if (result == RESULT_OK) {
         endpoint_succeeded(fetch->endpoint);
         struct upstream_conn *conn = fetch->conn;
-        if (fetch->keep_alive && fetch->sent_ns != 0 && !conn->stream.receive_stopping) {
+        if (fetch->keep_alive && fetch->sent_ns != 0) {
             fetch->conn = NULL;
             upstream_conn_release(conn);
         }

@@ -62,6 +62,7 @@ struct fetch {
     struct entry_filler filler;
     struct upstream_user user;
     struct fiber *fiber; /* suspended, to be woken */
+    struct ring_task failing;
     struct upstream_conn *conn;
     struct entry_reader stream_reader;
     enum fetch_phase phase;
@@ -70,7 +71,7 @@ struct fetch {
     nanos sent_ns;       /* the request was out; 0: not yet */
     unsigned interim_count;
     bool any_byte;
-    bool stream_is_started; /* a streamed body cannot be sent again */
+    bool stream_is_started; /* bytes of a streamed body have been taken */
     bool is_abandoned;
     bool receive_paused;
     bool is_direct; /* the rest of the body is received straight into the entry */

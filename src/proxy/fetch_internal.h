@@ -18,6 +18,9 @@ MUST_USE enum result fetch_send(struct fetch *fetch);
 /* The phase has an outcome; wakes the fiber when it waits for it. */
 void fetch_settle(struct fetch *fetch, enum result outcome);
 
+/* The same, later in this turn: for places that a reader called, which must not be told of the end from inside. */
+void fetch_settle_later(struct fetch *fetch, enum result outcome);
+
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);
 

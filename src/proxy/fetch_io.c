@@ -127,6 +127,8 @@ enum result fetch_send(struct fetch *fetch)
     if (request->stream != NULL) {
         if (fetch->stream_reader.entry == NULL) {
             entry_reader_join(&fetch->stream_reader, request->stream, fetch_on_stream_progress);
+        } else {
+            entry_reader_rewind(&fetch->stream_reader); /* sent again: on a connection that was dead it had begun */
         }
         return pump_stream(fetch);
     }
@@ -139,8 +141,10 @@ static void fetch_on_sent(struct upstream_user *user, enum result result)
     struct fetch *fetch = fetch_of(user);
     if (result != RESULT_OK) {
         /* A backend may answer and close without reading all: what it said comes by the receive, which
-         * also tells when the connection is dead. Nothing more is sent. */
-        if (fetch->stream_reader.entry != NULL) {
+         * also tells when the connection is dead. Nothing more is sent; the body stays where it may have to be
+         * sent again. */
+        bool may_go_again = fetch->conn->is_reused && !fetch->any_byte;
+        if (fetch->stream_reader.entry != NULL && !may_go_again) {
             entry_reader_leave(&fetch->stream_reader);
         }
         return;
@@ -297,7 +301,7 @@ static void pause_if_full(struct fetch *fetch)
  * single ones go on from there. */
 static void go_direct_if_long(struct fetch *fetch)
 {
-    if (!fetch->is_direct && fetch->body.kind == HTTP_BODY_LENGTH &&
+    if (!fetch->is_direct && fetch->body.kind == HTTP_BODY_LENGTH && !fetch->entry.is_event_stream &&
         fetch->body.remaining_bytes >= FETCH_DIRECT_BYTES_MIN) {
         fetch->is_direct = true;
         ring_stream_receive_stop(&fetch->conn->stream);
@@ -357,7 +361,7 @@ void fetch_resume_receive(struct fetch *fetch)
         size_t room;
         enum result result = entry_room(&fetch->entry, &at, &room);
         if (result != RESULT_OK) {
-            fetch_settle(fetch, result);
+            fetch_settle_later(fetch, result);
             return;
         }
         if (room > fetch->body.remaining_bytes) {

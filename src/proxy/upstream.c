@@ -50,6 +50,13 @@ void endpoint_set_addresses(struct endpoint *endpoint, const struct ring_address
     endpoint->address_next = 0;
 }
 
+void endpoint_next_address(struct endpoint *endpoint)
+{
+    if (endpoint->address_count > 0) {
+        endpoint->address_next = (endpoint->address_next + 1) % endpoint->address_count;
+    }
+}
+
 void endpoint_succeeded(struct endpoint *endpoint)
 {
     if (UNLIKELY(endpoint->failures_in_row > 0)) {
@@ -64,9 +71,6 @@ void endpoint_failed(struct endpoint *endpoint)
 {
     struct proxy *proxy = endpoint->upstream->proxy;
     count_up(&proxy->connect_failures);
-    if (endpoint->address_count > 0) {
-        endpoint->address_next = (endpoint->address_next + 1) % endpoint->address_count;
-    }
     unsigned shift = endpoint->failures_in_row < 5 ? endpoint->failures_in_row : 5;
     nanos wait_ms = (nanos)FAILED_MS_MIN << shift;
     wait_ms = wait_ms > FAILED_MS_MAX ? FAILED_MS_MAX : wait_ms;
@@ -128,6 +132,9 @@ static void conn_on_receive_ended(struct ring_stream *stream, enum result why)
     struct upstream_conn *conn = conn_of(stream);
     if (conn->user != NULL) {
         conn->user->on_ended(conn->user, why);
+    } else if (why == RESULT_CANCELED) {
+        /* Its last user had stopped the receive, to go on in another way, when the response was over. */
+        ring_stream_receive(&conn->stream);
     } else {
         upstream_conn_close(conn, false);
     }

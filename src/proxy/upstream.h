@@ -134,7 +134,10 @@ void upstream_conn_release(struct upstream_conn *conn);
 /* Ends it, with a reset when `abort`; the user hears no more. */
 void upstream_conn_close(struct upstream_conn *conn, bool abort);
 
-/* The endpoint answered, or could not be reached: for upstream_choose. */
+/* The address whose turn it is could not be reached: the next one's turn. */
+void endpoint_next_address(struct endpoint *endpoint);
+
+/* The endpoint answered, or none of its addresses could be reached: for upstream_choose. */
 void endpoint_succeeded(struct endpoint *endpoint);
 void endpoint_failed(struct endpoint *endpoint);
 

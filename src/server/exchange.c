@@ -208,6 +208,7 @@ static void prepare_body(struct exchange *exchange, const struct exchange_start 
             (struct entry_filler){.on_drained = stream_on_drained, .on_abandoned = stream_on_abandoned};
         entry_init(&exchange->stream, &worker_of(exchange)->pool, &exchange->stream_filler,
                    EXCHANGE_STREAM_WINDOW_BYTES, true);
+        exchange->stream.rewind_bytes_max = EXCHANGE_STREAM_REWIND_BYTES;
         struct fetch_request *request = &exchange->fetch->request;
         request->stream = &exchange->stream;
         request->stream_is_chunked = head->body == HTTP_BODY_CHUNKED;
@@ -326,6 +327,13 @@ static enum result grow_buffer(struct exchange *exchange, size_t more)
     return RESULT_OK;
 }
 
+/* The fetch has turned away from the body: it is answered, or has failed. */
+static bool stream_is_unwanted(const struct exchange *exchange)
+{
+    return exchange->reader.entry != NULL && list_is_empty(&exchange->stream.readers) &&
+           exchange->fetch->stream_is_started;
+}
+
 static enum result take_body(void *context, struct bytes run)
 {
     struct exchange *exchange = context;
@@ -342,9 +350,8 @@ static enum result take_body(void *context, struct bytes run)
         }
         return result;
     case EXCHANGE_BODY_STREAMED:
-        if (exchange->reader.entry != NULL && list_is_empty(&exchange->stream.readers) &&
-            exchange->fetch->stream_is_started) {
-            return RESULT_OK; /* the fetch has turned away from it: read away */
+        if (stream_is_unwanted(exchange)) {
+            return RESULT_OK; /* read away */
         }
         return entry_append(&exchange->stream, run);
     case EXCHANGE_BODY_AWAY:
@@ -385,7 +392,8 @@ static void on_stream_input(struct exchange *exchange, bool is_complete)
         start_fetch(exchange); /* with the bytes that came together with the head */
         return;
     }
-    if (!is_complete && !list_is_empty(&exchange->stream.readers) && entry_is_full(&exchange->stream)) {
+    /* While the fetch still connects nobody reads yet: all the more reason to wait. */
+    if (!is_complete && !stream_is_unwanted(exchange) && entry_is_full(&exchange->stream)) {
         conn_pause_receive(exchange->conn);
     }
     entry_tell(&exchange->stream);

@@ -15,7 +15,11 @@
 #include "proxy/fetch.h"
 #include "server/conn.h"
 
-enum { EXCHANGE_ARENA_BYTES = 1024, EXCHANGE_STREAM_WINDOW_BYTES = 256 * 1024 };
+enum {
+    EXCHANGE_ARENA_BYTES = 1024,
+    EXCHANGE_STREAM_WINDOW_BYTES = 256 * 1024,
+    EXCHANGE_STREAM_REWIND_BYTES = 64 * 1024, /* of a body, kept to be sent again when a kept connection was dead */
+};
 
 enum exchange_body { EXCHANGE_BODY_NONE, EXCHANGE_BODY_AWAY, EXCHANGE_BODY_BUFFERED, EXCHANGE_BODY_STREAMED };
 
