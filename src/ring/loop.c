@@ -357,6 +357,8 @@ static void ring_run_tasks(struct ring *ring)
 
 /* ---- a turn ---- */
 
+#define WAIT_MAX_NS (3600 * NANOS_PER_S)
+
 /* Submits and sleeps until something comes or the next timer is due.
  *
  * Sends mostly complete while they are submitted, and their completions would end the wait at once: a turn
@@ -372,21 +374,20 @@ static void ring_enter(struct ring *ring, bool may_sleep)
     if (!may_sleep) {
         io_uring_submit_and_get_events(&ring->uring);
     } else {
+        /* Always bounded: without a timeout liburing leaves the minimum wait out, too. */
+        nanos left = WAIT_MAX_NS;
         nanos deadline = wheel_next(&ring->wheel);
-        struct __kernel_timespec timeout;
-        struct __kernel_timespec *timeout_or_none = NULL;
         if (deadline != NANOS_NEVER) {
-            nanos left = deadline > ring->now_ns ? deadline - ring->now_ns : 0;
-            timeout.tv_sec = (long long)(left / NANOS_PER_S);
-            timeout.tv_nsec = (long long)(left % NANOS_PER_S);
-            timeout_or_none = &timeout;
+            left = deadline > ring->now_ns ? deadline - ring->now_ns : 0;
         }
+        struct __kernel_timespec timeout = {.tv_sec = (long long)(left / NANOS_PER_S),
+                                            .tv_nsec = (long long)(left % NANOS_PER_S)};
         struct io_uring_cqe *cqe;
         if (ring->has_min_wait && ring->sends_queued > 0) {
-            io_uring_submit_and_wait_min_timeout(&ring->uring, &cqe, ring->sends_queued + 1, timeout_or_none,
+            io_uring_submit_and_wait_min_timeout(&ring->uring, &cqe, ring->sends_queued + 1, &timeout,
                                                  RING_MIN_WAIT_US, NULL);
         } else {
-            io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, timeout_or_none, NULL);
+            io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &timeout, NULL);
         }
     }
     ring->sends_queued = 0;
