@@ -92,6 +92,10 @@ void ring_stream_reset(struct ring_stream *stream);
 /* The peer's address; .bytes is 0 when it has gone. A system call: once per connection. */
 struct ring_address ring_stream_peer(const struct ring_stream *stream);
 
+/* A number that changes when the peer has taken more of what was sent. A system call: for deciding whether a send that
+ * takes long is stuck or only slow. */
+uint32_t ring_stream_taken(const struct ring_stream *stream);
+
 /* ---- listening ---- */
 
 struct ring_listener {

@@ -11,6 +11,7 @@
 enum {
     KEPT_BYTES_MAX = 65536, /* pipelined while an exchange runs; beyond it nothing is received */
     INPUT_BYTES_MIN = 4096,
+    SEND_LOOKS = 4, /* at a send within its timeout: one that takes long may only be slow */
 };
 
 static nanos now_of(const struct conn *conn)
@@ -19,6 +20,27 @@ static nanos now_of(const struct conn *conn)
 }
 
 /* ---- timer ---- */
+
+/* The next look at the send in flight. */
+static nanos send_deadline(const struct conn *conn)
+{
+    nanos timeout = conn->worker->config->limits.send_timeout_ms * NANOS_PER_MS;
+    return conn->send_ns + timeout / SEND_LOOKS * (conn->send_looks + 1U);
+}
+
+/* A send ends only when all of it has gone, so its own length says nothing: true when none of it moved for the whole
+ * timeout, or for up to a quarter more. */
+static bool send_is_stuck(struct conn *conn)
+{
+    uint32_t taken = ring_stream_taken(&conn->stream);
+    if (taken != conn->send_taken) {
+        conn->send_taken = taken;
+        conn->send_ns = now_of(conn);
+        conn->send_looks = 0;
+        return false;
+    }
+    return ++conn->send_looks >= SEND_LOOKS;
+}
 
 /* The moment at which something has lasted too long; NANOS_NEVER when nothing is timed. */
 static nanos conn_deadline(const struct conn *conn)
@@ -30,6 +52,8 @@ static nanos conn_deadline(const struct conn *conn)
     case CONN_READY:
         if (conn->input != NULL && conn->input->has_parser) {
             deadline = conn->phase_ns + config->limits.head_timeout_ms * ms;
+        } else if (conn->stream.send_armed) {
+            /* it is not idle while it takes its answer */
         } else if (conn->requests == 0) {
             deadline = conn->active_ns + config->limits.head_timeout_ms * ms;
         } else {
@@ -42,7 +66,7 @@ static nanos conn_deadline(const struct conn *conn)
     case CONN_CLOSED: break;
     }
     if (conn->stream.send_armed) {
-        nanos send = conn->send_ns + config->limits.send_timeout_ms * ms;
+        nanos send = send_deadline(conn);
         deadline = send < deadline ? send : deadline;
     }
     return deadline;
@@ -67,9 +91,13 @@ static void conn_on_timer(struct ring_timer *timer)
         return;
     }
     struct worker *worker = conn->worker;
-    if (conn->stream.send_armed && conn->send_ns + worker->config->limits.send_timeout_ms * NANOS_PER_MS <= now) {
-        metrics_error(&worker->metrics, METRICS_ERROR_CLIENT_TIMEOUT);
-        conn_close(conn, true);
+    if (conn->stream.send_armed && send_deadline(conn) <= now) {
+        if (send_is_stuck(conn)) {
+            metrics_error(&worker->metrics, METRICS_ERROR_CLIENT_TIMEOUT);
+            conn_close(conn, true);
+        } else {
+            conn_arm_timer(conn);
+        }
     } else if (conn->state == CONN_READY && conn->input != NULL && conn->input->has_parser) {
         request_refuse(conn, 408, "the request's head did not arrive in time");
     } else if (conn->state == CONN_EXCHANGE) {
@@ -219,6 +247,7 @@ void conn_flush(struct conn *conn)
     }
     outbox_send(conn->outbox, &conn->stream);
     conn->send_ns = now_of(conn);
+    conn->send_looks = 0;
     conn_arm_timer(conn);
 }
 

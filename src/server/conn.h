@@ -40,12 +40,14 @@ struct conn {
     struct conn_input *input;  /* NULL: nothing kept */
     nanos active_ns;           /* when the last request was answered, or the connection came */
     nanos phase_ns;            /* when the head, or the lingering, began */
-    nanos send_ns;             /* when the send in flight began */
+    nanos send_ns;             /* when the send in flight began, or was last seen to move */
+    uint32_t send_taken;       /* ring_stream_taken at that time */
     uint32_t requests;
     uint8_t client_bytes; /* of client; 0: none, or not asked yet */
     bool client_is_known;
     char client[INET6_ADDRSTRLEN];
     enum conn_state state;
+    uint8_t send_looks; /* at the send since send_ns, all of which found it stuck */
     bool is_admin;
     bool is_processing; /* in conn_process: do not recurse */
     bool peer_closed;   /* its FIN came */
