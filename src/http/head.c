@@ -45,6 +45,22 @@ static bool add_content_length(struct http_parser *parser, const struct http_fie
 
 #define CHECKED (HTTP_FIELD_BIT(CONTENT_LENGTH) | HTTP_FIELD_BIT(TRANSFER_ENCODING) | HTTP_FIELD_BIT(HOST))
 
+static bool is_valid_host(struct http_parser *parser, struct bytes host)
+{
+    struct http_host_memory *memory = parser->host_memory;
+    if (memory != NULL && host.len > 0 && host.len == memory->bytes && memcmp(host.ptr, memory->text, host.len) == 0) {
+        return true;
+    }
+    if (!http_authority_is_valid(host)) {
+        return false;
+    }
+    if (memory != NULL && host.len <= sizeof(memory->text)) {
+        memcpy(memory->text, host.ptr, host.len);
+        memory->bytes = (uint8_t)host.len;
+    }
+    return true;
+}
+
 static __attribute__((noinline)) bool check_field(struct http_parser *parser, const struct http_field *field,
                                                   bool repeated)
 {
@@ -65,7 +81,7 @@ static __attribute__((noinline)) bool check_field(struct http_parser *parser, co
         if (repeated) {
             return http_refuse(parser, 400, "Host is repeated.");
         }
-        if (!http_authority_is_valid(value_of(parser, field))) {
+        if (!is_valid_host(parser, value_of(parser, field))) {
             return http_refuse(parser, 400, "Host is invalid.");
         }
         return true;

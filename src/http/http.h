@@ -22,6 +22,7 @@ enum {
     HTTP_FIELDS_MAX = 128,         /* most fields a head may have, whatever the configuration says */
     HTTP_HEAD_BYTES_MAX = 1 << 20, /* likewise for its size */
     HTTP_TRAILER_BYTES_MAX = 8192,
+    HTTP_VALID_HOST_BYTES = 63,
 };
 
 /* Field names that some code here asks for; all others are HTTP_FIELD_OTHER. */
@@ -109,6 +110,12 @@ struct http_limits {
     uint16_t fields_max;
 };
 
+/* The last Host that was found valid: most requests say the same again. Zeroed at first. */
+struct http_host_memory {
+    uint8_t bytes;
+    char text[HTTP_VALID_HOST_BYTES];
+};
+
 struct http_parser {
     llhttp_t llhttp;
     struct http_limits limits;
@@ -123,6 +130,7 @@ struct http_parser {
     uint8_t empty_lines;
     bool target_done;
     bool response_to_head;
+    struct http_host_memory *host_memory; /* NULL: none */
     uint32_t name_bytes;   /* of the field being read */
     const char *base;      /* during http_parse_head */
     struct http_head head; /* last: http_parser_move copies only what is used */
@@ -130,6 +138,12 @@ struct http_parser {
 
 /* Makes ready for one message. *Borrows* limits. Cheap: does not clear the field table. */
 void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const struct http_limits *limits);
+
+/* Spares this head the checking of a Host that `memory` knows, and notes its own. *Keeps* memory while the head is read. */
+static inline void http_parser_remember_host(struct http_parser *parser, struct http_host_memory *memory)
+{
+    parser->host_memory = memory;
+}
 
 /* For responses: the request was a HEAD, so no body follows whatever the fields say. */
 void http_parser_response_to_head(struct http_parser *parser);

@@ -26,6 +26,16 @@ static bool is_encoded_as(struct bytes b, unsigned classes)
     return true;
 }
 
+static bool is_query(struct bytes query)
+{
+    for (size_t i = 0; i < query.len; i++) {
+        if (!char_is(query.ptr[i], CHAR_QUERY)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool split_path_and_query(struct bytes text, struct http_target *target)
 {
     const char *mark = text.len == 0 ? NULL : memchr(text.ptr, '?', text.len);
@@ -35,13 +45,8 @@ static bool split_path_and_query(struct bytes text, struct http_target *target)
     if (mark != NULL) {
         target->path.len = (size_t)(mark - text.ptr);
         target->query = (struct bytes){mark + 1, text.len - target->path.len - 1};
-        for (size_t i = 0; i < target->query.len; i++) {
-            if (!char_is(target->query.ptr[i], CHAR_QUERY)) {
-                return false;
-            }
-        }
     }
-    return is_encoded_as(target->path, CHAR_PATH);
+    return is_query(target->query) && is_encoded_as(target->path, CHAR_PATH);
 }
 
 static enum result parse_absolute(struct bytes text, struct http_target *target)
@@ -76,8 +81,33 @@ static enum result parse_absolute(struct bytes text, struct http_target *target)
     return RESULT_OK;
 }
 
+/* The form nearly every request has: written straight to where it goes. */
+static enum result parse_origin(struct bytes text, struct http_target *ret_target)
+{
+    const char *mark = memchr(text.ptr, '?', text.len);
+    struct bytes path = {text.ptr, mark == NULL ? text.len : (size_t)(mark - text.ptr)};
+    struct bytes query = BYTES_NONE;
+    if (mark != NULL) {
+        query = (struct bytes){mark + 1, text.len - path.len - 1};
+    }
+    if (!is_query(query) || !is_encoded_as(path, CHAR_PATH)) {
+        return RESULT_PROTOCOL;
+    }
+    ret_target->form = HTTP_TARGET_ORIGIN;
+    ret_target->scheme = BYTES_NONE;
+    ret_target->authority = BYTES_NONE;
+    ret_target->path = path;
+    ret_target->query = query;
+    ret_target->path_and_query = text;
+    ret_target->path_is_empty = false;
+    return RESULT_OK;
+}
+
 enum result http_target_parse(bool is_connect, bool is_options, struct bytes text, struct http_target *ret_target)
 {
+    if (!is_connect && text.len > 0 && text.ptr[0] == '/') {
+        return parse_origin(text, ret_target);
+    }
     struct http_target target = {0};
     if (is_connect) {
         struct bytes host;
@@ -91,11 +121,6 @@ enum result http_target_parse(bool is_connect, bool is_options, struct bytes tex
         }
         target.form = HTTP_TARGET_AUTHORITY;
         target.authority = text;
-    } else if (text.len > 0 && text.ptr[0] == '/') {
-        target.form = HTTP_TARGET_ORIGIN;
-        if (!split_path_and_query(text, &target)) {
-            return RESULT_PROTOCOL;
-        }
     } else if (is_options && bytes_equal(text, BYTES("*"))) {
         target.form = HTTP_TARGET_ASTERISK;
         target.path = text;

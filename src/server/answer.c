@@ -12,15 +12,24 @@ static char *put(char *at, struct bytes b)
     return at + b.len;
 }
 
+/* The eight nibbles of `bits` as eight hexadecimal digits, all at once: every answer has an id. */
+static void put_hex32(char out[8], uint32_t bits)
+{
+    uint64_t spread = bits;
+    spread = (spread | spread << 16) & UINT64_C(0x0000ffff0000ffff);
+    spread = (spread | spread << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    spread = (spread | spread << 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    uint64_t is_letter = (spread + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
+    spread += UINT64_C(0x3030303030303030) + is_letter * ('a' - '0' - 10);
+    memcpy(out, &spread, sizeof(spread));
+}
+
 void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES])
 {
-    static const char hex[] = "0123456789abcdef";
     for (unsigned half = 0; half < 2; half++) {
         uint64_t bits = ring_random(conn->worker->ring);
-        for (unsigned i = 0; i < FORWARD_REQUEST_ID_BYTES / 2; i++) {
-            *out++ = hex[bits & 15];
-            bits >>= 4;
-        }
+        put_hex32(out + 16 * half, (uint32_t)bits);
+        put_hex32(out + 16 * half + 8, (uint32_t)(bits >> 32));
     }
 }
 

@@ -354,6 +354,7 @@ static void conn_process(struct conn *conn, struct bytes data)
         if (parser == NULL) {
             parser = &worker->parser;
             http_parser_init(parser, HTTP_REQUEST, &worker->limits);
+            http_parser_remember_host(parser, &worker->host_memory);
         }
         enum result result = http_parse_head(parser, data.ptr, data.len);
         if (result == RESULT_MORE) {

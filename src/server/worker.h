@@ -49,6 +49,7 @@ struct worker {
 
     struct http_limits limits;
     struct http_parser parser; /* for heads that arrive in one piece: most */
+    struct http_host_memory host_memory;
     struct list_node conns;    /* all of them */
     uint32_t conn_count;
     struct exchange *free_exchanges;
