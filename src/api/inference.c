@@ -34,6 +34,34 @@ bool inference_is_model_list(struct bytes upstream_path)
     return bytes_equal(upstream_path, BYTES("/v1/models"));
 }
 
+static unsigned hex_value(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a') + 10;
+}
+
+bool inference_model_in_path(struct arena *arena, struct bytes upstream_path, struct bytes *ret_model)
+{
+    const struct bytes folder = BYTES("/v1/models/");
+    if (upstream_path.len <= folder.len || !bytes_starts_with(upstream_path, folder)) {
+        return false;
+    }
+    char *name = arena_alloc(arena, upstream_path.len);
+    if (name == NULL) {
+        return false;
+    }
+    size_t length = 0;
+    for (size_t i = folder.len; i < upstream_path.len; i++) {
+        char c = upstream_path.ptr[i];
+        if (c == '%' && i + 2 < upstream_path.len) { /* well-formed: the path has been normalized */
+            c = (char)(hex_value(upstream_path.ptr[i + 1]) << 4 | hex_value(upstream_path.ptr[i + 2]));
+            i += 2;
+        }
+        name[length++] = c;
+    }
+    *ret_model = (struct bytes){name, length};
+    return true;
+}
+
 bool inference_model(struct arena *arena, struct bytes body, struct bytes *ret_model)
 {
     yyjson_doc *doc = yyjson_read(body.ptr, body.len, 0);

@@ -14,6 +14,9 @@ struct bytes inference_upstream_path(struct arena *arena, struct bytes path);
 /* True for GET /v1/models and /models, which is answered with the union of what the backends offer. */
 bool inference_is_model_list(struct bytes upstream_path);
 
+/* The model that a path asks about, of /v1/models/NAME; *ret_model lies in `arena`. */
+bool inference_model_in_path(struct arena *arena, struct bytes upstream_path, struct bytes *ret_model);
+
 /* Finds the string value of the top-level "model" in a JSON body; *ret_model lies in `arena`. False when there
  * is none, or the body is not a JSON object. */
 bool inference_model(struct arena *arena, struct bytes body, struct bytes *ret_model);

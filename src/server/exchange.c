@@ -155,6 +155,15 @@ static void stream_on_abandoned(struct entry_filler *filler)
     }
 }
 
+/* Where the endpoints offer different models, only those that have this one are used. */
+static void allow_those_with(struct fetch_request *request, struct bytes model)
+{
+    const struct model_directory *directory = request->upstream->models;
+    if (directory != NULL && model_directory_matters(directory)) {
+        request->endpoints_allowed = model_directory_endpoints(directory, model);
+    }
+}
+
 /* Makes the fetch with its head, while the client's head is still there to be read. */
 static enum result prepare_fetch(struct exchange *exchange, const struct exchange_start *start)
 {
@@ -181,6 +190,11 @@ static enum result prepare_fetch(struct exchange *exchange, const struct exchang
     fetch->request.upstream = &worker->upstreams[config->upstream];
     fetch->request.endpoints_allowed = UINT64_MAX;
     fetch->request.is_head = exchange->is_head;
+    struct bytes model;
+    if (config->kind == CONFIG_ROUTE_INFERENCE &&
+        inference_model_in_path(&exchange->arena, forward.path, &model)) {
+        allow_those_with(&fetch->request, model);
+    }
     return forward_request_head(&forward, &fetch->arena, &fetch->request);
 }
 
