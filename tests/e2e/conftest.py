@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+os.environ['no_proxy'] = os.environ['NO_PROXY'] = '*'  # of clients that read it: all of this is local
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from programs import SIM, SLUICE, World  # noqa: E402  pylint: disable=wrong-import-position
