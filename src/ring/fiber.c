@@ -177,6 +177,11 @@ static void fiber_resume(struct fiber *fiber)
     pool->current = fiber->outer;
     if (fiber->is_over) {
         ring_count(&fiber->ring->counters.fibers, (uint64_t)-1);
+#ifdef FIBER_TSAN
+        /* Its first frame never returns, so that the race detector's idea of the stack would grow with each use. */
+        __tsan_destroy_fiber(fiber->self.tsan_fiber);
+        fiber->self.tsan_fiber = __tsan_create_fiber(0);
+#endif
         fiber->next_free = pool->free;
         pool->free = fiber;
     }
