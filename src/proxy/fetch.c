@@ -43,6 +43,7 @@ void proxy_fini(struct proxy *proxy)
 static void fetch_on_drained(struct entry_filler *filler);
 static void fetch_on_abandoned(struct entry_filler *filler);
 static void fetch_on_failing(struct ring_task *task);
+static void fetch_on_timer(struct ring_timer *timer);
 
 struct fetch *fetch_create(struct proxy *proxy, bool is_private)
 {
@@ -55,7 +56,8 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private)
             return NULL;
         }
     }
-    memset(fetch, 0, offsetof(struct fetch, body));
+    /* What lies before is entry_init's, what lies behind is made when it is needed. */
+    memset(&fetch->proxy, 0, offsetof(struct fetch, body) - offsetof(struct fetch, proxy));
     fetch->partial = NULL;
     fetch->partial_bytes = NULL;
     fetch->partial_used = 0;
@@ -63,6 +65,7 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private)
     fetch->filler = (struct entry_filler){.on_drained = fetch_on_drained, .on_abandoned = fetch_on_abandoned};
     fetch->user = fetch_user_events;
     ring_task_init(&fetch->failing, fetch_on_failing);
+    ring_timer_init(&fetch->timer, fetch_on_timer);
     fetch->outcome = RESULT_MORE;
     fetch->body.trailers = NULL;
     entry_init(&fetch->entry, proxy->pool, &fetch->filler, proxy->window_bytes_max, is_private);
@@ -84,7 +87,7 @@ void fetch_unref(struct fetch *fetch)
     fetch->proxy->free_fetches = fetch;
 }
 
-/* ---- the fiber's waiting ---- */
+/* ---- deadlines ---- */
 
 static nanos fetch_deadline(const struct fetch *fetch)
 {
@@ -112,39 +115,38 @@ static nanos fetch_deadline(const struct fetch *fetch)
     return deadline;
 }
 
-/* Waits until the outcome of this phase is known, or its deadline has passed. What the completions do (all is sent, the
- * head is there, the reader takes more) may bring the deadline nearer without waking the fiber: it looks again at least
- * as often as the shortest of the timeouts that begin with such a moment, so that none of them is ever seen late. */
-static enum result fetch_await(struct fetch *fetch)
+void fetch_arm_timer(struct fetch *fetch)
 {
-    struct ring *ring = fetch->proxy->ring;
-    const struct upstream_options *options = &fetch->request.upstream->options;
-    nanos shortest_ms = options->first_byte_timeout_ms < options->idle_timeout_ms ? options->first_byte_timeout_ms
-                                                                                  : options->idle_timeout_ms;
-    while (fetch->outcome == RESULT_MORE) {
-        if (fetch->is_abandoned) {
-            return RESULT_CANCELED; /* while it was not waiting */
-        }
-        nanos deadline = fetch_deadline(fetch);
-        if (deadline <= ring_now(ring)) {
-            return RESULT_TIMEOUT;
-        }
-        nanos look = ring_now(ring) + shortest_ms * NANOS_PER_MS;
-        fetch->fiber = fiber_current(ring);
-        enum result ignored = fiber_wait(ring, deadline < look ? deadline : look);
-        (void)ignored;
-        fetch->fiber = NULL;
+    nanos deadline = fetch_deadline(fetch);
+    if (deadline < fetch->timer.deadline_ns) { /* one that moves away is seen when the timer fires */
+        ring_timer_set(fetch->proxy->ring, &fetch->timer, deadline);
     }
-    return fetch->outcome;
 }
+
+static void fetch_on_timer(struct ring_timer *timer)
+{
+    struct fetch *fetch = CONTAINER_OF(timer, struct fetch, timer);
+    if (fetch_deadline(fetch) <= ring_now(fetch->proxy->ring)) {
+        fetch_settle(fetch, RESULT_TIMEOUT);
+    } else {
+        fetch_arm_timer(fetch);
+    }
+}
+
+/* ---- outcomes ---- */
+
+static void fetch_conclude(struct fetch *fetch);
 
 void fetch_settle(struct fetch *fetch, enum result outcome)
 {
-    if (fetch->outcome == RESULT_MORE) {
-        fetch->outcome = outcome;
+    if (fetch->outcome != RESULT_MORE) {
+        return;
     }
+    fetch->outcome = outcome;
     if (fetch->fiber != NULL) {
-        fiber_wake(fetch->fiber);
+        fiber_wake(fetch->fiber); /* it waits for a connection */
+    } else if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
+        fetch_conclude(fetch);
     }
 }
 
@@ -160,7 +162,9 @@ void fetch_settle_later(struct fetch *fetch, enum result outcome)
 static void fetch_on_failing(struct ring_task *task)
 {
     struct fetch *fetch = CONTAINER_OF(task, struct fetch, failing);
-    fetch_settle(fetch, fetch->outcome);
+    if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
+        fetch_conclude(fetch);
+    }
     fetch_unref(fetch);
 }
 
@@ -180,6 +184,26 @@ static bool is_out_of_resources(enum result result)
     return result == RESULT_NO_MEMORY || result == RESULT_LIMIT;
 }
 
+/* Waits until the connection is there, or is known not to come. */
+static enum result fetch_await_connection(struct fetch *fetch)
+{
+    struct ring *ring = fetch->proxy->ring;
+    while (fetch->outcome == RESULT_MORE) {
+        if (fetch->is_abandoned) {
+            return RESULT_CANCELED; /* while it was not waiting */
+        }
+        nanos deadline = fetch_deadline(fetch);
+        if (deadline <= ring_now(ring)) {
+            return RESULT_TIMEOUT;
+        }
+        fetch->fiber = fiber_current(ring);
+        enum result ignored = fiber_wait(ring, deadline); /* the outcome tells, or the deadline */
+        (void)ignored;
+        fetch->fiber = NULL;
+    }
+    return fetch->outcome;
+}
+
 /* Opens a connection to the endpoint's address whose turn it is. */
 static enum result fetch_open(struct fetch *fetch, struct endpoint *endpoint)
 {
@@ -189,7 +213,7 @@ static enum result fetch_open(struct fetch *fetch, struct endpoint *endpoint)
     enum result result = upstream_conn_open(endpoint, &fetch->user, &fetch->conn);
     if (result == RESULT_OK) {
         fetch_ref(fetch);
-        result = fetch_await(fetch);
+        result = fetch_await_connection(fetch);
     }
     if (result != RESULT_OK) {
         fetch_drop_conn(fetch, false);
@@ -223,21 +247,19 @@ static enum result fetch_connect(struct fetch *fetch, struct endpoint *endpoint)
     return result;
 }
 
-/* Chooses endpoints until one can be connected to. */
+/* Tries the endpoint that was chosen, then others, until one can be connected to. */
 static enum result fetch_acquire(struct fetch *fetch)
 {
     uint64_t allowed = fetch->request.endpoints_allowed;
     enum result result = RESULT_UNREACHABLE;
-    for (unsigned i = 0; i < ENDPOINT_ATTEMPTS_MAX; i++) {
-        struct endpoint *endpoint = upstream_choose(fetch->request.upstream, allowed);
-        if (endpoint == NULL) {
-            return result;
-        }
+    struct endpoint *endpoint = fetch->endpoint;
+    for (unsigned i = 0; i < ENDPOINT_ATTEMPTS_MAX && endpoint != NULL; i++) {
         result = fetch_connect(fetch, endpoint);
         if (result == RESULT_OK || result == RESULT_CANCELED || is_out_of_resources(result)) {
             return result;
         }
         allowed &= ~(UINT64_C(1) << endpoint->index);
+        endpoint = upstream_choose(fetch->request.upstream, allowed);
     }
     return result;
 }
@@ -249,42 +271,12 @@ static bool can_send_again(const struct fetch *fetch)
            (stream == NULL || (!stream->is_trimmed && stream->state != ENTRY_FAILED));
 }
 
-/* Sends the request on the connection and reads the response to its end. */
-static enum result fetch_exchange(struct fetch *fetch)
+/* The end, good or bad: the connection goes back or away, the readers hear of it. */
+static void fetch_end(struct fetch *fetch, enum result result)
 {
-    fetch->phase = FETCH_SENDING;
-    fetch->outcome = RESULT_MORE;
-    fetch->progress_ns = ring_now(fetch->proxy->ring);
-    fetch->sent_ns = 0;
-    enum result result = fetch_send(fetch);
-    return result == RESULT_OK ? fetch_await(fetch) : result;
-}
-
-static enum result fetch_attempt(struct fetch *fetch)
-{
-    for (;;) {
-        fetch->attempts++;
-        enum result result = fetch_acquire(fetch);
-        if (result != RESULT_OK) {
-            return result;
-        }
-        bool was_reused = fetch->conn->is_reused;
-        result = fetch_exchange(fetch);
-        bool was_dead = result == RESULT_CLOSED || result == RESULT_RESET || result == RESULT_IO;
-        if (!was_dead || !was_reused || fetch->is_retry_fresh || !can_send_again(fetch)) {
-            return result;
-        }
-        fetch_drop_conn(fetch, false);
-        fetch->is_retry_fresh = true; /* the other idle ones are likely to be as dead */
-        count_up(&fetch->proxy->retries);
-    }
-}
-
-static void fetch_run(void *context)
-{
-    struct fetch *fetch = context;
-    enum result result = fetch_attempt(fetch);
     fetch->phase = FETCH_OVER;
+    fetch->outcome = result;
+    ring_timer_cancel(fetch->proxy->ring, &fetch->timer);
     if (fetch->stream_reader.entry != NULL) {
         /* Answered before the body was through, or given up: the rest of it is nobody's. */
         fetch->keep_alive = false;
@@ -311,18 +303,96 @@ static void fetch_run(void *context)
     /* A request cut off in its middle must not look whole to the backend: reset. */
     fetch_drop_conn(fetch, result != RESULT_OK);
     entry_tell(&fetch->entry);
-    fetch_unref(fetch);
+    fetch_unref(fetch); /* fetch_start's */
+}
+
+static void fetch_run(void *context);
+
+static void fetch_run_on_fiber(struct fetch *fetch)
+{
+    fetch->phase = FETCH_CONNECTING;
+    if (!fiber_start(fetch->proxy->ring, fetch_run, fetch)) {
+        fetch_end(fetch, RESULT_LIMIT);
+    }
+}
+
+/* The outcome of an attempt is known: again, or the end. */
+static void fetch_conclude(struct fetch *fetch)
+{
+    enum result result = fetch->outcome;
+    if (fetch->is_sending) {
+        return; /* fetch_begin looks at the outcome */
+    }
+    bool was_dead = result == RESULT_CLOSED || result == RESULT_RESET || result == RESULT_IO;
+    if (was_dead && fetch->conn->is_reused && !fetch->is_retry_fresh && can_send_again(fetch)) {
+        fetch_drop_conn(fetch, false);
+        fetch->is_retry_fresh = true; /* the other idle ones are likely to be as dead */
+        count_up(&fetch->proxy->retries);
+        fetch_run_on_fiber(fetch);
+        return;
+    }
+    fetch_end(fetch, result);
+}
+
+/* Sends the request on the connection; from here on completions drive it. */
+static void fetch_begin(struct fetch *fetch)
+{
+    fetch->phase = FETCH_SENDING;
+    fetch->outcome = fetch->is_abandoned ? RESULT_CANCELED : RESULT_MORE;
+    fetch->progress_ns = ring_now(fetch->proxy->ring);
+    fetch->sent_ns = 0;
+    if (fetch->outcome == RESULT_MORE) {
+        fetch->is_sending = true;
+        enum result result = fetch_send(fetch);
+        fetch->is_sending = false;
+        if (result != RESULT_OK && fetch->outcome == RESULT_MORE) {
+            fetch->outcome = result;
+        }
+    }
+    if (fetch->outcome != RESULT_MORE) {
+        fetch_conclude(fetch);
+    } else {
+        fetch_arm_timer(fetch);
+    }
+}
+
+/* On a fiber: waits until the request may go, and sends it. */
+static void fetch_run(void *context)
+{
+    struct fetch *fetch = context;
+    fetch->attempts++;
+    enum result result = fetch_acquire(fetch);
+    if (result == RESULT_OK) {
+        fetch_begin(fetch);
+    } else {
+        fetch_end(fetch, result);
+    }
+}
+
+/* Chooses an endpoint. Nothing has to be waited for when it has an idle connection. */
+static bool fetch_take_idle(struct fetch *fetch)
+{
+    fetch->endpoint = upstream_choose(fetch->request.upstream, fetch->request.endpoints_allowed);
+    if (fetch->endpoint == NULL) {
+        return false;
+    }
+    fetch->conn = upstream_conn_reuse(fetch->endpoint, &fetch->user);
+    if (fetch->conn == NULL) {
+        return false;
+    }
+    fetch_ref(fetch); /* the connection's */
+    return true;
 }
 
 void fetch_start(struct fetch *fetch)
 {
     fetch->started_ns = ring_now(fetch->proxy->ring);
-    fetch_ref(fetch); /* the fiber's */
-    if (!fiber_start(fetch->proxy->ring, fetch_run, fetch)) {
-        fetch->phase = FETCH_OVER;
-        entry_fail(&fetch->entry, RESULT_LIMIT);
-        entry_tell(&fetch->entry);
-        fetch_unref(fetch);
+    fetch_ref(fetch); /* until fetch_end */
+    if (fetch_take_idle(fetch)) {
+        fetch->attempts++;
+        fetch_begin(fetch);
+    } else {
+        fetch_run_on_fiber(fetch);
     }
 }
 
@@ -338,6 +408,8 @@ static void fetch_on_abandoned(struct entry_filler *filler)
 {
     struct fetch *fetch = CONTAINER_OF(filler, struct fetch, filler);
     fetch->is_abandoned = true;
-    /* When the fiber itself is running, it sees the outcome when it next waits. */
-    fetch_settle(fetch, RESULT_CANCELED);
+    if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
+        fetch->outcome = RESULT_MORE; /* whatever was to come of it later: it ends now, before the reader has gone */
+    }
+    fetch_settle(fetch, RESULT_CANCELED); /* a fiber that is not waiting sees is_abandoned */
 }

@@ -1,12 +1,14 @@
 /* A fetch: one request sent upstream, and the entry that its response fills.
  *
- * The fetch belongs to the entry, not to a client: it runs on a fiber of its own, and ends early when the
- * last reader has left. It retries where that is safe (another endpoint when none of it was sent; a fresh
- * connection when a reused one turned out dead before a byte came back), and never after the first byte.
+ * The fetch belongs to the entry, not to a client, and ends early when the last reader has left. What may have to wait,
+ * getting a connection, runs on a fiber; where an idle connection is at hand there is none, and the rest is driven by
+ * completions, so that a stream holds no stack. It retries where that is safe (another endpoint when none of it was
+ * sent; a fresh connection when a reused one turned out dead before a byte came back), and never after the first byte.
  *
- *   fetch_run:  choose endpoint ─▶ reuse or connect ─▶ send head and body ─▶ head ─▶ body ─▶ release
- *                    ▲                    │ failed            │ reused and dead
- *                    └────────────────────┴───────────────────┘ */
+ *   fetch_start ─▶ idle connection? ──yes──▶ fetch_begin: send ─▶ head ─▶ body ─▶ fetch_end: release, tell
+ *                       │ no                      ▲     │ reused and dead
+ *                       └─▶ fetch_run (fiber): ───┘◀────┘
+ *                           choose, connect */
 #ifndef SLUICE_PROXY_FETCH_H
 #define SLUICE_PROXY_FETCH_H
 
@@ -61,7 +63,8 @@ struct fetch {
     /* private */
     struct entry_filler filler;
     struct upstream_user user;
-    struct fiber *fiber; /* suspended, to be woken */
+    struct fiber *fiber; /* waits for a connection; NULL: none does */
+    struct ring_timer timer;
     struct ring_task failing;
     struct upstream_conn *conn;
     struct entry_reader stream_reader;
@@ -72,6 +75,7 @@ struct fetch {
     unsigned interim_count;
     bool any_byte;
     bool stream_is_started; /* bytes of a streamed body have been taken */
+    bool is_sending;        /* in fetch_send: an outcome waits until it returns */
     bool is_abandoned;
     bool receive_paused;
     bool is_direct; /* the rest of the body is received straight into the entry */

@@ -15,11 +15,15 @@ extern const struct upstream_user fetch_user_events;
 /* Puts head and body on their way. */
 MUST_USE enum result fetch_send(struct fetch *fetch);
 
-/* The phase has an outcome; wakes the fiber when it waits for it. */
+/* The attempt has an outcome: ends it, or wakes the fiber that waits for a connection. The fetch may be gone after it.
+ */
 void fetch_settle(struct fetch *fetch, enum result outcome);
 
 /* The same, later in this turn: for places that a reader called, which must not be told of the end from inside. */
 void fetch_settle_later(struct fetch *fetch, enum result outcome);
+
+/* Looks at the deadline again after something that may have moved it nearer. */
+void fetch_arm_timer(struct fetch *fetch);
 
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);

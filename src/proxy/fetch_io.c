@@ -1,7 +1,5 @@
-/* The bytes of a fetch: the request on its way out, the response on its way into the entry.
- *
- * All of it runs in the completion handler; the fiber is woken only when a phase is over, so that an event
- * of a stream costs a parse, a copy and a look at the readers. */
+/* The bytes of a fetch: the request on its way out, the response on its way into the entry. All of it runs in the
+ * completion handler, so that an event of a stream costs a parse, a copy and a look at the readers. */
 #include "proxy/fetch_internal.h"
 
 #include <stdlib.h>
@@ -161,6 +159,7 @@ static void fetch_on_sent(struct upstream_user *user, enum result result)
     upstream_conn_flush(fetch->conn);
     if (fetch->conn->outbox == NULL && fetch->stream_reader.entry == NULL && fetch->sent_ns == 0) {
         fetch->sent_ns = fetch->progress_ns;
+        fetch_arm_timer(fetch);
     }
 }
 
@@ -218,6 +217,7 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         sse_scanner_init(&fetch->sse);
     }
     fetch->phase = FETCH_BODY;
+    fetch_arm_timer(fetch);
     return RESULT_OK;
 }
 
@@ -353,6 +353,7 @@ void fetch_resume_receive(struct fetch *fetch)
 {
     fetch->receive_paused = false;
     fetch->progress_ns = ring_now(fetch->proxy->ring);
+    fetch_arm_timer(fetch);
     if (fetch->outcome != RESULT_MORE || fetch->conn == NULL || fetch->conn->stream.receive_armed) {
         return; /* still stopping: fetch_on_ended goes on */
     }

@@ -146,6 +146,12 @@ void listener_on_completion(struct ring *ring, struct ring_listener *listener, i
 /* -errno, as the kernel gives it, becomes a result here and nowhere else. */
 enum result ring_result_from(int negative_errno);
 
+/* ---- socket.c ---- */
+
+/* Sets what every TCP socket to or on `address` gets: TCP_NODELAY, and on loopback a congestion control that does not
+ * pace. Accepted sockets inherit both from their listener. */
+void socket_tune(int fd, const struct ring_address *address);
+
 /* ---- buffers.c ---- */
 
 MUST_USE enum result buffers_init(struct ring *ring, uint32_t count, uint32_t bytes);

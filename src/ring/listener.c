@@ -1,7 +1,6 @@
 /* Listening sockets: opening them anywhere, accepting on a ring. */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,7 +51,7 @@ enum result ring_listen_open(const struct ring_address *address, bool share, int
         if (share) {
             setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
         }
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
+        socket_tune(fd, address);
         if (address->any.sa_family == AF_INET6) {
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
         }

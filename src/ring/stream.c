@@ -6,7 +6,6 @@
 #include "ring/stream.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,10 +53,7 @@ enum result ring_stream_connect(struct ring *ring, struct ring_stream *stream, c
     if (fd < 0) {
         return ring_result_from(-errno);
     }
-    if (address->any.sa_family != AF_UNIX) {
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    }
+    socket_tune(fd, address);
     enum result result = stream_open(ring, stream, events, fd);
     if (result != RESULT_OK) {
         return result;

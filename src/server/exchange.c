@@ -31,7 +31,9 @@ static struct exchange *exchange_acquire(struct worker *worker)
             return NULL;
         }
     }
-    memset(exchange, 0, offsetof(struct exchange, arena_lent));
+    memset(exchange, 0, offsetof(struct exchange, body));
+    exchange->body.trailers = NULL;
+    exchange->body.received_bytes = 0;
     arena_init(&exchange->arena, exchange->arena_lent, sizeof(exchange->arena_lent));
     return exchange;
 }

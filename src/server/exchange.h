@@ -42,14 +42,11 @@ struct exchange {
     uint64_t sent_bytes; /* of the answer's body, queued */
 
     enum exchange_body body_kind;
-    struct http_body body;
     uint64_t body_bytes_max; /* 0: none */
     nanos body_started_ns;
     char *buffer; /* BUFFERED, from malloc */
     size_t buffered;
     size_t buffer_capacity;
-    struct entry stream; /* STREAMED */
-    struct entry_filler stream_filler;
 
     struct fetch *fetch;
     struct entry_reader reader;
@@ -60,6 +57,11 @@ struct exchange {
     struct bytes log_target;
     struct bytes log_host;
     struct arena arena;
+
+    /* made when needed */
+    struct http_body body;
+    struct entry stream; /* STREAMED */
+    struct entry_filler stream_filler;
     char arena_lent[EXCHANGE_ARENA_BYTES];
 };
 
