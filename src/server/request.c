@@ -220,7 +220,7 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
 
     request.target = http_parser_target(parser, base);
     bool is_connect = head->method == HTTP_CONNECT;
-    
+
     if (is_connect || head->method == HTTP_TRACE) {
         struct api_error error = {is_connect ? 501 : 405, "this gateway does not take this method",
                                   "method_not_allowed"};
