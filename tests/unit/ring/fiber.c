@@ -186,7 +186,9 @@ Test(fiber, an_overflow_ends_the_process_at_the_guard_page)
     if (child == 0) {
         signal(SIGSEGV, SIG_DFL);
         signal(SIGBUS, SIG_DFL);
-        freopen("/dev/null", "w", stderr);
+        if (freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(1);
+        }
         struct ring_options options = {.cpu = -1, .receive_buffers = 64};
         struct ring *own = loop_create(&options);
         _exit(fiber_start(own, overflow, NULL) ? 0 : 1);
