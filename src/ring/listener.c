@@ -3,13 +3,19 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "ring/internal.h"
 
-enum { LISTEN_BACKLOG = 65535 /* cut to net.core.somaxconn by the kernel */, ACCEPT_RETRY_MS = 100 };
+enum {
+    LISTEN_BACKLOG = 65535, /* cut to net.core.somaxconn by the kernel */
+    ACCEPT_RETRY_MS = 100,
+    PROBE_RETRY_MS = 20,
+    PROBE_RETRIES = 10,
+};
 
 static bool is_unix(const struct ring_address *address)
 {
@@ -69,6 +75,12 @@ enum result ring_listen_probe(const struct ring_address *address)
 {
     int fd = -1;
     enum result result = ring_listen_open(address, false, &fd);
+    /* A process that was killed lets go of the sockets its io_uring works on some milliseconds after it has gone (6
+     * were measured): its successor waits for them. */
+    for (int i = 0; i < PROBE_RETRIES && result == RESULT_REFUSED; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = PROBE_RETRY_MS * 1000 * 1000}, NULL);
+        result = ring_listen_open(address, false, &fd);
+    }
     if (result == RESULT_OK) {
         close(fd);
         if (is_unix(address)) {
@@ -120,7 +132,7 @@ static void listener_on_retry(struct ring_timer *timer)
     struct ring_listener *listener = CONTAINER_OF(timer, struct ring_listener, retry);
     if (listener->stopping) {
         listener_finish(listener);
-    } else if (!listener->armed) {
+    } else if (!listener->armed && !listener->held) {
         listener_arm(listener);
     }
 }
@@ -133,6 +145,7 @@ void ring_listener_start(struct ring *ring, struct ring_listener *listener, int 
     listener->fd = fd;
     listener->stopping = false;
     listener->paused = false;
+    listener->held = false;
     ring_timer_init(&listener->retry, listener_on_retry);
     bool taken = ring_slot_take(ring, listener, &listener->slot);
     CHECK(taken); /* listeners come before any stream */
@@ -159,6 +172,38 @@ static void listener_finish(struct ring_listener *listener)
     }
 }
 
+static void listener_cancel(struct ring_listener *listener)
+{
+    struct ring *ring = listener->ring;
+    struct io_uring_sqe *sqe = ring_sqe(ring);
+    io_uring_prep_cancel64(sqe,
+                           ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);
+    io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_IGNORE, 0, 0));
+}
+
+void ring_listener_hold(struct ring_listener *listener)
+{
+    if (listener->held || listener->stopping || listener->fd < 0) {
+        return;
+    }
+    listener->held = true;
+    if (listener->armed) {
+        listener_cancel(listener);
+    }
+}
+
+void ring_listener_go_on(struct ring_listener *listener)
+{
+    if (!listener->held || listener->stopping || listener->fd < 0) {
+        return;
+    }
+    listener->held = false;
+    /* Still armed: its end, on the way, arms it anew. A retry that is set does so in its time. */
+    if (!listener->armed && !ring_timer_is_set(&listener->retry)) {
+        listener_arm(listener);
+    }
+}
+
 void ring_listener_stop(struct ring_listener *listener)
 {
     if (listener->stopping || listener->fd < 0) {
@@ -170,10 +215,7 @@ void ring_listener_stop(struct ring_listener *listener)
         ring_timer_set(ring, &listener->retry, ring_now(ring)); /* paused: the end is told from the loop all the same */
         return;
     }
-    struct io_uring_sqe *sqe = ring_sqe(ring);
-    io_uring_prep_cancel64(sqe,
-                           ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot), 0);
-    io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_IGNORE, 0, 0));
+    listener_cancel(listener);
 }
 
 void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags)
@@ -194,7 +236,10 @@ void listener_on_completion(struct ring *ring, struct ring_listener *listener, i
         listener_finish(listener);
         return;
     }
-    if (res >= 0 || res == -ECONNABORTED || res == -EPROTO) {
+    if (listener->held) {
+        return; /* ring_listener_go_on arms it */
+    }
+    if (res >= 0 || res == -ECONNABORTED || res == -EPROTO || res == -ECANCELED) {
         listener_arm(listener);
         return;
     }

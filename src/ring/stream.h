@@ -108,6 +108,7 @@ struct ring_listener {
     bool armed;
     bool stopping;
     bool paused; /* the descriptor table is full */
+    bool held;   /* by ring_listener_hold */
 };
 
 /* Opens a listening socket. `share`: SO_REUSEPORT, for one listener per worker; the address must have been
@@ -128,6 +129,11 @@ void ring_listen_remove(const struct ring_address *address);
 /* Accepts on `fd` (*takes* it) until stopped. */
 void ring_listener_start(struct ring *ring, struct ring_listener *listener, int fd,
                          void (*accepted)(struct ring_listener *listener, int fd));
+
+/* Accepts no more until ring_listener_go_on: further connections wait in the kernel's queue. What the kernel had
+ * accepted by then still comes. Either may be called at any time before ring_listener_stop. */
+void ring_listener_hold(struct ring_listener *listener);
+void ring_listener_go_on(struct ring_listener *listener);
 
 /* Accepts what is queued, then closes; `stopped` tells the end. */
 void ring_listener_stop(struct ring_listener *listener);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "http/http.h"
+#include "proxy/upstream.h"
 #include "server/config_internal.h"
 
 #define AT(type, member) .at = offsetof(struct type, member), .bytes = sizeof(((struct type *)0)->member)
@@ -175,7 +176,7 @@ const struct config_key config_keys[] = {
      .type = CONFIG_LIST,
      .required = true,
      LIST_AT(config_upstream, endpoints, endpoint_count),
-     BOUNDS(1, 256),
+     BOUNDS(1, UPSTREAM_ENDPOINTS_MAX),
      .help = "Servers that are interchangeable; each request goes to the one with the fewest in flight."},
     {.path = "upstreams[].endpoints[]",
      .type = CONFIG_ENDPOINT,

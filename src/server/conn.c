@@ -115,10 +115,7 @@ static const struct ring_stream_events conn_events;
 
 void conn_accept(struct worker *worker, int fd, bool is_admin)
 {
-    struct conn *conn = NULL;
-    if (worker->conn_count < worker->config->limits.connections_max || is_admin) {
-        conn = calloc(1, sizeof(*conn));
-    }
+    struct conn *conn = calloc(1, sizeof(*conn));
     if (conn == NULL) {
         metrics_error(&worker->metrics, METRICS_ERROR_OVERLOAD);
         ring_refuse(fd);
@@ -137,6 +134,10 @@ void conn_accept(struct worker *worker, int fd, bool is_admin)
     list_init(&conn->node);
     list_push_back(&worker->conns, &conn->node);
     worker->conn_count++;
+    if (!is_admin) {
+        worker->client_count++;
+        worker_on_client(worker);
+    }
     metrics_add(&worker->metrics.active_connections, 1);
     metrics_add(&worker->metrics.connections, 1);
     ring_stream_receive(&conn->stream);
@@ -182,6 +183,7 @@ static void conn_on_closed(struct ring_stream *stream)
     conn_drop_input(conn);
     list_remove(&conn->node);
     worker->conn_count--;
+    worker->client_count -= conn->is_admin ? 0 : 1;
     metrics_add(&worker->metrics.active_connections, (uint64_t)-1);
     free(conn);
     worker_on_conn_gone(worker);

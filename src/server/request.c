@@ -84,6 +84,13 @@ void request_refuse(struct conn *conn, uint16_t status, const char *message)
     conn_make_request_id(conn, id);
     struct conn_answer answer = {.request_id = {id, sizeof(id)}, .version_minor = 1, .keep_alive = false};
     struct api_error error = {.status = status, .message = message};
+    if (UNLIKELY(worker->access_log.is_on)) {
+        /* What could not be read is not told: only that it was refused, and whose it was. */
+        access_log_write(&worker->access_log, &(struct access_log_line){.unix_ms = ring_unix_ms(worker->ring),
+                                                                        .client = conn_client(conn),
+                                                                        .request_id = answer.request_id,
+                                                                        .status = status});
+    }
     if (conn_answer_error(conn, API_DIALECT_PLAIN, &error, BYTES_NONE, &answer, false) != RESULT_OK) {
         conn_close(conn, true);
         return;

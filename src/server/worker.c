@@ -216,8 +216,31 @@ static void on_cut(struct ring *ring, struct ring_message *message)
     close_all(CONTAINER_OF(message, struct worker, cut_message));
 }
 
+static void hold_listeners(struct worker *worker, bool hold)
+{
+    worker->is_full = hold;
+    for (unsigned i = 0; i < worker->listener_count; i++) {
+        struct worker_listener *listener = &worker->listeners[i];
+        if (!listener->is_admin && hold) {
+            ring_listener_hold(&listener->listener);
+        } else if (!listener->is_admin) {
+            ring_listener_go_on(&listener->listener);
+        }
+    }
+}
+
+void worker_on_client(struct worker *worker)
+{
+    if (worker->client_count >= worker->config->limits.connections_max && !worker->is_full) {
+        hold_listeners(worker, true);
+    }
+}
+
 void worker_on_conn_gone(struct worker *worker)
 {
+    if (UNLIKELY(worker->is_full) && worker->client_count < worker->config->limits.connections_max) {
+        hold_listeners(worker, false);
+    }
     worker_finish_if_done(worker);
 }
 

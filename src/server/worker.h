@@ -52,6 +52,8 @@ struct worker {
     struct http_host_memory host_memory;
     struct list_node conns;    /* all of them */
     uint32_t conn_count;
+    uint32_t client_count; /* of them, not the admin's: up to connections_max */
+    bool is_full;          /* the listeners are held */
     struct exchange *free_exchanges;
 
     char date[HTTP_DATE_BYTES]; /* of date_s */
@@ -70,6 +72,9 @@ void *worker_main(void *worker);
 
 /* The date of this second, for Date. */
 const char *worker_date(struct worker *worker);
+
+/* A client's connection was taken: at connections_max the further ones wait in the kernel's queue. */
+void worker_on_client(struct worker *worker);
 
 /* A connection has gone: when draining, the last one ends the loop. */
 void worker_on_conn_gone(struct worker *worker);

@@ -180,7 +180,7 @@ Test(config_faults, lists_have_bounds)
     FAULTS("listeners: []\n" ROUTES, "f.yaml:1:12: 'listeners' has no entries; it takes 1 to 64\n");
     FAULTS(LISTENERS "routes: []\n", "f.yaml:2:9: 'routes' has no entries; it takes 1 to 1024\n");
     FAULTS(LISTENERS ROUTES "upstreams: [{name: a, endpoints: []}]\n",
-           "f.yaml:3:34: 'upstreams[].endpoints' has no entries; it takes 1 to 256\n");
+           "f.yaml:3:34: 'upstreams[].endpoints' has no entries; it takes 1 to 64\n");
 }
 
 /* ---- values ---- */
