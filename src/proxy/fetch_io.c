@@ -71,7 +71,7 @@ static enum result pump_stream(struct fetch *fetch)
         outbox_release(outbox);
         fetch->conn->outbox = NULL;
     }
-    upstream_conn_flush(fetch->conn);
+    upstream_conn_flush(fetch->conn, fetch->stream_reader.entry == NULL);
     return result;
 }
 
@@ -130,7 +130,7 @@ enum result fetch_send(struct fetch *fetch)
         }
         return pump_stream(fetch);
     }
-    upstream_conn_flush(fetch->conn);
+    upstream_conn_flush(fetch->conn, fetch->stream_reader.entry == NULL);
     return RESULT_OK;
 }
 
@@ -156,7 +156,7 @@ static void fetch_on_sent(struct upstream_user *user, enum result result)
         fetch_settle(fetch, result);
         return;
     }
-    upstream_conn_flush(fetch->conn);
+    upstream_conn_flush(fetch->conn, fetch->stream_reader.entry == NULL);
     if (fetch->conn->outbox == NULL && fetch->stream_reader.entry == NULL && fetch->sent_ns == 0) {
         fetch->sent_ns = fetch->progress_ns;
         fetch_arm_timer(fetch);

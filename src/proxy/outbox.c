@@ -125,14 +125,18 @@ enum result outbox_add(struct outbox *outbox, struct bytes run, struct chunk *ch
     return run.len <= OUTBOX_COPY_BYTES_MAX ? outbox_copy(outbox, run) : outbox_pin(outbox, run, chunk);
 }
 
-void outbox_send(struct outbox *outbox, struct ring_stream *stream)
+void outbox_send(struct outbox *outbox, struct ring_stream *stream, bool lazily)
 {
     struct iovec iov[OUTBOX_SPANS_MAX];
     unsigned count = 0;
     for (unsigned i = outbox->first; i < outbox->count; i++) {
         iov[count++] = (struct iovec){(void *)(uintptr_t)outbox->spans[i].ptr, outbox->spans[i].bytes};
     }
-    ring_stream_send(stream, iov, count);
+    if (lazily && outbox->pending_bytes <= OUTBOX_LAZY_BYTES_MAX) {
+        ring_stream_send_lazily(stream, iov, count);
+    } else {
+        ring_stream_send(stream, iov, count);
+    }
 }
 
 void outbox_sent(struct outbox *outbox, size_t bytes)

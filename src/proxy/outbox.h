@@ -19,6 +19,7 @@
 enum {
     OUTBOX_SPANS_MAX = 48,
     OUTBOX_COPY_BYTES_MAX = 4096,     /* a run up to this is copied: cheaper than a vector entry and a pin */
+    OUTBOX_LAZY_BYTES_MAX = 16384,    /* a longer send is likely to be followed by more, or not to fit at once */
     OUTBOX_PENDING_BYTES_MAX = 65536, /* above this the producer should wait for the next `sent` */
 };
 
@@ -65,8 +66,9 @@ static inline bool outbox_has_room(const struct outbox *outbox)
     return outbox->pending_bytes < OUTBOX_PENDING_BYTES_MAX && outbox->count < OUTBOX_SPANS_MAX - 6;
 }
 
-/* Sends all that is there; nothing may be in flight and something must be there. *Pins* it until `sent`. */
-void outbox_send(struct outbox *outbox, struct ring_stream *stream);
+/* Sends all that is there; nothing may be in flight and something must be there. *Pins* it until `sent`. `lazily`: see
+ * ring_stream_send_lazily. */
+void outbox_send(struct outbox *outbox, struct ring_stream *stream, bool lazily);
 
 /* `bytes` have left. */
 void outbox_sent(struct outbox *outbox, size_t bytes);

@@ -234,10 +234,15 @@ enum result upstream_conn_open(struct endpoint *endpoint, struct upstream_user *
     return RESULT_OK;
 }
 
-void upstream_conn_flush(struct upstream_conn *conn)
+void upstream_conn_flush(struct upstream_conn *conn, bool lazily)
 {
-    if (!conn->stream.send_armed && !conn->is_closing && conn->outbox != NULL && conn->outbox->pending_bytes > 0) {
-        outbox_send(conn->outbox, &conn->stream);
+    if (conn->is_closing || conn->outbox == NULL) {
+        return;
+    }
+    if (conn->stream.send_armed) {
+        ring_stream_hurry(&conn->stream); /* more has come behind it */
+    } else if (conn->outbox->pending_bytes > 0) {
+        outbox_send(conn->outbox, &conn->stream, lazily);
     }
 }
 

@@ -125,8 +125,9 @@ struct upstream_conn *upstream_conn_reuse(struct endpoint *endpoint, struct upst
 MUST_USE enum result upstream_conn_open(struct endpoint *endpoint, struct upstream_user *user,
                                         struct upstream_conn **ret_conn);
 
-/* Sends what the outbox holds, if nothing is in flight; on_sent tells each time a send is over. */
-void upstream_conn_flush(struct upstream_conn *conn);
+/* Sends what the outbox holds, if nothing is in flight; on_sent tells each time a send is over, and without hurry when
+ * `lazily` (ring_stream_send_lazily). */
+void upstream_conn_flush(struct upstream_conn *conn, bool lazily);
 
 /* Puts it back for others; nothing may be owed on it in either direction. */
 void upstream_conn_release(struct upstream_conn *conn);

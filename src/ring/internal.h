@@ -38,7 +38,6 @@ enum {
     RING_COMPLETIONS = 16384,
     RING_DISPATCH_MAX = 512,    /* completions a turn takes before timers and tasks get their say */
     RING_SCRATCH_BYTES = 65536, /* iovecs, msghdrs and addresses that submissions point at */
-    RING_MIN_WAIT_US = 50,      /* see ring_enter */
     WHEEL_LEVELS = 4,
     WHEEL_SLOTS = 64,
 };
@@ -75,8 +74,7 @@ struct ring {
     uint64_t random_state[4];
 
     bool stopping;
-    bool has_min_wait;
-    unsigned sends_queued; /* since the last enter: see ring_enter */
+    bool is_hurried; /* somebody waits for a lazy send: the next turn does not sleep */
 
     struct ring_slot *slots;
     uint32_t slot_count;
@@ -90,11 +88,16 @@ struct ring {
     uint32_t buffer_bytes;
     uint32_t buffers_returned; /* added to the ring but not published yet */
 
+    struct io_uring_cqe *drained; /* completions taken from the queue and not dispatched yet, in order */
+    unsigned drained_count;
+
     char *scratch;
     size_t scratch_used;
 
-    struct list_node starved; /* streams whose receive found no buffer */
-    struct list_node closing; /* streams with nothing outstanding, to be finished */
+    struct list_node starved;        /* streams whose receive found no buffer */
+    struct list_node lazy_queued;    /* lazy sends not handed to the kernel yet */
+    struct list_node lazy_submitted; /* handed over; settled once all completions up to then are seen */
+    struct list_node closing;        /* streams with nothing outstanding, to be finished */
     struct list_node tasks;
     struct list_node mark; /* put behind the last node of a list whose growth is for the next turn */
     struct wheel wheel;
@@ -140,6 +143,8 @@ nanos wheel_next(const struct wheel *wheel);
 void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ring_kind kind, int32_t res,
                           uint32_t flags);
 void stream_finish_closing(struct ring *ring);
+/* Lazy sends whose submission has returned without a completion are done: tells their owners. */
+void stream_settle_sends(struct ring *ring);
 void stream_feed_starved(struct ring *ring);
 void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags);
 

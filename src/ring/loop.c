@@ -151,6 +151,15 @@ void ring_slot_free(struct ring *ring, uint32_t slot)
     ring_count(&ring->counters.streams, (uint64_t)-1);
 }
 
+/* The lazy sends queued so far are the kernel's. */
+static void ring_lazy_submitted(struct ring *ring)
+{
+    struct list_node *node;
+    while ((node = list_pop_front(&ring->lazy_queued)) != NULL) {
+        list_push_back(&ring->lazy_submitted, node);
+    }
+}
+
 /* Hands what is queued to the kernel without waiting. Scratch memory may be used anew afterwards: the
  * kernel has copied addresses, headers and vectors (IORING_FEAT_SUBMIT_STABLE). */
 static void ring_submit(struct ring *ring)
@@ -162,6 +171,7 @@ static void ring_submit(struct ring *ring)
     }
     if (LIKELY(io_uring_sq_ready(&ring->uring) == 0)) {
         ring->scratch_used = 0;
+        ring_lazy_submitted(ring);
     }
 }
 
@@ -218,7 +228,6 @@ static enum result ring_setup(struct ring *ring)
                   status == -ENOMEM ? "; raise the limit on locked memory (ulimit -l)" : "");
         return RESULT_UNREACHABLE;
     }
-    ring->has_min_wait = (params.features & IORING_FEAT_MIN_TIMEOUT) != 0;
     io_uring_register_ring_fd(&ring->uring);
     return RESULT_OK;
 }
@@ -254,6 +263,8 @@ enum result ring_create(const struct ring_options *options, struct ring **ret_ri
     ring->eventfd = -1;
     list_init(&ring->starved);
     list_init(&ring->closing);
+    list_init(&ring->lazy_queued);
+    list_init(&ring->lazy_submitted);
     list_init(&ring->tasks);
     list_init(&ring->mark);
     ring_entropy(ring->random_state, sizeof(ring->random_state));
@@ -269,9 +280,11 @@ enum result ring_create(const struct ring_options *options, struct ring **ret_ri
         return result;
     }
     ring->scratch = malloc(RING_SCRATCH_BYTES);
-    result = ring->scratch == NULL ? RESULT_NO_MEMORY
-                                   : buffers_init(ring, or_default(options->receive_buffers, RING_RECEIVE_BUFFERS),
-                                                  or_default(options->receive_buffer_bytes, RING_RECEIVE_BUFFER_BYTES));
+    ring->drained = malloc(RING_COMPLETIONS * sizeof(*ring->drained));
+    result = ring->scratch == NULL || ring->drained == NULL
+                 ? RESULT_NO_MEMORY
+                 : buffers_init(ring, or_default(options->receive_buffers, RING_RECEIVE_BUFFERS),
+                                or_default(options->receive_buffer_bytes, RING_RECEIVE_BUFFER_BYTES));
     if (result == RESULT_OK && ring->group != NULL) {
         result = mailbox_attach(ring);
     }
@@ -293,6 +306,7 @@ void ring_destroy(struct ring *ring)
     }
     free(ring->slots);
     free(ring->scratch);
+    free(ring->drained);
     free(ring);
 }
 
@@ -359,13 +373,7 @@ static void ring_run_tasks(struct ring *ring)
 
 #define WAIT_MAX_NS (3600 * NANOS_PER_S)
 
-/* Submits and sleeps until something comes or the next timer is due.
- *
- * Sends mostly complete while they are submitted, and their completions would end the wait at once: a turn
- * would then rarely find more than that. So the wait asks for one completion beyond the sends just queued.
- * Should one of them block (its socket buffer is full), the minimum wait of Linux 6.12 bounds what this
- * holds back to RING_MIN_WAIT_US; on older kernels the wait asks for one. Measured with 64 connections:
- * see "turns" in ARCHITECTURE.md. */
+/* Submits and sleeps until something comes or the next timer is due. */
 static void ring_enter(struct ring *ring, bool may_sleep)
 {
     unsigned ready = io_uring_sq_ready(&ring->uring);
@@ -374,7 +382,6 @@ static void ring_enter(struct ring *ring, bool may_sleep)
     if (!may_sleep) {
         io_uring_submit_and_get_events(&ring->uring);
     } else {
-        /* Always bounded: without a timeout liburing leaves the minimum wait out, too. */
         nanos left = WAIT_MAX_NS;
         nanos deadline = wheel_next(&ring->wheel);
         if (deadline != NANOS_NEVER) {
@@ -383,16 +390,11 @@ static void ring_enter(struct ring *ring, bool may_sleep)
         struct __kernel_timespec timeout = {.tv_sec = (long long)(left / NANOS_PER_S),
                                             .tv_nsec = (long long)(left % NANOS_PER_S)};
         struct io_uring_cqe *cqe;
-        if (ring->has_min_wait && ring->sends_queued > 0) {
-            io_uring_submit_and_wait_min_timeout(&ring->uring, &cqe, ring->sends_queued + 1, &timeout,
-                                                 RING_MIN_WAIT_US, NULL);
-        } else {
-            io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &timeout, NULL);
-        }
+        io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &timeout, NULL);
     }
-    ring->sends_queued = 0;
     if (LIKELY(io_uring_sq_ready(&ring->uring) == 0)) {
         ring->scratch_used = 0;
+        ring_lazy_submitted(ring);
     }
 }
 
@@ -427,50 +429,83 @@ static void ring_dispatch(struct ring *ring, const struct io_uring_cqe *cqe)
     }
 }
 
-/* Completions are copied out first and dispatched after: their places in the queue are free for what the
- * callbacks cause. True when the bound was met and more may be there. */
-static bool ring_drain(struct ring *ring)
+static bool is_send(const struct io_uring_cqe *cqe)
 {
-    struct io_uring_cqe drained[RING_DISPATCH_MAX];
-    unsigned count = 0;
+    return cqe->user_data >> 56 == RING_KIND_SEND;
+}
+
+/* Empties the completion queue into ring->drained, so that its places are free for what the callbacks cause. Sends are
+ * dispatched from there at once: when the failures among them are known, the lazy ones that are left have succeeded,
+ * and all owners are free to send again before they hear of what has been received. */
+static void ring_drain(struct ring *ring)
+{
+    unsigned first_new = ring->drained_count;
+    unsigned send_count = 0;
+    unsigned taken = 0;
     unsigned head;
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&ring->uring, head, cqe)
     {
-        drained[count++] = *cqe;
-        if (count == RING_DISPATCH_MAX) {
+        if (UNLIKELY(ring->drained_count == RING_COMPLETIONS)) {
             break;
         }
+        send_count += is_send(cqe);
+        ring->drained[ring->drained_count++] = *cqe;
+        taken++;
     }
-    io_uring_cq_advance(&ring->uring, count);
-    ring_count(&ring->counters.completions, count);
+    io_uring_cq_advance(&ring->uring, taken);
+    ring_count(&ring->counters.completions, taken);
+    bool is_all = ring->drained_count < RING_COMPLETIONS;
+    if (UNLIKELY(io_uring_cq_has_overflow(&ring->uring))) {
+        ring_count(&ring->counters.overflows, 1);
+        is_all = false; /* the kernel keeps some back until the next enter */
+    }
+    for (unsigned i = first_new; send_count > 0; i++) {
+        if (is_send(&ring->drained[i])) {
+            send_count--;
+            ring_dispatch(ring, &ring->drained[i]);
+        }
+    }
+    if (is_all) {
+        stream_settle_sends(ring);
+    }
+}
+
+/* Dispatches what was drained, but for sends, up to a bound, so that timers and tasks get their turn. */
+static void ring_dispatch_drained(struct ring *ring)
+{
+    unsigned count = ring->drained_count < RING_DISPATCH_MAX ? ring->drained_count : RING_DISPATCH_MAX;
     for (unsigned i = 0; i < count; i++) {
-        ring_dispatch(ring, &drained[i]);
+        if (!is_send(&ring->drained[i])) {
+            ring_dispatch(ring, &ring->drained[i]);
+        }
+    }
+    ring->drained_count -= count;
+    if (UNLIKELY(ring->drained_count > 0)) {
+        memmove(ring->drained, ring->drained + count, ring->drained_count * sizeof(*ring->drained));
     }
     if (ring->buffers_returned > 0) {
         io_uring_buf_ring_advance(ring->buffer_ring, (int)ring->buffers_returned);
         ring->buffers_returned = 0;
     }
-    if (UNLIKELY(io_uring_cq_has_overflow(&ring->uring))) {
-        ring_count(&ring->counters.overflows, 1);
-    }
-    return count == RING_DISPATCH_MAX;
 }
 
 void ring_run(struct ring *ring)
 {
-    bool more = false;
     while (!ring->stopping) {
-        bool may_sleep = !more && list_is_empty(&ring->tasks) && list_is_empty(&ring->closing);
+        bool may_sleep = ring->drained_count == 0 && !ring->is_hurried && list_is_empty(&ring->tasks) &&
+                         list_is_empty(&ring->closing);
         if (may_sleep && ring->group != NULL) {
             may_sleep = mailbox_prepare_sleep(ring);
         }
+        ring->is_hurried = false;
         ring_enter(ring, may_sleep);
         if (ring->group != NULL) {
             mailbox_awake(ring);
         }
         ring_read_clock(ring);
-        more = ring_drain(ring);
+        ring_drain(ring);
+        ring_dispatch_drained(ring);
         if (ring->group != NULL) {
             mailbox_deliver(ring);
             mailbox_flush(ring);

@@ -20,8 +20,8 @@ void socket_tune(int fd, const struct ring_address *address)
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (is_loopback(address)) {
-        /* There is nothing to be congested. Where the system's default paces (bbr), every send would arm a timer. "reno"
-         * is in every kernel; where it is refused nothing is lost. */
+        /* There is nothing to be congested. Where the system's default paces (bbr), every send would arm a timer.
+         * "reno" is in every kernel; where it is refused nothing is lost. */
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
     }
 }

@@ -32,6 +32,7 @@ static enum result stream_open(struct ring *ring, struct ring_stream *stream, co
     stream->events = events;
     stream->fd = fd;
     list_init(&stream->starved);
+    list_init(&stream->sending);
     if (!ring_slot_take(ring, stream, &stream->slot)) {
         close(fd);
         return RESULT_LIMIT;
@@ -201,24 +202,65 @@ static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int
 
 /* ---- sending ---- */
 
-void ring_stream_send(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count)
+static void stream_send(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count, bool lazily)
 {
     CHECK(!stream->send_armed && !stream->is_closing && iov_count > 0 && iov_count <= RING_IOV_MAX);
     struct ring *ring = stream->ring;
+    unsigned flags = MSG_NOSIGNAL | MSG_WAITALL | (lazily ? MSG_DONTWAIT : 0U);
     stream->send_armed = true;
     stream->outstanding++;
-    ring->sends_queued++;
+    struct io_uring_sqe *sqe;
     if (iov_count == 1) {
-        struct io_uring_sqe *sqe = stream_sqe(stream, RING_KIND_SEND);
-        io_uring_prep_send(sqe, stream->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_WAITALL);
-        return;
+        sqe = stream_sqe(stream, RING_KIND_SEND);
+        io_uring_prep_send(sqe, stream->fd, iov->iov_base, iov->iov_len, (int)flags);
+        stream->send_bytes = iov->iov_len;
+    } else {
+        struct msghdr *message = ring_scratch(ring, sizeof(*message) + iov_count * sizeof(*iov));
+        struct iovec *kept = (struct iovec *)(message + 1);
+        stream->send_bytes = 0;
+        for (unsigned i = 0; i < iov_count; i++) {
+            kept[i] = iov[i];
+            stream->send_bytes += iov[i].iov_len;
+        }
+        *message = (struct msghdr){.msg_iov = kept, .msg_iovlen = iov_count};
+        sqe = stream_sqe(stream, RING_KIND_SEND);
+        io_uring_prep_sendmsg(sqe, stream->fd, message, flags);
     }
-    struct msghdr *message = ring_scratch(ring, sizeof(*message) + iov_count * sizeof(*iov));
-    struct iovec *kept = (struct iovec *)(message + 1);
-    memcpy(kept, iov, iov_count * sizeof(*iov));
-    *message = (struct msghdr){.msg_iov = kept, .msg_iovlen = iov_count};
-    struct io_uring_sqe *sqe = stream_sqe(stream, RING_KIND_SEND);
-    io_uring_prep_sendmsg(sqe, stream->fd, message, MSG_NOSIGNAL | MSG_WAITALL);
+    if (lazily) {
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        list_push_back(&ring->lazy_queued, &stream->sending);
+    }
+}
+
+void ring_stream_send(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count)
+{
+    stream_send(stream, iov, iov_count, false);
+}
+
+/* MSG_DONTWAIT: the kernel does it while it is submitted, or fails. With MSG_WAITALL a short send is a failure, too,
+ * and only failures complete (IOSQE_CQE_SKIP_SUCCESS). So when the submission has returned, a lazy send without a
+ * completion is done. What fell short goes on as an ordinary send, which waits for room in the kernel. */
+void ring_stream_send_lazily(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count)
+{
+    bool lazily = !stream->send_blocked;
+    stream->send_blocked = false;
+    stream_send(stream, iov, iov_count, lazily);
+}
+
+void ring_stream_hurry(struct ring_stream *stream)
+{
+    if (list_is_linked(&stream->sending)) {
+        stream->ring->is_hurried = true;
+    }
+}
+
+void stream_settle_sends(struct ring *ring)
+{
+    struct list_node *node;
+    while ((node = list_pop_front(&ring->lazy_submitted)) != NULL) {
+        struct ring_stream *stream = CONTAINER_OF(node, struct ring_stream, sending);
+        stream_on_completion(ring, stream, RING_KIND_SEND, (int32_t)stream->send_bytes, 0);
+    }
 }
 
 /* ---- ending ---- */
@@ -292,6 +334,11 @@ void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ri
     case RING_KIND_SEND:
         stream->outstanding--;
         stream->send_armed = false;
+        if (list_is_linked(&stream->sending)) { /* a lazy one that failed: for want of room, most likely */
+            list_remove(&stream->sending);
+            stream->send_blocked = true;
+            res = res == -EAGAIN ? 0 : res;
+        }
         if (!stream->is_closing) {
             if (res >= 0) {
                 ring_count(&ring->counters.sent_bytes, (uint64_t)res);

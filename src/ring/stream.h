@@ -34,7 +34,8 @@ struct ring_stream_events {
 struct ring_stream {
     struct ring *ring;
     const struct ring_stream_events *events;
-    struct list_node starved; /* waits for provided buffers */
+    struct list_node starved; /* waits for provided buffers; or to be closed */
+    struct list_node sending; /* a lazy send, until it is settled */
     int fd;
     uint32_t slot;
     uint8_t outstanding; /* completions still to come */
@@ -44,8 +45,10 @@ struct ring_stream {
     bool receive_multishot;
     bool receive_stopping;
     bool send_armed;
+    bool send_blocked; /* the last lazy send fell short: the next one waits in the kernel */
     bool hangup_armed;
     char *receive_into;
+    size_t send_bytes; /* of the send in flight */
 };
 
 /* ---- opening ---- */
@@ -76,6 +79,15 @@ void ring_stream_watch_hangup(struct ring_stream *stream);
 
 /* Sends all of `iov` in one operation. *Borrows* the array, *pins* what it points at until `sent`. */
 void ring_stream_send(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count);
+
+/* The same for an owner that is in no hurry to hear of it: `sent` comes no later than the next thing that happens on
+ * this ring, and before it, but the send alone wakes nobody. Nearly every send is done while it is submitted; its
+ * completion would end the wait for the next event at once. */
+void ring_stream_send_lazily(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count);
+
+/* The owner does want to hear of the lazy send soon: it has more to send, or is about to close. */
+void ring_stream_hurry(struct ring_stream *stream);
+
 enum { RING_IOV_MAX = 64 };
 
 /* ---- ending ---- */

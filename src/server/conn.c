@@ -239,7 +239,11 @@ struct outbox *conn_outbox(struct conn *conn)
 
 void conn_flush(struct conn *conn)
 {
-    if (conn->outbox == NULL || conn->stream.send_armed || conn->state == CONN_CLOSED) {
+    if (conn->outbox == NULL || conn->state == CONN_CLOSED) {
+        return;
+    }
+    if (conn->stream.send_armed) {
+        ring_stream_hurry(&conn->stream); /* more has come behind it, or the end waits for it */
         return;
     }
     if (conn->outbox->pending_bytes == 0) {
@@ -247,7 +251,9 @@ void conn_flush(struct conn *conn)
         conn->outbox = NULL;
         return;
     }
-    outbox_send(conn->outbox, &conn->stream);
+    bool end_waits =
+        conn->state == CONN_ENDING || conn->peer_closed || (conn->input != NULL && !conn->input->has_parser);
+    outbox_send(conn->outbox, &conn->stream, !end_waits);
     conn->send_ns = now_of(conn);
     conn->send_looks = 0;
     conn_arm_timer(conn);
@@ -476,6 +482,8 @@ static void conn_on_receive_ended(struct ring_stream *stream, enum result why)
             return; /* whole requests are waiting: conn_on_task goes on */
         }
         conn_close(conn, false);
+    } else {
+        ring_stream_hurry(&conn->stream); /* closed when that has left */
     }
 }
 
