@@ -6,6 +6,9 @@
 
 #include "base/check.h"
 
+/* More than anybody serves; bounds what a backend gone wild can cost, since each is looked for among those before. */
+enum { MODELS_MAX = 1024 };
+
 struct answer {
     struct model_gathering *gathering;
     struct fetch *fetch;
@@ -80,6 +83,7 @@ static void learn(struct model_list *list, yyjson_val *data)
 {
     list_clear(list);
     size_t count = yyjson_arr_size(data);
+    count = count < MODELS_MAX ? count : MODELS_MAX;
     list->names = calloc(count + 1, sizeof(*list->names));
     if (list->names == NULL) {
         return;
@@ -90,7 +94,7 @@ static void learn(struct model_list *list, yyjson_val *data)
     yyjson_arr_foreach(data, i, max, model)
     {
         const char *id = yyjson_get_str(yyjson_obj_get(model, "id"));
-        char *name = id == NULL ? NULL : strdup(id);
+        char *name = id == NULL || list->count == count ? NULL : strdup(id);
         if (name != NULL) {
             list->names[list->count++] = name;
         }
@@ -155,7 +159,7 @@ static bool merge(struct model_gathering *gathering, struct answer *answer, yyjs
         yyjson_arr_foreach(data, i, max, model)
         {
             const char *id = yyjson_get_str(yyjson_obj_get(model, "id"));
-            if (id != NULL && !has_id(list, id)) {
+            if (id != NULL && yyjson_mut_arr_size(list) < MODELS_MAX && !has_id(list, id)) {
                 yyjson_mut_arr_append(list, yyjson_val_mut_copy(doc, model));
             }
         }

@@ -97,6 +97,9 @@ static nanos fetch_deadline(const struct fetch *fetch)
     switch (fetch->phase) {
     case FETCH_CONNECTING: deadline = fetch->progress_ns + options->connect_timeout_ms * ms; break;
     case FETCH_SENDING:
+        if (fetch->stream_reader.entry != NULL && !fetch->conn->stream.send_armed) {
+            break; /* the client has nothing for us to send: its slowness is not the backend's */
+        }
         deadline = fetch->sent_ns != 0 ? fetch->sent_ns + options->first_byte_timeout_ms * ms
                                        : fetch->progress_ns + options->idle_timeout_ms * ms;
         break;

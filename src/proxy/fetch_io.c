@@ -72,6 +72,7 @@ static enum result pump_stream(struct fetch *fetch)
         fetch->conn->outbox = NULL;
     }
     upstream_conn_flush(fetch->conn, fetch->stream_reader.entry == NULL);
+    fetch_arm_timer(fetch);
     return result;
 }
 
@@ -81,6 +82,7 @@ static void fetch_on_stream_progress(struct entry_reader *reader)
     if (fetch->conn == NULL || fetch->outcome != RESULT_MORE || fetch->phase < FETCH_SENDING) {
         return;
     }
+    fetch->progress_ns = ring_now(fetch->proxy->ring);
     enum result result = pump_stream(fetch);
     if (result != RESULT_OK) {
         fetch_settle(fetch, result);

@@ -1,5 +1,6 @@
 #include "proxy/outbox.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -14,6 +15,7 @@ struct outbox *outbox_acquire(struct chunk_pool *pool)
     _Static_assert(offsetof(struct chunk, data) % _Alignof(struct outbox) == 0, "aligned in its chunk");
     outbox->home = home;
     outbox->copy = home;
+    outbox->taken = NULL;
     outbox->pending_bytes = 0;
     outbox->first = 0;
     outbox->count = 0;
@@ -37,6 +39,7 @@ void outbox_release(struct outbox *outbox)
         }
     }
     outbox_drop_copy(outbox);
+    free(outbox->taken);
     chunk_unref(outbox->home);
 }
 
@@ -120,6 +123,18 @@ enum result outbox_pin(struct outbox *outbox, struct bytes run, struct chunk *ch
     return RESULT_OK;
 }
 
+enum result outbox_take(struct outbox *outbox, char *text, size_t bytes)
+{
+    struct bytes run = {text, bytes};
+    if (outbox->taken == NULL && bytes > OUTBOX_COPY_BYTES_MAX) {
+        outbox->taken = text;
+        return outbox_pin(outbox, run, NULL);
+    }
+    enum result result = outbox_copy(outbox, run); /* one is held already: pipelined behind another */
+    free(text);
+    return result;
+}
+
 enum result outbox_add(struct outbox *outbox, struct bytes run, struct chunk *chunk)
 {
     return run.len <= OUTBOX_COPY_BYTES_MAX ? outbox_copy(outbox, run) : outbox_pin(outbox, run, chunk);
@@ -161,6 +176,10 @@ void outbox_sent(struct outbox *outbox, size_t bytes)
         outbox->first = 0;
         outbox->count = 0;
         outbox_drop_copy(outbox);
+        if (UNLIKELY(outbox->taken != NULL)) {
+            free(outbox->taken);
+            outbox->taken = NULL;
+        }
         atomic_store_explicit(&outbox->home->used_bytes, (uint32_t)sizeof(*outbox), memory_order_relaxed);
     } else if (outbox->first > OUTBOX_SPANS_MAX / 2) {
         memmove(outbox->spans, outbox->spans + outbox->first,

@@ -34,6 +34,7 @@ struct outbox_span {
 struct outbox {
     struct chunk *home; /* the chunk this sits in */
     struct chunk *copy; /* where copies go now: home, or a large chunk */
+    char *taken;        /* from malloc, freed when all has left; NULL: none */
     size_t pending_bytes;
     unsigned first; /* spans before it have left */
     unsigned count;
@@ -56,6 +57,9 @@ MUST_USE enum result outbox_commit(struct outbox *outbox, size_t bytes);
 
 /* Adds `run` where it lies; takes a use of `chunk`, or, when it is NULL, *keeps* the memory until all is sent. */
 MUST_USE enum result outbox_pin(struct outbox *outbox, struct bytes run, struct chunk *chunk);
+
+/* Adds all of `text`, from malloc, and *takes* it, even when it fails. */
+MUST_USE enum result outbox_take(struct outbox *outbox, char *text, size_t bytes);
 
 /* Adds a run of a body: copied when small, pinned when large. */
 MUST_USE enum result outbox_add(struct outbox *outbox, struct bytes run, struct chunk *chunk);

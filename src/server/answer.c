@@ -1,4 +1,5 @@
 /* Answers that are whole when they are queued: fixed ones, errors, the admin's. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -53,6 +54,17 @@ char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answ
     return put(at, BYTES("\r\n"));
 }
 
+/* A large body that goes away with the caller. */
+static enum result put_copy(struct outbox *outbox, struct bytes body)
+{
+    char *text = malloc(body.len);
+    if (text == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    memcpy(text, body.ptr, body.len);
+    return outbox_take(outbox, text, body.len);
+}
+
 enum result conn_answer(struct conn *conn, const struct conn_answer *answer)
 {
     struct outbox *outbox = conn_outbox(conn);
@@ -73,7 +85,7 @@ enum result conn_answer(struct conn *conn, const struct conn_answer *answer)
     }
     enum result result = outbox_commit(outbox, (size_t)(at - start));
     if (result == RESULT_OK && !copy) {
-        result = answer->copy_body ? outbox_copy(outbox, answer->body) : outbox_pin(outbox, answer->body, NULL);
+        result = answer->copy_body ? put_copy(outbox, answer->body) : outbox_pin(outbox, answer->body, NULL);
     }
     return result;
 }

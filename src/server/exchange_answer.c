@@ -89,6 +89,9 @@ static bool has_no_body(const struct exchange *exchange, const struct entry *ent
 static char *put_framing(struct exchange *exchange, char *at)
 {
     const struct entry *entry = &exchange->fetch->entry;
+    if (entry->status == 204) {
+        return at; /* it has none, whatever the backend said (RFC 9110 §8.6) */
+    }
     bool is_whole = entry->state == ENTRY_COMPLETE && entry->trailers == NULL && !entry->is_event_stream;
     if (entry->has_content_length || (is_whole && !has_no_body(exchange, entry))) {
         at = put(at, BYTES("Content-Length: "));
