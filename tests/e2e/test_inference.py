@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from backend import OK, keep_answering
-from programs import SANITIZED, SANITIZED, inference_route
+from programs import SANITIZED, inference_route
 from rawhttp import Client, events, get, post, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -201,7 +201,6 @@ def test_errors_of_the_gateway_itself_are_in_openais_form(world):
             assert set(error) == {'message', 'type', 'param', 'code'} and error['message']
 
 
-@pytest.mark.skipif(SANITIZED, reason='AddressSanitizer keeps freed memory for a while, on purpose')
 def test_large_prompts_leave_no_memory_behind(gateway):
     body = json.dumps({'model': 'sluice-sim', 'max_tokens': 1, 'messages': messages('x' * 9_000_000)})
     for _ in range(2):
