@@ -1,7 +1,7 @@
 /* Which models the endpoints of an inference upstream offer.
  *
- * A gathering asks every endpoint for its list at once, and ends when all have answered or GATHER_TIMEOUT_MS have
- * passed. Its outcome is the union, in the endpoints' order, each model once; and what was learned is kept, so
+ * A gathering asks every endpoint for its list at once, and ends when all have answered or MODELS_GATHER_TIMEOUT_MS
+ * have passed. Its outcome is the union, in the endpoints' order, each model once; and what was learned is kept, so
  * that a request for a model goes to an endpoint that has it. */
 #ifndef SLUICE_API_MODELS_H
 #define SLUICE_API_MODELS_H

@@ -110,7 +110,7 @@ MUST_USE enum result conn_answer_error(struct conn *conn, enum api_dialect diale
 /* Writes 32 hexadecimal digits. */
 void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES]);
 
-/* Puts the fields that every answer has (Date unless `has_date`, X-Request-Id, Via, Connection) and the blank line
+/* Puts the fields that every answer has (Date unless `has_date`, X-Request-Id, Connection) and the blank line
  * at `at`, for which CONN_COMMON_BYTES_MAX and the id's length are enough. Returns the end. */
 char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answer *answer, bool has_date);
 enum { CONN_COMMON_BYTES_MAX = 160 };
