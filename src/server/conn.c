@@ -52,8 +52,6 @@ static nanos conn_deadline(const struct conn *conn)
     case CONN_READY:
         if (conn->input != NULL && conn->input->has_parser) {
             deadline = conn->phase_ns + config->limits.head_timeout_ms * ms;
-        } else if (conn->stream.send_armed) {
-            /* it is not idle while it takes its answer */
         } else if (conn->requests == 0) {
             deadline = conn->active_ns + config->limits.head_timeout_ms * ms;
         } else {
@@ -102,6 +100,9 @@ static void conn_on_timer(struct ring_timer *timer)
         request_refuse(conn, 408, "the request's head did not arrive in time");
     } else if (conn->state == CONN_EXCHANGE) {
         exchange_on_body_deadline(conn->exchange);
+        conn_arm_timer(conn);
+    } else if (conn->state == CONN_READY && conn->stream.send_armed) {
+        conn->active_ns = now; /* it is not idle while it takes its answer */
         conn_arm_timer(conn);
     } else {
         conn_close(conn, false);

@@ -124,19 +124,27 @@ static bool start_workers(struct server *server)
     return ok;
 }
 
-void server_on_worker_start(struct server *server, bool ok)
+bool server_on_worker_start(struct server *server, bool ok)
 {
     pthread_mutex_lock(&server->start_lock);
     server->started += ok ? 1 : 0;
     server->failed += ok ? 0 : 1;
-    pthread_cond_signal(&server->start_changed);
+    pthread_cond_broadcast(&server->start_changed);
+    while (server->started + server->failed < server->worker_count) {
+        pthread_cond_wait(&server->start_changed, &server->start_lock);
+    }
+    bool all = server->failed == 0;
     pthread_mutex_unlock(&server->start_lock);
+    return all;
 }
 
 void server_on_worker_stop(struct server *server)
 {
     pthread_mutex_lock(&server->start_lock);
     server->started--;
+    while (!server->is_over) {
+        pthread_cond_wait(&server->start_changed, &server->start_lock);
+    }
     pthread_mutex_unlock(&server->start_lock);
 }
 
@@ -256,9 +264,10 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
     for (;;) {
         if (draining) {
             pthread_mutex_lock(&server->start_lock);
-            bool over = server->started == 0;
+            server->is_over = server->started == 0;
+            pthread_cond_broadcast(&server->start_changed);
             pthread_mutex_unlock(&server->start_lock);
-            if (over) {
+            if (server->is_over) {
                 return;
             }
         }

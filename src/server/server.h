@@ -22,11 +22,12 @@ struct server {
     int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
     unsigned listener_count;    /* the admin's included */
 
-    /* the start, between main and the workers */
+    /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;
     pthread_cond_t start_changed;
     unsigned started; /* workers running */
     unsigned failed;
+    bool is_over; /* all have stopped */
 };
 
 /* Runs until a signal has drained it. *Borrows* config. `on_ready` (may be NULL) is called once connections are
@@ -34,8 +35,12 @@ struct server {
  * SIGTERM, SIGINT and SIGHUP are taken over. */
 int server_run(const struct config *config, void (*on_ready)(void *context), void *context);
 
-/* A worker tells how its start went, and that it has stopped. */
-void server_on_worker_start(struct server *server, bool ok);
+/* A worker tells how its start went, and waits for the others: whoever answers /metrics reads all workers' counters, so
+ * none takes connections before all are there. False when one of them could not start. */
+MUST_USE bool server_on_worker_start(struct server *server, bool ok);
+
+/* A worker tells that it has stopped, and waits for the others: until then they, and the main thread, may look at what it
+ * owns. */
 void server_on_worker_stop(struct server *server);
 
 #endif

@@ -90,14 +90,16 @@ static void on_listener_stopped(struct ring_listener *listener)
     worker_finish_if_done(own->worker);
 }
 
-static enum result start_listeners(struct worker *worker)
+static enum result make_listeners(struct worker *worker)
+{
+    worker->listener_count = worker->server->listener_count;
+    worker->listeners = calloc(worker->listener_count, sizeof(*worker->listeners));
+    return worker->listeners == NULL ? RESULT_NO_MEMORY : RESULT_OK;
+}
+
+static void start_listeners(struct worker *worker)
 {
     struct server *server = worker->server;
-    worker->listener_count = server->listener_count;
-    worker->listeners = calloc(worker->listener_count, sizeof(*worker->listeners));
-    if (worker->listeners == NULL) {
-        return RESULT_NO_MEMORY;
-    }
     for (unsigned i = 0; i < worker->listener_count; i++) {
         struct worker_listener *listener = &worker->listeners[i];
         listener->worker = worker;
@@ -107,7 +109,6 @@ static enum result start_listeners(struct worker *worker)
                             server->listen_fds[worker->index * server->listener_count + i], on_accepted);
         worker->listeners_open++;
     }
-    return RESULT_OK;
 }
 
 static void on_drain_timer(struct ring_timer *timer);
@@ -145,7 +146,7 @@ static enum result worker_start(struct worker *worker)
     if (result == RESULT_OK) {
         result = make_upstreams(worker);
     }
-    return result == RESULT_OK ? start_listeners(worker) : result;
+    return result == RESULT_OK ? make_listeners(worker) : result;
 }
 
 /* ---- end ---- */
@@ -269,11 +270,11 @@ void *worker_main(void *context)
     if (result != RESULT_OK) {
         log_error("worker %u cannot start: %s", worker->index, result_name(result));
     }
-    server_on_worker_start(worker->server, result == RESULT_OK);
-    if (result == RESULT_OK) {
+    if (server_on_worker_start(worker->server, result == RESULT_OK)) {
+        start_listeners(worker);
         ring_run(worker->ring);
-        worker_free(worker);
         server_on_worker_stop(worker->server);
+        worker_free(worker);
     }
     return NULL;
 }

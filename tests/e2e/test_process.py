@@ -427,6 +427,28 @@ def test_metrics_parse_and_add_up(world):
             assert later[key] >= value, f'{key} went down'
 
 
+def test_metrics_can_be_asked_for_while_workers_start_and_stop(world, tmp_path):
+    """Whichever worker answers reads the counters of all: those that are not there yet, and those that are through."""
+    admin = f'127.0.0.1:{free_port()}'
+    config = tmp_path / 'c.yaml'
+    config.write_text(json.dumps({'workers': 4, 'pin': False, 'listeners': [{'address': '127.0.0.1:0'}], 'admin': {'address': admin},
+                                  'limits': {'linger_timeout_ms': 0}, 'routes': [respond_route('/')]}))
+    for _ in range(10):
+        program = world.program([SLUICE, 'serve', str(config)], r'listening on .*admin', 'sluice')
+        assert parse(get(admin, '/metrics').body.decode()).labels('sluice_ring_enters_total', 'worker') == set('0123')
+        clients = [Client(admin) for _ in range(8)]
+        for client in clients:
+            client.send('GET /metrics HTTP/1.1\r\n')
+        time.sleep(0.02)
+        program.signal()
+        for client in clients:  # the workers stop one after the other
+            time.sleep(0.01)
+            client.send('Host: t\r\n\r\n')
+            assert client.response().status == 200
+            client.close()
+        assert program.wait() == 0
+
+
 def test_labels_come_from_fixed_sets_only(world):
     gateway = world.gateway([respond_route('/fixed')])
     for i in range(20):

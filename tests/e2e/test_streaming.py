@@ -522,7 +522,7 @@ def test_a_slow_client_that_keeps_reading_is_not_reset(world, path):
     """It takes a little all the time, if far less than a send holds."""
     sim = world.sim()
     gateway = world.gateway([http_route(), respond_route('/fixed', body='x' * 1_000_000)], endpoints=[sim.address],
-                            limits={'send_timeout_ms': 700})
+                            limits={'send_timeout_ms': 700, 'idle_timeout_ms': 600})
     with Client(gateway.address, receive_buffer=4096) as client:
         client.send(GET.format(path) * (4 if path == '/fixed' else 1))
         end = time.monotonic() + 3.5

@@ -1,6 +1,8 @@
 """Requests that two parsers could read in two ways, or that no parser should read at all: refused, the connection
 closed, and never a byte sent on."""
 
+import time
+
 import pytest
 from programs import http_route, inference_route, respond_route
 from rawhttp import Client, wait_until
@@ -227,7 +229,9 @@ def test_an_idle_connection_is_closed_after_its_time(world):
         assert client.request('GET / HTTP/1.1\r\nHost: t\r\n\r\n').body == b'hi'
         assert client.is_open(0.1)
         assert client.request('GET / HTTP/1.1\r\nHost: t\r\n\r\n').body == b'hi'
+        start = time.monotonic()
         assert client.end() == 'fin'
+        assert 0.25 < time.monotonic() - start < 2
     wait_until(lambda: gateway.metrics().value('active_connections') == 1, what='only the scraper is left')
 
 
