@@ -39,8 +39,8 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
  * none takes connections before all are there. False when one of them could not start. */
 MUST_USE bool server_on_worker_start(struct server *server, bool ok);
 
-/* A worker tells that it has stopped, and waits for the others: until then they, and the main thread, may look at what it
- * owns. */
+/* A worker tells that it has stopped, and waits for the others: until then they, and the main thread, may look at what
+ * it owns. */
 void server_on_worker_stop(struct server *server);
 
 #endif

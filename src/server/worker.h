@@ -50,7 +50,7 @@ struct worker {
     struct http_limits limits;
     struct http_parser parser; /* for heads that arrive in one piece: most */
     struct http_host_memory host_memory;
-    struct list_node conns;    /* all of them */
+    struct list_node conns; /* all of them */
     uint32_t conn_count;
     uint32_t client_count; /* of them, not the admin's: up to connections_max */
     bool is_full;          /* the listeners are held */
