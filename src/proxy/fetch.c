@@ -97,11 +97,13 @@ static nanos fetch_deadline(const struct fetch *fetch)
     switch (fetch->phase) {
     case FETCH_CONNECTING: deadline = fetch->progress_ns + options->connect_timeout_ms * ms; break;
     case FETCH_SENDING:
-        if (fetch->stream_reader.entry != NULL && !fetch->conn->stream.send_armed) {
-            break; /* the client has nothing for us to send: its slowness is not the backend's */
-        }
-        deadline = fetch->sent_ns != 0 ? fetch->sent_ns + options->first_byte_timeout_ms * ms
-                                       : fetch->progress_ns + options->idle_timeout_ms * ms;
+        if (fetch->sent_ns != 0) {
+            deadline = fetch->sent_ns + options->first_byte_timeout_ms * ms;
+        } else if (ring_stream_is_sent_lazily(&fetch->conn->stream)) {
+            deadline = fetch->progress_ns + options->first_byte_timeout_ms * ms; /* it left when it was submitted */
+        } else if (fetch->stream_reader.entry == NULL || fetch->conn->stream.send_armed) {
+            deadline = fetch->progress_ns + options->idle_timeout_ms * ms;
+        } /* else the client has nothing for us to send: its slowness is not the backend's */
         break;
     case FETCH_BODY:
         if (!fetch->receive_paused) { /* the reader's slowness is not the backend's */
@@ -207,6 +209,12 @@ static enum result fetch_await_connection(struct fetch *fetch)
     return fetch->outcome;
 }
 
+static bool is_out_of_time(const struct fetch *fetch)
+{
+    uint32_t total_ms = fetch->request.upstream->options.total_timeout_ms;
+    return total_ms != 0 && fetch->started_ns + total_ms * NANOS_PER_MS <= ring_now(fetch->proxy->ring);
+}
+
 /* Opens a connection to the endpoint's address whose turn it is. */
 static enum result fetch_open(struct fetch *fetch, struct endpoint *endpoint)
 {
@@ -242,6 +250,9 @@ static enum result fetch_connect(struct fetch *fetch, struct endpoint *endpoint)
         if (result == RESULT_OK || result == RESULT_CANCELED || is_out_of_resources(result)) {
             return result; /* our own shortage says nothing about the endpoint */
         }
+        if (is_out_of_time(fetch)) {
+            return RESULT_TIMEOUT; /* the request's own time, which says nothing about the endpoint either */
+        }
         if (endpoint->address_next == tried) { /* else another fetch has found out as well */
             endpoint_next_address(endpoint);
         }
@@ -258,7 +269,7 @@ static enum result fetch_acquire(struct fetch *fetch)
     struct endpoint *endpoint = fetch->endpoint;
     for (unsigned i = 0; i < ENDPOINT_ATTEMPTS_MAX && endpoint != NULL; i++) {
         result = fetch_connect(fetch, endpoint);
-        if (result == RESULT_OK || result == RESULT_CANCELED || is_out_of_resources(result)) {
+        if (result == RESULT_OK || result == RESULT_CANCELED || is_out_of_resources(result) || is_out_of_time(fetch)) {
             return result;
         }
         allowed &= ~(UINT64_C(1) << endpoint->index);
@@ -291,7 +302,7 @@ static void fetch_end(struct fetch *fetch, enum result result)
     if (result == RESULT_OK) {
         endpoint_succeeded(fetch->endpoint);
         struct upstream_conn *conn = fetch->conn;
-        if (fetch->keep_alive && fetch->sent_ns != 0) {
+        if (fetch->keep_alive && fetch->sent_ns != 0 && conn->outbox == NULL) {
             fetch->conn = NULL;
             upstream_conn_release(conn);
         }
@@ -341,6 +352,7 @@ static void fetch_conclude(struct fetch *fetch)
 static void fetch_begin(struct fetch *fetch)
 {
     fetch->phase = FETCH_SENDING;
+    fetch->was_connected = true;
     fetch->outcome = fetch->is_abandoned ? RESULT_CANCELED : RESULT_MORE;
     fetch->progress_ns = ring_now(fetch->proxy->ring);
     fetch->sent_ns = 0;

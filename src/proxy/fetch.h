@@ -59,6 +59,7 @@ struct fetch {
     nanos first_byte_ns; /* 0: none came */
     unsigned attempts;
     bool is_retry_fresh;
+    bool was_connected; /* a connection was had, and at least a part of the request sent */
 
     /* private */
     struct entry_filler filler;

@@ -149,7 +149,7 @@ static void fetch_on_sent(struct upstream_user *user, enum result result)
         }
         return;
     }
-    fetch->progress_ns = ring_now(fetch->proxy->ring);
+    fetch->progress_ns = fetch->conn->is_lazy ? fetch->conn->flushed_ns : ring_now(fetch->proxy->ring);
     if (fetch->outcome != RESULT_MORE) {
         return;
     }

@@ -243,6 +243,8 @@ void upstream_conn_flush(struct upstream_conn *conn, bool lazily)
         ring_stream_hurry(&conn->stream); /* more has come behind it */
     } else if (conn->outbox->pending_bytes > 0) {
         outbox_send(conn->outbox, &conn->stream, lazily);
+        conn->flushed_ns = ring_now(conn->endpoint->upstream->proxy->ring);
+        conn->is_lazy = ring_stream_is_sent_lazily(&conn->stream);
     }
 }
 

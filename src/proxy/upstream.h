@@ -114,7 +114,9 @@ struct upstream_conn {
     struct upstream_user *pinned; /* whose memory the outbox may point at */
     struct outbox *outbox;
     nanos idle_since_ns;
-    bool is_reused; /* has carried a response before */
+    nanos flushed_ns; /* when the send in flight, or the last one, was submitted */
+    bool is_lazy;     /* it was a lazy one: done when it was submitted, but told later */
+    bool is_reused;   /* has carried a response before */
     bool is_closing;
 };
 

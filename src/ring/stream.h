@@ -85,6 +85,12 @@ void ring_stream_send(struct ring_stream *stream, const struct iovec *iov, unsig
  * completion would end the wait for the next event at once. */
 void ring_stream_send_lazily(struct ring_stream *stream, const struct iovec *iov, unsigned iov_count);
 
+/* A lazy send has been handed over and not been told yet: it is done, but for the rare case that it fell short. */
+static inline bool ring_stream_is_sent_lazily(const struct ring_stream *stream)
+{
+    return list_is_linked(&stream->sending);
+}
+
 /* The owner does want to hear of the lazy send soon: it has more to send, or is about to close. */
 void ring_stream_hurry(struct ring_stream *stream);
 

@@ -164,7 +164,7 @@ static void answer_failure(struct exchange *exchange)
     const struct fetch *fetch = exchange->fetch;
     switch (fetch->entry.failure) {
     case RESULT_TIMEOUT: {
-        bool connecting = fetch->first_byte_ns == 0 && fetch->sent_ns == 0;
+        bool connecting = !fetch->was_connected;
         exchange_answer_error(exchange, 504,
                               connecting ? "the upstream could not be reached in time"
                                          : "the upstream did not answer in time",
@@ -183,7 +183,7 @@ static void answer_failure(struct exchange *exchange)
         break;
     case RESULT_CLOSED:
     case RESULT_RESET:
-        if (fetch->attempts > 0 && fetch->conn == NULL && fetch->phase == FETCH_OVER && fetch->sent_ns != 0) {
+        if (fetch->was_connected) {
             exchange_answer_error(exchange, 502, "the upstream closed the connection without an answer",
                                   "upstream_closed", METRICS_ERROR_UPSTREAM_PROTOCOL);
             break;

@@ -9,7 +9,7 @@
 #include "server/server.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-/* Memory that a burst has used goes back at once: resident stays close to live (jemalloc reads this). */
+/* Memory that a burst has used goes back within a second: resident stays close to live (jemalloc reads this). */
 const char *malloc_conf = "background_thread:false,metadata_thp:auto,dirty_decay_ms:1000,muzzy_decay_ms:0";
 #endif
 

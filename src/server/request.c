@@ -7,6 +7,8 @@
 #include "server/admin.h"
 #include "server/exchange.h"
 
+#define ALLOW_LINE "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+
 enum { PATH_BYTES_ON_STACK = 2048 };
 
 struct request {
@@ -232,7 +234,8 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         struct api_error error = {is_connect ? 501 : 405, "this gateway does not take this method",
                                   "method_not_allowed"};
         request.answer.keep_alive = false;
-        refuse(&request, API_DIALECT_PLAIN, &error, BYTES_NONE, METRICS_ERROR_BAD_REQUEST);
+        refuse(&request, API_DIALECT_PLAIN, &error, is_connect ? BYTES_NONE : BYTES(ALLOW_LINE),
+               METRICS_ERROR_BAD_REQUEST);
         return;
     }
     if (request.target->form == HTTP_TARGET_ABSOLUTE) {
@@ -242,9 +245,11 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
     } else if (request.target->form == HTTP_TARGET_ASTERISK) {
-        /* The gateway's own options (RFC 9110 §9.3.7). */
-        request.answer.fixed_head =
-            BYTES("HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request. */
+        if (head->body != HTTP_BODY_NONE) {
+            request.answer.keep_alive = false;
+        }
+        request.answer.fixed_head = BYTES("HTTP/1.1 204 No Content\r\n" ALLOW_LINE);
         enum result result = conn_answer(conn, &request.answer);
         count(&request, NULL, 204);
         settle(&request, result);

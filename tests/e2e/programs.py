@@ -16,6 +16,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get('SLUICE_BUILD', os.path.join(ROOT, 'build', 'release'))
 PRESET = os.environ.get('SLUICE_PRESET', os.path.basename(BUILD))
 SANITIZED = PRESET in ('debug', 'tsan')
+# A worker's receive buffers become resident as they are first used, and stay: no growth that goes on.
+RECEIVE_BUFFERS_KB = 16384
 SLUICE = os.path.join(BUILD, 'sluice')
 SIM = os.path.join(BUILD, 'sluice-sim')
 STOP_SECONDS = 15
