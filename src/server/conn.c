@@ -336,6 +336,7 @@ static bool conn_keep_rest(struct conn *conn, struct bytes rest, const struct ht
     input = conn->input;
     if (parser != NULL && parser != &input->parser) {
         http_parser_move(&input->parser, parser);
+        conn->phase_ns = now_of(conn); /* another head has begun, behind those that were answered */
     }
     input->has_parser = parser != NULL;
     return true;

@@ -123,6 +123,18 @@ def test_a_pipeline_cut_anywhere_gives_the_same_answers(gateway):
             assert [client.response().body for _ in range(4)] == [b'/a', b'/b', b'fixed', b'/c']
 
 
+def test_a_head_is_timed_from_its_own_beginning_and_not_from_that_of_the_pipeline(world):
+    gateway = world.gateway(routes=[respond_route('/fixed', body='fixed')], limits={'head_timeout_ms': 400})
+    head = GET.format('/fixed')
+    with Client(gateway.address) as client:
+        client.send(head[:10])
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            client.send(head[10:] + head[:10])
+            assert client.response().status == 200
+            time.sleep(0.02)
+
+
 def test_a_deep_pipeline_of_large_answers_does_not_pile_up_in_memory(gateway):
     """20,000 requests for 100 KB each (2 GB), whose answers nobody reads: the gateway must stop reading."""
     before = gateway.resident_kb()
