@@ -142,10 +142,29 @@ static bool copy_for_log(struct exchange *exchange, const struct exchange_start 
     return ok;
 }
 
+/* Receives no more of the body until the backend has taken some of it. */
+static void stream_hold(struct exchange *exchange)
+{
+    if (!exchange->conn->receive_paused) {
+        exchange->held_since_ns = ring_now(worker_of(exchange)->ring);
+        conn_pause_receive(exchange->conn);
+    }
+}
+
+/* The time for which we held the body back is not counted against the client's rate. */
+static void stream_go_on(struct exchange *exchange)
+{
+    if (exchange->held_since_ns != 0) {
+        exchange->body_started_ns += ring_now(worker_of(exchange)->ring) - exchange->held_since_ns;
+        exchange->held_since_ns = 0;
+    }
+    conn_resume_receive(exchange->conn);
+    conn_arm_timer(exchange->conn); /* nothing was timed meanwhile */
+}
+
 static void stream_on_drained(struct entry_filler *filler)
 {
-    struct exchange *exchange = CONTAINER_OF(filler, struct exchange, stream_filler);
-    conn_resume_receive(exchange->conn);
+    stream_go_on(CONTAINER_OF(filler, struct exchange, stream_filler));
 }
 
 /* The fetch takes no more of the body: an answer is on its way, or a failure. The rest is read away. */
@@ -153,7 +172,7 @@ static void stream_on_abandoned(struct entry_filler *filler)
 {
     struct exchange *exchange = CONTAINER_OF(filler, struct exchange, stream_filler);
     if (!exchange->is_over) {
-        conn_resume_receive(exchange->conn);
+        stream_go_on(exchange);
     }
 }
 
@@ -193,8 +212,7 @@ static enum result prepare_fetch(struct exchange *exchange, const struct exchang
     fetch->request.endpoints_allowed = UINT64_MAX;
     fetch->request.is_head = exchange->is_head;
     struct bytes model;
-    if (config->kind == CONFIG_ROUTE_INFERENCE &&
-        inference_model_in_path(&exchange->arena, forward.path, &model)) {
+    if (config->kind == CONFIG_ROUTE_INFERENCE && inference_model_in_path(&exchange->arena, forward.path, &model)) {
         allow_those_with(&fetch->request, model);
     }
     return forward_request_head(&forward, &fetch->arena, &fetch->request);
@@ -410,7 +428,7 @@ static void on_stream_input(struct exchange *exchange, bool is_complete)
     }
     /* While the fetch still connects nobody reads yet: all the more reason to wait. */
     if (!is_complete && !stream_is_unwanted(exchange) && entry_is_full(&exchange->stream)) {
-        conn_pause_receive(exchange->conn);
+        stream_hold(exchange);
     }
     entry_tell(&exchange->stream);
 }
@@ -440,14 +458,16 @@ size_t exchange_on_input(struct exchange *exchange, struct bytes input)
 nanos exchange_body_deadline(const struct exchange *exchange)
 {
     const struct config *config = exchange->conn->worker->config;
+    uint64_t rate = config->limits.body_rate_bytes_min;
     /* A body held back by us is not the client's slowness. */
-    if (exchange->body_done || exchange->conn->receive_paused || config->limits.body_rate_bytes_min == 0) {
+    if (exchange->body_done || exchange->conn->receive_paused || rate == 0) {
         return NANOS_NEVER;
     }
     nanos grace = exchange->body_started_ns + config->limits.body_grace_ms * NANOS_PER_MS;
-    /* When the bytes so far would have arrived at the lowest rate allowed. */
-    nanos due =
-        exchange->body_started_ns + exchange->body.received_bytes * NANOS_PER_S / config->limits.body_rate_bytes_min;
+    /* When the bytes so far would have arrived at the lowest rate allowed. Bytes times NANOS_PER_S would overflow at
+     * 18 GB. */
+    uint64_t bytes = exchange->body.received_bytes;
+    nanos due = exchange->body_started_ns + bytes / rate * NANOS_PER_S + bytes % rate * NANOS_PER_S / rate;
     return due > grace ? due : grace;
 }
 

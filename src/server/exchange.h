@@ -43,8 +43,9 @@ struct exchange {
 
     enum exchange_body body_kind;
     uint64_t body_bytes_max; /* 0: none */
-    nanos body_started_ns;
-    char *buffer; /* BUFFERED, from malloc */
+    nanos body_started_ns;   /* moved on by the time for which we held the body back */
+    nanos held_since_ns;     /* 0: it is not held back */
+    char *buffer;            /* BUFFERED, from malloc */
     size_t buffered;
     size_t buffer_capacity;
 

@@ -257,6 +257,27 @@ def test_a_body_that_is_too_slow_gets_408(world):
         assert client.response().status == 200
 
 
+def test_a_body_that_we_held_back_is_timed_again_when_it_goes_on(world):
+    go = threading.Event()
+
+    def script(peer):
+        peer.request(body=False)
+        go.wait(10)
+        peer.wait_end()
+    _, gateway = world.in_front_of(script, routes=[http_route()],
+                                   limits={'body_rate_bytes_min': 10_000_000, 'body_grace_ms': 300})
+    with Client(gateway.address) as client:
+        client.send(head_of('/', 'Content-Length: 100000000\r\n'))
+        sender = threading.Thread(target=client.send, args=(b'x' * 30_000_000,), daemon=True)
+        sender.start()
+        time.sleep(1)
+        assert sender.is_alive() and client.is_open()  # held back, for longer than the grace: not the client's fault
+        go.set()
+        sender.join(10)
+        assert not sender.is_alive()
+        assert client.response().status == 408  # the rest does not come
+
+
 # ---- faults
 
 BAD_BODIES = {
