@@ -155,6 +155,14 @@ def test_options_asterisk_is_answered_by_the_gateway_itself(gateway):
         assert client.request('GET /exact HTTP/1.1\r\nHost: test\r\n\r\n').body == b'exact'
 
 
+def test_the_body_of_an_options_asterisk_is_not_the_next_request(gateway):
+    inner = 'GET /exact HTTP/1.1\r\nHost: test\r\n\r\n'
+    with Client(gateway.address) as client:
+        response = client.request(f'OPTIONS * HTTP/1.1\r\nHost: test\r\nContent-Length: {len(inner)}\r\n\r\n{inner}')
+        assert response.status == 204 and not response.keeps_alive()
+        assert client.end() == 'fin'
+
+
 def test_an_asterisk_is_for_options_alone(gateway):
     with Client(gateway.address) as client:
         assert client.request('GET * HTTP/1.1\r\nHost: test\r\n\r\n').status == 400
