@@ -1,4 +1,6 @@
 // Makes the calls that stand as JSON on standard input with the npm package `openai`, and prints what came of each.
+// The platform's own fetch: before Node 20 the package would take node-fetch 2, which calls whole streams cut short.
+require('openai/shims/web');
 const { default: OpenAI } = require('openai');
 
 async function call(client, { do: what, params, options }) {
