@@ -89,3 +89,26 @@ size_t http_path_normalize(struct bytes path, char *out, bool *ret_same)
     size_t length = decode(path, out);
     return length == 0 ? 0 : remove_dots(out, length);
 }
+
+bool http_path_is_ambiguous(struct bytes path)
+{
+    if (bytes_starts_with(path, BYTES("//"))) {
+        return true;
+    }
+    size_t at = 0;
+    while (at < path.len) {
+        at++; /* the '/' */
+        unsigned dots = 0;
+        while (at < path.len && path.ptr[at] != '/') {
+            bool escaped = path.len - at >= 3 && path.ptr[at] == '%' && path.ptr[at + 1] == '2' &&
+                           ascii_lower(path.ptr[at + 2]) == 'e';
+            bool dot = escaped || path.ptr[at] == '.';
+            dots = dot && dots < 3 ? dots + 1 : 3;
+            at += escaped ? 3 : 1;
+        }
+        if (dots == 1 || dots == 2) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -40,4 +40,8 @@ void http_authority_split(struct bytes authority, struct bytes *ret_host, struct
  * copied: *ret_same is set, and `out` untouched. */
 size_t http_path_normalize(struct bytes path, char *out, bool *ret_same);
 
+/* True when servers differ in which resource `path` names: it has a dot segment, escaped or not, which some resolve and
+ * others take for a name, or begins with "//", which some read as an authority. */
+bool http_path_is_ambiguous(struct bytes path);
+
 #endif

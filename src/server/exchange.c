@@ -204,6 +204,12 @@ static enum result prepare_fetch(struct exchange *exchange, const struct exchang
         .client = conn_client(exchange->conn),
         .request_id = exchange->request_id,
     };
+    /* What the backend would read another way than the routes did goes out as the routes have read it: else a request
+     * could come in by one route and be taken for another's. Everything else keeps the client's own bytes. */
+    bool is_normal = start->path.ptr == start->target->path.ptr;
+    if (!is_normal && http_path_is_ambiguous(start->target->path)) {
+        forward.path = start->path;
+    }
     if (config->kind == CONFIG_ROUTE_INFERENCE) {
         forward.path = inference_upstream_path(&exchange->arena, start->path);
         exchange->is_model_list = exchange->method == HTTP_GET && inference_is_model_list(forward.path);

@@ -192,6 +192,14 @@ def test_the_target_goes_upstream_as_it_was_sent(gateway):
     assert echoed['target'] == '/echo/%41/b%2Fc?q=%20x&y'
 
 
+@pytest.mark.parametrize('target,upstream', [
+    ('/exact/../echo/x', '/echo/x'), ('/exact//%2e%2E//echo/./%41?a/../b', '/echo/A?a/../b'), ('//echo/x', '/echo/x'),
+    ('/echo//x', '/echo//x'), ('/echo/%c3%a4', '/echo/%c3%a4'),
+])
+def test_a_target_that_a_backend_may_read_otherwise_goes_upstream_as_the_routes_read_it(gateway, target, upstream):
+    assert json.loads(get(gateway.address, target).body)['target'] == upstream
+
+
 def test_an_absolute_target_wins_over_host_which_is_rewritten(gateway):
     with Client(gateway.address) as client:
         request = 'GET http://{}/who HTTP/1.1\r\nHost: {}\r\n\r\n'

@@ -191,6 +191,20 @@ Test(http, paths_come_into_one_form)
     }
 }
 
+Test(http, a_path_with_a_dot_segment_or_two_slashes_in_front_is_ambiguous)
+{
+    static const char *const ambiguous[] = {"/.",      "/..",    "/./a", "/a/..", "/a/../b", "/a/%2e%2E/b",
+                                            "/a/.%2e", "/a/%2e", "//",   "//a",   "/a//../b"};
+    static const char *const clear[] = {"/",   "/a",     "/a//b",    "/...",    "/a/.b",    "/a/..b", "/%2e%2e%2e",
+                                        "/%2", "/a/b..", "/a/%252e", "/..%2Fa", "/a/..;/b", "/%41/"};
+    for (size_t i = 0; i < COUNT(ambiguous); i++) {
+        cr_assert(http_path_is_ambiguous(bytes_from(ambiguous[i])), "%s", ambiguous[i]);
+    }
+    for (size_t i = 0; i < COUNT(clear); i++) {
+        cr_assert_not(http_path_is_ambiguous(bytes_from(clear[i])), "%s", clear[i]);
+    }
+}
+
 Test(http, a_normal_path_is_not_copied)
 {
     static const char *const cases[] = {"/", "/a", "/a/b/", "/a.b/c..d", "/v1/chat/completions"};
