@@ -49,6 +49,15 @@ bool bytes_to_u64(struct bytes b, uint64_t *ret_value);
 /* Writes `value` in decimal at `out` (room for 20 bytes) and returns how many bytes it took. */
 size_t bytes_put_u64(char *out, uint64_t value);
 
+/* Copies `b` to `at`, where there is room for it, and returns the end. */
+static inline char *bytes_put(char *at, struct bytes b)
+{
+    if (b.len > 0) {
+        memcpy(at, b.ptr, b.len);
+    }
+    return at + b.len;
+}
+
 /* Takes the next item of a comma-separated list (RFC 9110 §5.6.1), trimmed, from the front of
  * *list; empty items are skipped, commas inside quoted strings do not split. False at the end. */
 bool bytes_next_item(struct bytes *list, struct bytes *ret_item);

@@ -4,14 +4,10 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "proxy/fetch_internal.h"
 
 enum { ENDPOINT_ATTEMPTS_MAX = 4 };
-
-static void count_up(_Atomic uint64_t *counter)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
-}
 
 /* ---- a worker's side ---- */
 
@@ -310,7 +306,7 @@ static void fetch_end(struct fetch *fetch, enum result result)
     } else {
         free(trailers);
         if (result == RESULT_CANCELED) {
-            count_up(&fetch->proxy->cancels);
+            counter_add(&fetch->proxy->cancels, 1);
         }
         entry_fail(&fetch->entry, fetch->is_abandoned ? RESULT_CANCELED : result);
     }
@@ -341,7 +337,7 @@ static void fetch_conclude(struct fetch *fetch)
     if (was_dead && fetch->conn->is_reused && !fetch->is_retry_fresh && can_send_again(fetch)) {
         fetch_drop_conn(fetch, false);
         fetch->is_retry_fresh = true; /* the other idle ones are likely to be as dead */
-        count_up(&fetch->proxy->retries);
+        counter_add(&fetch->proxy->retries, 1);
         fetch_run_on_fiber(fetch);
         return;
     }

@@ -6,19 +6,11 @@
 
 /* ---- writing into memory that was measured before ---- */
 
-static char *put(char *at, struct bytes b)
-{
-    if (b.len > 0) {
-        memcpy(at, b.ptr, b.len);
-    }
-    return at + b.len;
-}
-
 static char *put_line(char *at, struct bytes name_and_colon, struct bytes value)
 {
-    at = put(at, name_and_colon);
-    at = put(at, value);
-    return put(at, BYTES("\r\n"));
+    at = bytes_put(at, name_and_colon);
+    at = bytes_put(at, value);
+    return bytes_put(at, BYTES("\r\n"));
 }
 
 /* Copies the field lines for which `keep` holds, as they were; neighbours in one go. */
@@ -34,12 +26,12 @@ static char *put_kept_lines(char *at, const struct http_head *head, const char *
         }
         uint32_t end = i + 1U < head->field_count ? head->fields[i + 1].name_at : head->head_bytes - 2;
         if (field->name_at != run_end) {
-            at = put(at, (struct bytes){base + run_at, run_end - run_at});
+            at = bytes_put(at, (struct bytes){base + run_at, run_end - run_at});
             run_at = field->name_at;
         }
         run_end = end;
     }
-    return put(at, (struct bytes){base + run_at, run_end - run_at});
+    return bytes_put(at, (struct bytes){base + run_at, run_end - run_at});
 }
 
 /* ---- requests ---- */
@@ -89,12 +81,12 @@ static char *put_forwarded_for(char *at, const struct forward *forward)
             value = http_field_value(field, forward->base);
         }
         if (value.len > 0) {
-            at = put(at, any ? BYTES(", ") : BYTES("X-Forwarded-For: "));
-            at = put(at, value);
+            at = bytes_put(at, any ? BYTES(", ") : BYTES("X-Forwarded-For: "));
+            at = bytes_put(at, value);
             any = true;
         }
     }
-    return any ? put(at, BYTES("\r\n")) : at;
+    return any ? bytes_put(at, BYTES("\r\n")) : at;
 }
 
 static char *put_forwarded(char *at, const struct forward *forward)
@@ -102,7 +94,7 @@ static char *put_forwarded(char *at, const struct forward *forward)
     const struct http_head *head = forward->head;
     at = put_forwarded_for(at, forward);
     if (head->first[HTTP_FIELD_X_FORWARDED_PROTO] == 0) {
-        at = put(at, BYTES("X-Forwarded-Proto: http\r\n"));
+        at = bytes_put(at, BYTES("X-Forwarded-Proto: http\r\n"));
     }
     if (head->first[HTTP_FIELD_X_FORWARDED_HOST] == 0 && forward->authority.len > 0) {
         at = put_line(at, BYTES("X-Forwarded-Host: "), forward->authority);
@@ -120,25 +112,25 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
     if (start == NULL) {
         return RESULT_NO_MEMORY;
     }
-    char *at = put(start, http_head_method(head, forward->base));
+    char *at = bytes_put(start, http_head_method(head, forward->base));
     *at++ = ' ';
-    at = put(at, forward->path);
+    at = bytes_put(at, forward->path);
     if (forward->query.ptr != NULL) {
         *at++ = '?';
-        at = put(at, forward->query);
+        at = bytes_put(at, forward->query);
     }
-    at = put(at, BYTES(" HTTP/1.1\r\n"));
+    at = bytes_put(at, BYTES(" HTTP/1.1\r\n"));
     request->line = (struct bytes){start, (size_t)(at - start)};
     char *host = at;
-    at = put(at, forward->authority);
+    at = bytes_put(at, forward->authority);
     request->host = (struct bytes){host, (size_t)(at - host)};
 
     char *fields = at;
     at = put_kept_lines(at, head, forward->base, keep_in_request);
     at = put_forwarded(at, forward);
-    at = put(at, head->version_minor == 0 ? BYTES("Via: 1.0 sluice\r\n") : BYTES("Via: 1.1 sluice\r\n"));
+    at = bytes_put(at, head->version_minor == 0 ? BYTES("Via: 1.0 sluice\r\n") : BYTES("Via: 1.1 sluice\r\n"));
     at = put_line(at, BYTES("X-Request-Id: "), forward->request_id);
-    at = put(at, BYTES("\r\n"));
+    at = bytes_put(at, BYTES("\r\n"));
     request->fields = (struct bytes){fields, (size_t)(at - fields)};
     CHECK((size_t)(at - start) <= bytes_max);
     return RESULT_OK;

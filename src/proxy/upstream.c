@@ -4,14 +4,10 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "base/log.h"
 
 enum { FAILED_MS_MIN = 1000, FAILED_MS_MAX = 30000 };
-
-static void count_up(_Atomic uint64_t *counter)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
-}
 
 static void in_flight_add(struct endpoint *endpoint, int by)
 {
@@ -70,7 +66,7 @@ void endpoint_succeeded(struct endpoint *endpoint)
 void endpoint_failed(struct endpoint *endpoint)
 {
     struct proxy *proxy = endpoint->upstream->proxy;
-    count_up(&proxy->connect_failures);
+    counter_add(&proxy->connect_failures, 1);
     unsigned shift = endpoint->failures_in_row < 5 ? endpoint->failures_in_row : 5;
     nanos wait_ms = (nanos)FAILED_MS_MIN << shift;
     wait_ms = wait_ms > FAILED_MS_MAX ? FAILED_MS_MAX : wait_ms;
@@ -203,7 +199,7 @@ struct upstream_conn *upstream_conn_reuse(struct endpoint *endpoint, struct upst
     conn->user = user;
     conn->pinned = user;
     in_flight_add(endpoint, 1);
-    count_up(&endpoint->upstream->proxy->reuses);
+    counter_add(&endpoint->upstream->proxy->reuses, 1);
     return conn;
 }
 
@@ -229,7 +225,7 @@ enum result upstream_conn_open(struct endpoint *endpoint, struct upstream_user *
     list_init(&conn->node);
     list_push_back(&endpoint->busy, &conn->node);
     in_flight_add(endpoint, 1);
-    count_up(&proxy->connects);
+    counter_add(&proxy->connects, 1);
     *ret_conn = conn;
     return RESULT_OK;
 }

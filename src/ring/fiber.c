@@ -176,7 +176,7 @@ static void fiber_resume(struct fiber *fiber)
     context_switch(&fiber->resumer, &fiber->self, NULL, false);
     pool->current = fiber->outer;
     if (fiber->is_over) {
-        ring_count(&fiber->ring->counters.fibers, (uint64_t)-1);
+        counter_add(&fiber->ring->counters.fibers, (uint64_t)-1);
 #ifdef FIBER_TSAN
         /* Its first frame never returns, so that the race detector's idea of the stack would grow with each use. */
         __tsan_destroy_fiber(fiber->self.tsan_fiber);
@@ -199,7 +199,7 @@ bool fiber_start(struct ring *ring, void (*run)(void *context), void *context)
             return false;
         }
     }
-    ring_count(&ring->counters.fibers, 1);
+    counter_add(&ring->counters.fibers, 1);
     fiber->run = run;
     fiber->run_context = context;
     fiber->is_over = false;

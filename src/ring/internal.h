@@ -15,6 +15,7 @@
 #include <liburing.h>
 #include <pthread.h>
 
+#include "base/counter.h"
 #include "ring/address.h"
 #include "ring/fiber.h"
 #include "ring/mailbox.h"
@@ -123,12 +124,6 @@ void *ring_scratch(struct ring *ring, size_t bytes);
 /* Takes a slot for `owner`. False when streams_max are taken or memory is out. */
 MUST_USE bool ring_slot_take(struct ring *ring, void *owner, uint32_t *ret_slot);
 void ring_slot_free(struct ring *ring, uint32_t slot);
-
-static inline void ring_count(_Atomic uint64_t *counter, uint64_t by)
-{
-    /* One writer: no locked instruction is needed. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
-}
 
 /* ---- wheel.c ---- */
 

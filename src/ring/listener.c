@@ -161,7 +161,7 @@ static void listener_finish(struct ring_listener *listener)
         if (fd < 0) {
             break;
         }
-        ring_count(&listener->ring->counters.accepts, 1);
+        counter_add(&listener->ring->counters.accepts, 1);
         listener->accepted(listener, fd);
     }
     close(listener->fd);
@@ -221,7 +221,7 @@ void ring_listener_stop(struct ring_listener *listener)
 void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags)
 {
     if (res >= 0) {
-        ring_count(&ring->counters.accepts, 1);
+        counter_add(&ring->counters.accepts, 1);
         if (listener->paused) {
             listener->paused = false;
             log_info("accepting again");
@@ -243,7 +243,7 @@ void listener_on_completion(struct ring *ring, struct ring_listener *listener, i
         listener_arm(listener);
         return;
     }
-    ring_count(&ring->counters.accept_failures, 1);
+    counter_add(&ring->counters.accept_failures, 1);
     if (!listener->paused) {
         listener->paused = true;
         log_error("cannot accept: %s; paused, trying again every %d ms%s", strerror(-res), ACCEPT_RETRY_MS,

@@ -138,7 +138,7 @@ bool ring_slot_take(struct ring *ring, void *owner, uint32_t *ret_slot)
     ring->slot_free = ring->slots[slot].next_free;
     ring->slots[slot].owner = owner;
     *ret_slot = slot;
-    ring_count(&ring->counters.streams, 1);
+    counter_add(&ring->counters.streams, 1);
     return true;
 }
 
@@ -148,7 +148,7 @@ void ring_slot_free(struct ring *ring, uint32_t slot)
     ring->slots[slot].generation++;
     ring->slots[slot].next_free = ring->slot_free;
     ring->slot_free = slot;
-    ring_count(&ring->counters.streams, (uint64_t)-1);
+    counter_add(&ring->counters.streams, (uint64_t)-1);
 }
 
 /* The lazy sends queued so far are the kernel's. */
@@ -165,9 +165,9 @@ static void ring_lazy_submitted(struct ring *ring)
 static void ring_submit(struct ring *ring)
 {
     int submitted = io_uring_submit(&ring->uring);
-    ring_count(&ring->counters.enters, 1);
+    counter_add(&ring->counters.enters, 1);
     if (submitted > 0) {
-        ring_count(&ring->counters.submissions, (uint64_t)submitted);
+        counter_add(&ring->counters.submissions, (uint64_t)submitted);
     }
     if (LIKELY(io_uring_sq_ready(&ring->uring) == 0)) {
         ring->scratch_used = 0;
@@ -377,8 +377,8 @@ static void ring_run_tasks(struct ring *ring)
 static void ring_enter(struct ring *ring, bool may_sleep)
 {
     unsigned ready = io_uring_sq_ready(&ring->uring);
-    ring_count(&ring->counters.enters, 1);
-    ring_count(&ring->counters.submissions, ready);
+    counter_add(&ring->counters.enters, 1);
+    counter_add(&ring->counters.submissions, ready);
     if (!may_sleep) {
         io_uring_submit_and_get_events(&ring->uring);
     } else {
@@ -454,10 +454,10 @@ static void ring_drain(struct ring *ring)
         taken++;
     }
     io_uring_cq_advance(&ring->uring, taken);
-    ring_count(&ring->counters.completions, taken);
+    counter_add(&ring->counters.completions, taken);
     bool is_all = ring->drained_count < RING_COMPLETIONS;
     if (UNLIKELY(io_uring_cq_has_overflow(&ring->uring))) {
-        ring_count(&ring->counters.overflows, 1);
+        counter_add(&ring->counters.overflows, 1);
         is_all = false; /* the kernel keeps some back until the next enter */
     }
     for (unsigned i = first_new; send_count > 0; i++) {

@@ -139,7 +139,7 @@ static void send_wake(struct ring *from, unsigned to)
     io_uring_prep_msg_ring(sqe, ring_fd, 0, ring_user_data(RING_KIND_WAKE, 0, 0), 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, ring_user_data(RING_KIND_WAKE_SENT, 0, to));
-    ring_count(&from->counters.wakes, 1);
+    counter_add(&from->counters.wakes, 1);
 }
 
 static void wake_if_asleep(struct ring *from, unsigned to)

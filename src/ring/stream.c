@@ -64,7 +64,7 @@ enum result ring_stream_connect(struct ring *ring, struct ring_stream *stream, c
     struct io_uring_sqe *sqe = stream_sqe(stream, RING_KIND_CONNECT);
     io_uring_prep_connect(sqe, fd, &kept->any, kept->bytes);
     stream->outstanding++;
-    ring_count(&ring->counters.connects, 1);
+    counter_add(&ring->counters.connects, 1);
     return RESULT_OK;
 }
 
@@ -149,7 +149,7 @@ static void stream_receive_over(struct ring_stream *stream, int32_t res)
 {
     bool was_stopping = stream->receive_stopping;
     if (res == -ENOBUFS && !was_stopping) {
-        ring_count(&stream->ring->counters.buffer_shortages, 1);
+        counter_add(&stream->ring->counters.buffer_shortages, 1);
         list_push_back(&stream->ring->starved, &stream->starved);
         return;
     }
@@ -184,7 +184,7 @@ static void stream_on_receive(struct ring *ring, struct ring_stream *stream, int
         stream->receive_stopping = false;
     }
     if (res > 0 && !stream->is_closing) {
-        ring_count(&ring->counters.received_bytes, (uint64_t)res);
+        counter_add(&ring->counters.received_bytes, (uint64_t)res);
         stream->events->received(stream, is_provided ? buffers_at(ring, id) : stream->receive_into, (size_t)res);
     }
     if (is_provided) {
@@ -341,7 +341,7 @@ void stream_on_completion(struct ring *ring, struct ring_stream *stream, enum ri
         }
         if (!stream->is_closing) {
             if (res >= 0) {
-                ring_count(&ring->counters.sent_bytes, (uint64_t)res);
+                counter_add(&ring->counters.sent_bytes, (uint64_t)res);
             }
             stream->events->sent(stream, res < 0 ? ring_result_from(res) : RESULT_OK, res < 0 ? 0 : (size_t)res);
         }

@@ -5,14 +5,6 @@
 #include "base/check.h"
 #include "server/conn.h"
 
-static char *put(char *at, struct bytes b)
-{
-    if (b.len > 0) {
-        memcpy(at, b.ptr, b.len);
-    }
-    return at + b.len;
-}
-
 /* The eight nibbles of `bits` as eight hexadecimal digits, all at once: every answer has an id. */
 static void put_hex32(char out[8], uint32_t bits)
 {
@@ -37,21 +29,21 @@ void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES])
 char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answer *answer, bool has_date)
 {
     if (!has_date) {
-        at = put(at, BYTES("Date: "));
-        at = put(at, (struct bytes){worker_date(conn->worker), HTTP_DATE_BYTES});
-        at = put(at, BYTES("\r\n"));
+        at = bytes_put(at, BYTES("Date: "));
+        at = bytes_put(at, (struct bytes){worker_date(conn->worker), HTTP_DATE_BYTES});
+        at = bytes_put(at, BYTES("\r\n"));
     }
     if (answer->request_id.len > 0) {
-        at = put(at, BYTES("X-Request-Id: "));
-        at = put(at, answer->request_id);
-        at = put(at, BYTES("\r\n"));
+        at = bytes_put(at, BYTES("X-Request-Id: "));
+        at = bytes_put(at, answer->request_id);
+        at = bytes_put(at, BYTES("\r\n"));
     }
     if (!answer->keep_alive) {
-        at = put(at, BYTES("Connection: close\r\n"));
+        at = bytes_put(at, BYTES("Connection: close\r\n"));
     } else if (answer->version_minor == 0) {
-        at = put(at, BYTES("Connection: keep-alive\r\n"));
+        at = bytes_put(at, BYTES("Connection: keep-alive\r\n"));
     }
-    return put(at, BYTES("\r\n"));
+    return bytes_put(at, BYTES("\r\n"));
 }
 
 /* A large body that goes away with the caller. */
@@ -78,10 +70,10 @@ enum result conn_answer(struct conn *conn, const struct conn_answer *answer)
     if (start == NULL) {
         return RESULT_NO_MEMORY;
     }
-    char *at = put(start, answer->fixed_head);
+    char *at = bytes_put(start, answer->fixed_head);
     at = conn_put_common_fields(conn, at, answer, false);
     if (copy) {
-        at = put(at, answer->body);
+        at = bytes_put(at, answer->body);
     }
     enum result result = outbox_commit(outbox, (size_t)(at - start));
     if (result == RESULT_OK && !copy) {

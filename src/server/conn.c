@@ -139,8 +139,8 @@ void conn_accept(struct worker *worker, int fd, bool is_admin)
         worker->client_count++;
         worker_on_client(worker);
     }
-    metrics_add(&worker->metrics.active_connections, 1);
-    metrics_add(&worker->metrics.connections, 1);
+    counter_add(&worker->metrics.active_connections, 1);
+    counter_add(&worker->metrics.connections, 1);
     ring_stream_receive(&conn->stream);
     conn_arm_timer(conn);
 }
@@ -185,7 +185,7 @@ static void conn_on_closed(struct ring_stream *stream)
     list_remove(&conn->node);
     worker->conn_count--;
     worker->client_count -= conn->is_admin ? 0 : 1;
-    metrics_add(&worker->metrics.active_connections, (uint64_t)-1);
+    counter_add(&worker->metrics.active_connections, (uint64_t)-1);
     free(conn);
     worker_on_conn_gone(worker);
 }

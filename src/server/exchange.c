@@ -55,7 +55,7 @@ static void exchange_release(struct worker *worker, struct exchange *exchange)
     arena_fini(&exchange->arena);
     exchange->next_free = worker->free_exchanges;
     worker->free_exchanges = exchange;
-    metrics_add(&worker->metrics.active_requests, (uint64_t)-1);
+    counter_add(&worker->metrics.active_requests, (uint64_t)-1);
 }
 
 void exchange_pool_fini(struct worker *worker)
@@ -304,7 +304,7 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
     if (exchange == NULL) {
         return RESULT_NO_MEMORY;
     }
-    metrics_add(&worker->metrics.active_requests, 1);
+    counter_add(&worker->metrics.active_requests, 1);
     const struct http_head *head = &start->parser->head;
     exchange->conn = conn;
     exchange->route = start->route;

@@ -1,6 +1,5 @@
 /* The answer's way from the entry to the client. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "server/exchange_internal.h"
@@ -8,14 +7,6 @@
 static struct worker *worker_of(const struct exchange *exchange)
 {
     return exchange->conn->worker;
-}
-
-static char *put(char *at, struct bytes b)
-{
-    if (b.len > 0) {
-        memcpy(at, b.ptr, b.len);
-    }
-    return at + b.len;
 }
 
 /* ---- whole answers ---- */
@@ -94,9 +85,9 @@ static char *put_framing(struct exchange *exchange, char *at)
     }
     bool is_whole = entry->state == ENTRY_COMPLETE && entry->trailers == NULL && !entry->is_event_stream;
     if (entry->has_content_length || (is_whole && !has_no_body(exchange, entry))) {
-        at = put(at, BYTES("Content-Length: "));
+        at = bytes_put(at, BYTES("Content-Length: "));
         at += bytes_put_u64(at, entry->has_content_length ? entry->content_length : entry->body_bytes);
-        return put(at, BYTES("\r\n"));
+        return bytes_put(at, BYTES("\r\n"));
     }
     if (has_no_body(exchange, entry)) {
         return at;
@@ -107,7 +98,7 @@ static char *put_framing(struct exchange *exchange, char *at)
         return at;
     }
     exchange->is_chunked = true;
-    return put(at, BYTES("Transfer-Encoding: chunked\r\n"));
+    return bytes_put(at, BYTES("Transfer-Encoding: chunked\r\n"));
 }
 
 static enum result send_head(struct exchange *exchange, struct outbox *outbox)
@@ -121,15 +112,15 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
     char *at = start;
     struct bytes line = http_status_line(entry->status);
     if (line.ptr != NULL) {
-        at = put(at, line);
+        at = bytes_put(at, line);
     } else {
-        at = put(at, BYTES("HTTP/1.1 "));
+        at = bytes_put(at, BYTES("HTTP/1.1 "));
         at += bytes_put_u64(at, entry->status);
-        at = put(at, BYTES(" \r\n")); /* the phrase may be empty (RFC 9112 §4) */
+        at = bytes_put(at, BYTES(" \r\n")); /* the phrase may be empty (RFC 9112 §4) */
     }
-    at = put(at, (struct bytes){entry->head->data, entry->head_bytes});
+    at = bytes_put(at, (struct bytes){entry->head->data, entry->head_bytes});
     at = put_framing(exchange, at);
-    at = put(at, BYTES("Via: 1.1 sluice\r\n"));
+    at = bytes_put(at, BYTES("Via: 1.1 sluice\r\n"));
     struct conn_answer answer = answer_of(exchange);
     answer.keep_alive = exchange->keep_alive && !worker_of(exchange)->draining;
     exchange->keep_alive = answer.keep_alive;

@@ -77,5 +77,5 @@ void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, ui
         atomic_store_explicit(place, series, memory_order_release);
     }
     histogram_add(&series->duration, duration_ns);
-    metrics_add(&series->by_status[status_index(status)], 1);
+    counter_add(&series->by_status[status_index(status)], 1);
 }

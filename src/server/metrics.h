@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/counter.h"
 #include "base/histogram.h"
 #include "base/result.h"
 
@@ -61,14 +62,9 @@ void metrics_fini(struct metrics *metrics);
 /* A request has been answered. `method` is a llhttp_method_t. */
 void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, uint16_t status, nanos duration_ns);
 
-static inline void metrics_add(_Atomic uint64_t *word, uint64_t by)
-{
-    atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) + by, memory_order_relaxed);
-}
-
 static inline void metrics_error(struct metrics *metrics, enum metrics_error error)
 {
-    metrics_add(&metrics->errors[error], 1);
+    counter_add(&metrics->errors[error], 1);
 }
 
 struct server;

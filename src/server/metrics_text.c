@@ -71,7 +71,7 @@ static bool sum_series(const struct server *server, unsigned route, unsigned met
         any = true;
         histogram_merge(&sum->duration, &series->duration);
         for (unsigned i = 0; i < METRICS_STATUSES; i++) {
-            metrics_add(&sum->by_status[i], load(&series->by_status[i]));
+            counter_add(&sum->by_status[i], load(&series->by_status[i]));
         }
     }
     return any;
