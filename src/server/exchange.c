@@ -15,7 +15,7 @@ static struct worker *worker_of(const struct exchange *exchange)
 
 enum api_dialect exchange_dialect(const struct route *route)
 {
-    return route != NULL && route->config->kind == CONFIG_ROUTE_INFERENCE ? API_DIALECT_OPENAI : API_DIALECT_PLAIN;
+    return route->config->kind == CONFIG_ROUTE_INFERENCE ? API_DIALECT_OPENAI : API_DIALECT_PLAIN;
 }
 
 /* ---- life ---- */
@@ -71,8 +71,8 @@ static void exchange_log(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     nanos now = ring_now(worker->ring);
-    unsigned route = exchange->route == NULL ? worker->metrics.route_count : exchange->route->index;
-    metrics_request(&worker->metrics, route, exchange->method, exchange->status, now - exchange->started_ns);
+    metrics_request(&worker->metrics, exchange->route->index, exchange->method, exchange->status,
+                    now - exchange->started_ns);
     if (!worker->access_log.is_on) {
         return;
     }

@@ -25,7 +25,7 @@ enum exchange_body { EXCHANGE_BODY_NONE, EXCHANGE_BODY_AWAY, EXCHANGE_BODY_BUFFE
 
 struct exchange {
     struct conn *conn;
-    const struct route *route; /* NULL: none fits */
+    const struct route *route;
     struct exchange *next_free;
     nanos started_ns;
     uint8_t method; /* llhttp_method_t */
@@ -99,7 +99,7 @@ void exchange_on_body_deadline(struct exchange *exchange);
 /* Drops it without an answer: the connection is being closed. */
 void exchange_abort(struct exchange *exchange);
 
-/* The form of errors on a route (NULL: none). */
+/* The form of errors on a route. */
 enum api_dialect exchange_dialect(const struct route *route);
 
 /* Frees the pool. */

@@ -77,10 +77,8 @@ static bool sum_series(const struct server *server, unsigned route, unsigned met
     return any;
 }
 
-static void put_requests(FILE *out, const struct server *server, struct bytes route, const char *method,
-                         const struct metrics_series *sum)
+static void put_requests(FILE *out, struct bytes route, const char *method, const struct metrics_series *sum)
 {
-    (void)server;
     for (unsigned i = 0; i < METRICS_STATUSES; i++) {
         uint64_t count = load(&sum->by_status[i]);
         if (count == 0) {
@@ -124,7 +122,7 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
                     continue;
                 }
                 if (pass == 0) {
-                    put_requests(out, server, route_name(server, route), method_names[method], sum);
+                    put_requests(out, route_name(server, route), method_names[method], sum);
                 } else {
                     put_duration(out, route_name(server, route), method_names[method], &sum->duration);
                 }
