@@ -223,8 +223,8 @@ static void answer_on_progress(struct entry_reader *reader)
 {
     struct answer *answer = CONTAINER_OF(reader, struct answer, reader);
     for (;;) {
-        struct chunk *chunk;
-        struct bytes run = entry_reader_peek(reader, &chunk);
+        struct hold *hold;
+        struct bytes run = entry_reader_peek(reader, &hold);
         if (run.len == 0) {
             break;
         }

@@ -69,7 +69,8 @@ static bool chunk_pool_grow(struct chunk_pool *pool, enum chunk_size size)
     for (size_t at = CHUNK_REGION_BYTES; at > 0; at -= chunk_bytes(size)) {
         struct chunk *chunk = (struct chunk *)(void *)(region->mapping + at - chunk_bytes(size));
         chunk->pool = pool;
-        chunk->size = size;
+        chunk->bytes = (uint32_t)chunk_bytes(size);
+        chunk->hold.kind = HOLD_CHUNK;
         atomic_init(&chunk->next, pool->free[size]);
         pool->free[size] = chunk;
         ASAN_POISON_MEMORY_REGION(chunk->data, chunk_capacity(chunk));
@@ -87,7 +88,7 @@ struct chunk *chunk_acquire(struct chunk_pool *pool, enum chunk_size size)
     ASAN_UNPOISON_MEMORY_REGION(chunk->data, chunk_capacity(chunk));
     atomic_store_explicit(&chunk->next, NULL, memory_order_relaxed);
     atomic_store_explicit(&chunk->used_bytes, 0, memory_order_relaxed);
-    chunk->uses = 1;
+    chunk->hold.uses = 1;
     pool->used_bytes += chunk_bytes(size);
     return chunk;
 }
@@ -95,9 +96,10 @@ struct chunk *chunk_acquire(struct chunk_pool *pool, enum chunk_size size)
 void chunk_release(struct chunk *chunk)
 {
     struct chunk_pool *pool = chunk->pool;
-    CHECK(chunk->uses == 0);
-    pool->used_bytes -= chunk_bytes((enum chunk_size)chunk->size);
+    CHECK(chunk->hold.uses == 0);
+    enum chunk_size size = chunk->bytes == CHUNK_SMALL_BYTES ? CHUNK_SMALL : CHUNK_LARGE;
+    pool->used_bytes -= chunk->bytes;
     ASAN_POISON_MEMORY_REGION(chunk->data, chunk_capacity(chunk));
-    atomic_store_explicit(&chunk->next, pool->free[chunk->size], memory_order_relaxed);
-    pool->free[chunk->size] = chunk;
+    atomic_store_explicit(&chunk->next, pool->free[size], memory_order_relaxed);
+    pool->free[size] = chunk;
 }

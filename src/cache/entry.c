@@ -259,7 +259,7 @@ void entry_reader_rewind(struct entry_reader *reader)
     reader->entry->passed_bytes = 0;
 }
 
-struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_chunk)
+struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_hold)
 {
     struct chunk *chunk = reader->chunk;
     if (chunk == NULL) {
@@ -284,7 +284,7 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_c
         chunk = next;
         used = chunk_used(next);
     }
-    *ret_chunk = chunk;
+    *ret_hold = reader->entry->hold != NULL ? reader->entry->hold : &chunk->hold;
     return (struct bytes){chunk->data + reader->chunk_offset, used - reader->chunk_offset};
 }
 

@@ -45,6 +45,7 @@ struct entry {
     char *trailers;              /* from malloc, `Name: value\r\n` lines; NULL when none */
     uint32_t trailer_bytes;
     uint32_t uses;
+    struct hold *hold; /* keeps the chunks of an entry that only shows what lies elsewhere; NULL: they are its own */
     enum entry_state state;
     enum result failure; /* of FAILED */
     bool is_private;
@@ -114,9 +115,9 @@ void entry_reader_join(struct entry_reader *reader, struct entry *entry,
                        void (*on_progress)(struct entry_reader *reader));
 void entry_reader_leave(struct entry_reader *reader);
 
-/* The next run of bytes that is there, not consumed; *ret_chunk holds it (take a use to keep it longer).
+/* The next run of bytes that is there, not consumed; *ret_hold keeps it (take a use to keep it longer).
  * Empty when nothing new is there: the entry's state then says whether more can come. */
-struct bytes entry_reader_peek(struct entry_reader *reader, struct chunk **ret_chunk);
+struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_hold);
 
 /* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */
 void entry_reader_pass(struct entry_reader *reader, size_t bytes);

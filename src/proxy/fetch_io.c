@@ -31,13 +31,13 @@ static enum result add_stream(struct fetch *fetch, struct outbox *outbox, bool *
     bool chunked = fetch->request.stream_is_chunked;
     enum result result = RESULT_OK;
     while (result == RESULT_OK && outbox_has_room(outbox)) {
-        struct chunk *chunk;
-        struct bytes run = entry_reader_peek(&fetch->stream_reader, &chunk);
+        struct hold *hold;
+        struct bytes run = entry_reader_peek(&fetch->stream_reader, &hold);
         if (run.len == 0) {
             break;
         }
         fetch->stream_is_started = true;
-        result = forward_add_body(outbox, run, chunk, chunked);
+        result = forward_add_body(outbox, run, hold, chunked);
         entry_reader_pass(&fetch->stream_reader, run.len);
     }
     *ret_done = false;

@@ -33,7 +33,7 @@ struct bytes forward_request_id(const struct http_head *head, const char *base);
 MUST_USE enum result forward_response_head(struct entry *entry, const struct http_head *head, const char *base);
 
 /* Adds a run of body, in a chunk of its own when `chunked`. */
-MUST_USE enum result forward_add_body(struct outbox *outbox, struct bytes run, struct chunk *chunk, bool chunked);
+MUST_USE enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked);
 
 /* Adds the last chunk with trailers (`Name: value\r\n` lines, may be empty). */
 MUST_USE enum result forward_add_body_end(struct outbox *outbox, struct bytes trailers);

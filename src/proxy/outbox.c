@@ -34,8 +34,8 @@ static void outbox_drop_copy(struct outbox *outbox)
 void outbox_release(struct outbox *outbox)
 {
     for (unsigned i = outbox->first; i < outbox->count; i++) {
-        if (outbox->spans[i].chunk != NULL) {
-            chunk_unref(outbox->spans[i].chunk);
+        if (outbox->spans[i].hold != NULL) {
+            hold_unref(outbox->spans[i].hold);
         }
     }
     outbox_drop_copy(outbox);
@@ -74,9 +74,9 @@ enum result outbox_commit(struct outbox *outbox, size_t bytes)
         if (outbox->count == OUTBOX_SPANS_MAX) {
             return RESULT_LIMIT;
         }
-        struct chunk *held = copy == outbox->home ? NULL : copy;
+        struct hold *held = copy == outbox->home ? NULL : &copy->hold;
         if (held != NULL) {
-            chunk_ref(held);
+            hold_ref(held);
         }
         outbox->spans[outbox->count++] = (struct outbox_span){at, bytes, held};
     }
@@ -110,15 +110,15 @@ enum result outbox_copy(struct outbox *outbox, struct bytes run)
     return RESULT_OK;
 }
 
-enum result outbox_pin(struct outbox *outbox, struct bytes run, struct chunk *chunk)
+enum result outbox_pin(struct outbox *outbox, struct bytes run, struct hold *hold)
 {
     if (outbox->count == OUTBOX_SPANS_MAX) {
         return RESULT_LIMIT;
     }
-    if (chunk != NULL) {
-        chunk_ref(chunk);
+    if (hold != NULL) {
+        hold_ref(hold);
     }
-    outbox->spans[outbox->count++] = (struct outbox_span){run.ptr, run.len, chunk};
+    outbox->spans[outbox->count++] = (struct outbox_span){run.ptr, run.len, hold};
     outbox->pending_bytes += run.len;
     return RESULT_OK;
 }
@@ -135,9 +135,9 @@ enum result outbox_take(struct outbox *outbox, char *text, size_t bytes)
     return result;
 }
 
-enum result outbox_add(struct outbox *outbox, struct bytes run, struct chunk *chunk)
+enum result outbox_add(struct outbox *outbox, struct bytes run, struct hold *hold)
 {
-    return run.len <= OUTBOX_COPY_BYTES_MAX ? outbox_copy(outbox, run) : outbox_pin(outbox, run, chunk);
+    return run.len <= OUTBOX_COPY_BYTES_MAX ? outbox_copy(outbox, run) : outbox_pin(outbox, run, hold);
 }
 
 void outbox_send(struct outbox *outbox, struct ring_stream *stream, bool lazily)
@@ -166,8 +166,8 @@ void outbox_sent(struct outbox *outbox, size_t bytes)
             return;
         }
         bytes -= span->bytes;
-        if (span->chunk != NULL) {
-            chunk_unref(span->chunk);
+        if (span->hold != NULL) {
+            hold_unref(span->hold);
         }
         outbox->first++;
     }

@@ -28,7 +28,7 @@ _Static_assert((int)OUTBOX_SPANS_MAX <= (int)RING_IOV_MAX, "all spans leave in o
 struct outbox_span {
     const char *ptr;
     size_t bytes;
-    struct chunk *chunk; /* one use of it is ours; NULL: the memory outlives the outbox */
+    struct hold *hold; /* one use of it is ours; NULL: the memory outlives the outbox */
 };
 
 struct outbox {
@@ -55,14 +55,14 @@ MUST_USE enum result outbox_copy(struct outbox *outbox, struct bytes run);
 char *outbox_reserve(struct outbox *outbox, size_t bytes);
 MUST_USE enum result outbox_commit(struct outbox *outbox, size_t bytes);
 
-/* Adds `run` where it lies; takes a use of `chunk`, or, when it is NULL, *keeps* the memory until all is sent. */
-MUST_USE enum result outbox_pin(struct outbox *outbox, struct bytes run, struct chunk *chunk);
+/* Adds `run` where it lies; takes a use of `hold`, or, when it is NULL, *keeps* the memory until all is sent. */
+MUST_USE enum result outbox_pin(struct outbox *outbox, struct bytes run, struct hold *hold);
 
 /* Adds all of `text`, from malloc, and *takes* it, even when it fails. */
 MUST_USE enum result outbox_take(struct outbox *outbox, char *text, size_t bytes);
 
 /* Adds a run of a body: copied when small, pinned when large. */
-MUST_USE enum result outbox_add(struct outbox *outbox, struct bytes run, struct chunk *chunk);
+MUST_USE enum result outbox_add(struct outbox *outbox, struct bytes run, struct hold *hold);
 
 /* Whether more can be added now without waiting. A few spans are kept back for framing. */
 static inline bool outbox_has_room(const struct outbox *outbox)

@@ -138,12 +138,12 @@ static enum result send_body(struct exchange *exchange, struct outbox *outbox)
 {
     enum result result = RESULT_OK;
     while (result == RESULT_OK && outbox_has_room(outbox)) {
-        struct chunk *chunk;
-        struct bytes run = entry_reader_peek(&exchange->reader, &chunk);
+        struct hold *hold;
+        struct bytes run = entry_reader_peek(&exchange->reader, &hold);
         if (run.len == 0) {
             break;
         }
-        result = forward_add_body(outbox, run, chunk, exchange->is_chunked);
+        result = forward_add_body(outbox, run, hold, exchange->is_chunked);
         exchange->sent_bytes += run.len;
         entry_reader_pass(&exchange->reader, run.len);
     }

@@ -11,7 +11,7 @@ Test(chunk, has_room_to_its_end_and_starts_empty)
         struct chunk *chunk = chunk_acquire(&pool, (enum chunk_size)size);
         cr_assert_not_null(chunk);
         cr_assert_eq(chunk_used(chunk), 0);
-        cr_assert_eq(chunk->uses, 1);
+        cr_assert_eq(chunk->hold.uses, 1);
         cr_assert_eq((uintptr_t)chunk->data % 16, 0);
         cr_assert_geq(chunk_capacity(chunk), (size == CHUNK_SMALL ? 4096 : 16384) - 64);
         memset(chunk->data, 1, chunk_capacity(chunk));

@@ -39,11 +39,12 @@ struct noting_reader {
 static void read_all(struct noting_reader *reader, size_t piece_max)
 {
     for (;;) {
-        struct chunk *chunk = NULL;
-        struct bytes run = entry_reader_peek(&reader->reader, &chunk);
+        struct hold *hold = NULL;
+        struct bytes run = entry_reader_peek(&reader->reader, &hold);
         if (run.len == 0) {
             return;
         }
+        struct chunk *chunk = CONTAINER_OF(hold, struct chunk, hold);
         cr_assert(run.ptr >= chunk->data && run.ptr + run.len <= chunk->data + chunk_capacity(chunk));
         size_t piece = run.len < piece_max ? run.len : piece_max;
         memcpy(reader->got + reader->used, run.ptr, piece);
@@ -138,9 +139,9 @@ Test(entry, the_head_shares_the_first_chunk_and_outlives_the_body_behind_it)
     cr_assert_eq(entry_room_for_head(&entry, 100, &at), RESULT_OK);
     memcpy(at, "A: b\r\n", 6);
     entry_reader_join(&readers[0].reader, &entry, on_progress);
-    struct chunk *chunk;
+    struct hold *hold;
     entry_commit_head(&entry, 200, 6);
-    cr_assert_eq(entry_reader_peek(&readers[0].reader, &chunk).len, 0, "the head is no body");
+    cr_assert_eq(entry_reader_peek(&readers[0].reader, &hold).len, 0, "the head is no body");
     char *body = pattern(100000);
     cr_assert_eq(entry_append(&entry, (struct bytes){body, 100000}), RESULT_OK);
     cr_assert_eq(entry.body_bytes, 100000);
@@ -239,8 +240,8 @@ Test(entry, a_full_window_is_told_when_half_of_it_has_been_passed)
     entry_reader_pass(&readers[0].reader, 0);
     cr_assert_eq(entry_append(&entry, (struct bytes){body, 1}), RESULT_OK);
     cr_assert(entry_is_full(&entry));
-    struct chunk *chunk;
-    cr_assert_eq(entry_reader_peek(&readers[0].reader, &chunk).len, 1000);
+    struct hold *hold;
+    cr_assert_eq(entry_reader_peek(&readers[0].reader, &hold).len, 1000);
     entry_reader_pass(&readers[0].reader, 499);
     cr_assert_eq(filler.drained, 0);
     entry_reader_pass(&readers[0].reader, 1);

@@ -324,12 +324,12 @@ Test(fetch, a_reader_that_opens_the_window_when_the_pool_is_out_is_not_told_from
         count++;
     }
     /* Passes all that is there while it keeps the chunks, as an outbox does that pins them. */
-    struct chunk *chunk;
+    struct hold *hold;
     struct bytes run;
     is_reading = true;
-    while ((run = entry_reader_peek(&fetching.reader, &chunk)).len > 0) {
-        chunk_ref(chunk);
-        taken[count++] = chunk;
+    while ((run = entry_reader_peek(&fetching.reader, &hold)).len > 0) {
+        hold_ref(hold);
+        taken[count++] = CONTAINER_OF(hold, struct chunk, hold);
         entry_reader_pass(&fetching.reader, run.len);
     }
     is_reading = false;

@@ -135,8 +135,8 @@ void fetching_read(struct fetching *fetching)
 {
     struct entry_reader *reader = &fetching->reader;
     while (reader->entry != NULL && !fetching->holds_back) {
-        struct chunk *chunk;
-        struct bytes run = entry_reader_peek(reader, &chunk);
+        struct hold *hold;
+        struct bytes run = entry_reader_peek(reader, &hold);
         if (run.len == 0) {
             break;
         }

@@ -41,11 +41,11 @@ Test(outbox, every_partial_send_keeps_the_sequence)
     for (size_t cut = 0;; cut += cut < 64 ? 1 : 37) {
         struct outbox *outbox = outbox_acquire(&pool);
         cr_assert_eq(outbox_copy(outbox, BYTES("head")), RESULT_OK);
-        cr_assert_eq(outbox_pin(outbox, (struct bytes){chunk->data, 6000}, chunk), RESULT_OK);
+        cr_assert_eq(outbox_pin(outbox, (struct bytes){chunk->data, 6000}, &chunk->hold), RESULT_OK);
         cr_assert_eq(outbox_copy(outbox, BYTES("\r\n")), RESULT_OK);
         cr_assert_eq(outbox_pin(outbox, (struct bytes){fixed, sizeof(fixed)}, NULL), RESULT_OK);
         cr_assert_eq(outbox_copy(outbox, BYTES("tail")), RESULT_OK);
-        cr_assert_eq(chunk->uses, 2);
+        cr_assert_eq(chunk->hold.uses, 2);
         total = outbox->pending_bytes;
         cr_assert_eq(total, 4 + 6000 + 2 + 5000 + 4);
         cr_assert_eq(take(outbox, wanted, sizeof(wanted)), total);
@@ -57,11 +57,11 @@ Test(outbox, every_partial_send_keeps_the_sequence)
         take(outbox, got, cut);
         outbox_sent(outbox, cut);
         cr_assert_eq(outbox->pending_bytes, total - cut);
-        cr_assert_eq(chunk->uses, cut < 6004 ? 2 : 1, "the pin goes with its last byte");
+        cr_assert_eq(chunk->hold.uses, cut < 6004 ? 2 : 1, "the pin goes with its last byte");
         cr_assert_eq(take(outbox, got + cut, sizeof(got) - cut), total - cut);
         cr_assert_eq(memcmp(got, wanted, total), 0, "cut at %zu", cut);
         outbox_release(outbox);
-        cr_assert_eq(chunk->uses, 1);
+        cr_assert_eq(chunk->hold.uses, 1);
     }
     chunk_unref(chunk);
     cr_assert_eq(pool.used_bytes, 0);
@@ -148,7 +148,7 @@ static void model_add(struct model *model, size_t most)
     if (what == 0 && chunk_capacity(chunk) - used >= bytes) {
         memcpy(chunk->data + used, run, bytes);
         atomic_store(&chunk->used_bytes, used + (uint32_t)bytes);
-        result = outbox_add(model->outbox, (struct bytes){chunk->data + used, bytes}, chunk);
+        result = outbox_add(model->outbox, (struct bytes){chunk->data + used, bytes}, &chunk->hold);
     } else if (what == 1 && bytes < 16000) {
         char *at = outbox_reserve(model->outbox, bytes + 100);
         cr_assert_not_null(at);
@@ -201,7 +201,7 @@ Test(outbox, agrees_with_a_plain_string_over_random_histories)
         cr_assert_eq(model.left, model.added);
         cr_assert_eq(memcmp(model.got, model.wanted, model.added), 0, "seed %u", seed);
         for (size_t i = 0; i < ARRAY_COUNT(model.chunks); i++) {
-            cr_assert_eq(model.chunks[i]->uses, 1, "seed %u: a pin was kept or given back twice", seed);
+            cr_assert_eq(model.chunks[i]->hold.uses, 1, "seed %u: a pin was kept or given back twice", seed);
             chunk_unref(model.chunks[i]);
         }
         outbox_release(model.outbox);
