@@ -77,7 +77,7 @@ static void unlink_node(struct cost *cost, struct evict_node *node)
 
 void cost_insert(struct evict *evict, struct evict_node *node)
 {
-    node->hits = ghost_claim(&evict->ghost, node->hash);
+    node->hits = ghost_claim(&evict->ghost, node->hash, node->bytes);
     push(&evict->cost, node);
 }
 

@@ -92,7 +92,9 @@ static uint16_t age_of(const struct ghost *ghost, uint16_t time)
 
 void ghost_add(struct ghost *ghost, uint64_t hash, uint64_t bytes)
 {
-    ghost->gone_bytes += bytes;
+    uint64_t spared = bytes < ghost->claimed_bytes ? bytes : ghost->claimed_bytes;
+    ghost->claimed_bytes -= spared;
+    ghost->gone_bytes += bytes - spared;
     if (ghost->old.lines != NULL && ghost->gone_bytes >= ghost->old_until_bytes) {
         table_fini(&ghost->old);
     }
@@ -128,8 +130,10 @@ static bool table_claim(const struct ghost *ghost, const struct ghost_table *tab
     return false;
 }
 
-bool ghost_claim(struct ghost *ghost, uint64_t hash)
+bool ghost_claim(struct ghost *ghost, uint64_t hash, uint64_t bytes)
 {
     uint64_t mixed = mix(hash);
-    return table_claim(ghost, &ghost->table, mixed) || table_claim(ghost, &ghost->old, mixed);
+    bool was_here = table_claim(ghost, &ghost->table, mixed) || table_claim(ghost, &ghost->old, mixed);
+    ghost->claimed_bytes += was_here ? bytes : 0;
+    return was_here;
 }

@@ -29,6 +29,7 @@ struct ghost {
         old; /* looked at until all in it have been forgotten; instead of moving them when the size changes */
     uint64_t old_until_bytes;
     uint64_t gone_bytes; /* the time */
+    uint64_t claimed_bytes; /* room that a claim has left: time stands still while it is filled */
     uint64_t tick_bytes;
     uint64_t window_bytes;
     uint64_t remembered; /* hashes put into table, ever */
@@ -45,7 +46,7 @@ void ghost_fit(struct ghost *ghost, uint64_t residents);
 void ghost_add(struct ghost *ghost, uint64_t hash, uint64_t bytes);
 
 /* Whether it went lately; it is forgotten with that. */
-bool ghost_claim(struct ghost *ghost, uint64_t hash);
+bool ghost_claim(struct ghost *ghost, uint64_t hash, uint64_t bytes);
 
 /* ---- S3-FIFO ---- */
 
@@ -54,7 +55,6 @@ struct s3fifo {
     struct list_node main;
     uint64_t small_bytes;
     uint64_t main_bytes;
-    bool has_evicted;
 };
 
 void s3fifo_init(struct s3fifo *s3fifo);

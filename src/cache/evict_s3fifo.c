@@ -44,10 +44,8 @@ static void unlink_node(struct s3fifo *s3fifo, struct evict_node *node)
 void s3fifo_insert(struct evict *evict, struct evict_node *node)
 {
     struct s3fifo *s3fifo = &evict->s3fifo;
-    bool was_here = ghost_claim(&evict->ghost, node->hash);
-    /* While there is room the main queue fills too, or a loop longer than the cache would never find anything. */
-    bool fills_main = !s3fifo->has_evicted && s3fifo->small_bytes >= evict->bytes_max / SMALL_SHARE;
-    push(s3fifo, node, was_here || fills_main ? IN_MAIN : IN_SMALL);
+    bool was_here = ghost_claim(&evict->ghost, node->hash, node->bytes);
+    push(s3fifo, node, was_here ? IN_MAIN : IN_SMALL);
 }
 
 void s3fifo_remove(struct evict *evict, struct evict_node *node)
@@ -86,7 +84,6 @@ struct evict_node *s3fifo_take(struct evict *evict)
 {
     struct s3fifo *s3fifo = &evict->s3fifo;
     struct evict_node *taken = NULL;
-    s3fifo->has_evicted = true;
     for (unsigned looks = 1; taken == NULL && evict->count > 0; looks++) {
         bool must = looks > LOOKS_MAX;
         uint64_t total_bytes = s3fifo->small_bytes + s3fifo->main_bytes;
