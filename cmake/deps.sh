@@ -20,6 +20,7 @@ build | pc:yaml-0.1              | libyaml-dev
 build | pc:libxxhash             | libxxhash-dev
 build | pc:jemalloc              | libjemalloc-dev
 build | pc:hwloc                 | libhwloc-dev
+build | pc:sqlite3>=3.37         | libsqlite3-dev
 test  | pc:criterion             | libcriterion-dev
 test  | py:pytest                | python3-pytest
 test  | py:httpx                 | python3-httpx
