@@ -107,6 +107,9 @@ void entry_commit(struct entry *entry, size_t bytes)
     atomic_store_explicit(&entry->last->used_bytes, used + (uint32_t)bytes, memory_order_release);
     entry->body_bytes += bytes;
     entry->has_news = true;
+    if (UNLIKELY(entry->body_bytes > entry->keep_bytes_max) && entry->keep_bytes_max > 0 && !entry->is_private) {
+        entry_make_private(entry);
+    }
 }
 
 enum result entry_append(struct entry *entry, struct bytes run)

@@ -45,6 +45,7 @@ struct entry {
     struct chunk *last;
     uint64_t body_bytes;   /* appended so far */
     uint64_t passed_bytes; /* by the slowest reader */
+    uint64_t keep_bytes_max; /* a longer body makes it private; 0: no bound */
     uint64_t first_at;     /* the place of the first chunk's first byte in the body */
     uint64_t window_bytes_max;
     uint64_t rewind_bytes_max; /* a private entry keeps what was read until its reader has passed more than this */
@@ -63,6 +64,9 @@ struct entry {
     bool was_connected;        /* it failed with a connection to the upstream, or after one */
     bool is_mid_event;         /* an event stream broke off within an event */
     bool is_look_again;        /* FAILED, because what the readers want is to be found in the cache */
+    bool is_stored;            /* it will be found in the cache */
+    const char *not_stored_why; /* static: why it will not; NULL: nobody has looked */
+    bool is_from_tier;         /* it was not fetched but read from the second tier */
     bool is_expelled;          /* who joined it is to leave: the answer is for its leader alone */
     bool is_private;
     bool is_trimmed; /* a private entry's first bytes have gone */
