@@ -4,8 +4,8 @@
  *
  * EVICT_COST (the default): one FIFO per octave of (cost to make again ÷ bytes), CLOCK marks, and an inflation value as
  * in GreedyDual, applied lazily: a hit, on any core, only sets a mark in the node; the owner re-prices the node
- * when it comes to the head of its queue; the queue whose head is worth least gives up its head. Where all costs per byte are
- * alike it must not be worse than plain policies.
+ * when it comes to the head of its queue; the queue whose head is worth least gives up its head. Where all costs per
+ * byte are alike it must not be worse than plain policies.
  *
  * EVICT_S3FIFO: for uniform cost. A small queue that most objects leave unseen, a main queue, a ghost
  * of what left the small one (Yang et al., SOSP 2023). */
@@ -26,19 +26,20 @@ enum { EVICT_MARKS_MAX = 3 };
 /* Sits inside an object. */
 struct evict_node {
     struct list_node node;
-    uint64_t hash;          /* for the ghost */
-    uint64_t bytes;         /* charged */
-    double cost;            /* to make it again, in any one unit; > 0 */
-    double value;           /* private to evict.c */
-    uint8_t queue;          /* private */
-    uint8_t flags;          /* private */
-    _Atomic uint8_t marks;  /* hits since the owner last looked, up to EVICT_MARKS_MAX */
+    uint64_t hash;  /* for the ghost */
+    uint64_t bytes; /* charged */
+    double cost;    /* to make it again, in any one unit; > 0 */
+    double value;   /* private to evict.c */
+    uint8_t queue;  /* private, as the next two */
+    uint8_t hits;
+    uint8_t era;
+    _Atomic uint8_t marks; /* hits since the owner last looked, up to EVICT_MARKS_MAX */
 };
 
 struct evict;
 
-/* *Gives* the state of one shard of `bytes_max` bytes. NULL when memory is out. Its own memory is bounded in proportion to
- * what it holds (evict_bytes). */
+/* *Gives* the state of one shard of `bytes_max` bytes. NULL when memory is out. Its own memory is bounded in proportion
+ * to what it holds (evict_bytes). */
 struct evict *evict_create(enum evict_policy policy, uint64_t bytes_max);
 void evict_destroy(struct evict *evict);
 uint64_t evict_bytes(const struct evict *evict);
