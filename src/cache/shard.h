@@ -87,6 +87,7 @@ struct shard_store {
     struct chunk *last;
     uint64_t left_bytes;     /* of the body */
     uint64_t reserved_bytes; /* of the budget, for what is still to come */
+    bool has_failed;         /* the system had no memory for a part of the body: commit will say so */
 };
 
 /* Makes room, and the object with key and head. RESULT_MORE: room is being made, begin again in the next turn (give up after
@@ -97,7 +98,7 @@ MUST_USE enum result shard_store_begin(struct shard *shard, struct shard_store *
 void shard_store_body(struct shard *shard, struct shard_store *store, struct bytes run);
 
 /* Publishes it: all body bytes are there. What was stored under the key is replaced. RESULT_LIMIT, RESULT_NO_MEMORY: the
- * index refused, and it is gone. */
+ * index refused, or the system had no memory for the room reserved; it is gone. */
 MUST_USE enum result shard_store_commit(struct shard *shard, struct shard_store *store);
 void shard_store_abort(struct shard *shard, struct shard_store *store);
 
