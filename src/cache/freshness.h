@@ -32,7 +32,7 @@ struct freshness_rules {
     int64_t default_lifetime_ms;       /* successes and lasting redirects that say nothing; 0: stale at once */
     int64_t negative_lifetime_ms;      /* 404, 405, 410, 414 and 501 that say nothing; 0: stale at once */
     int64_t heuristic_lifetime_max_ms; /* bound of the guess by Last-Modified */
-    uint32_t heuristic_permille;       /* of Date − Last-Modified (§4.2.2); 0: no such guess */
+    uint16_t heuristic_permille;       /* of Date − Last-Modified (§4.2.2); 0: no such guess */
     int64_t stale_while_revalidate_ms; /* where the response does not say: these two */
     int64_t stale_if_error_ms;
     /* §5.2.2.10 lets s-maxage forbid stale use. Set: not where the same response grants stale-while-revalidate or
