@@ -338,3 +338,14 @@ void entry_reader_acknowledge(struct entry_reader *reader, uint64_t position)
         entry_window_moved(entry, slowest_position(entry));
     }
 }
+
+void entry_reader_skip(struct entry_reader *reader, uint64_t position)
+{
+    struct hold *hold;
+    while (reader->position < position) {
+        struct bytes run = entry_reader_peek(reader, &hold);
+        CHECK(run.len > 0);
+        uint64_t left = position - reader->position;
+        entry_reader_pass(reader, run.len < left ? run.len : left);
+    }
+}

@@ -159,6 +159,9 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_ho
 /* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */
 void entry_reader_pass(struct entry_reader *reader, size_t bytes);
 
+/* Moves to `position` from the start of a COMPLETE entry. */
+void entry_reader_skip(struct entry_reader *reader, uint64_t position);
+
 /* For a reader that stands for others elsewhere: they have all passed `position`. */
 void entry_reader_acknowledge(struct entry_reader *reader, uint64_t position);
 
