@@ -50,8 +50,10 @@ struct inference_capture {
     enum inference_reason reason; /* the first thing that spoke against storing */
     bool stores_tool_calls;
     bool is_event_stream;
-    bool ended;          /* the terminal event has come */
-    bool response_ended; /* a Responses answer said it is completed */
+    bool ended;           /* the terminal event has come */
+    bool is_completed;    /* what an answer of the Responses API says of itself */
+    bool is_object;       /* the text under way is one */
+    bool event_completes; /* and what the event under way does */
     bool has_usage;
     uint64_t prompt_tokens;
     uint64_t completion_tokens;
@@ -59,18 +61,20 @@ struct inference_capture {
     /* lines and events */
     bool skip_lf;
     bool past_bom;
-    bool in_data; /* of the line that is under way: what comes is an event's data */
     bool has_data;
-    uint8_t name_bytes; /* of the line's field name, as far as it is known */
-    uint8_t data_bytes; /* of `data`, at most its size */
-    char name[8];
-    char data[8];
+    uint8_t line_part;
+    uint8_t line_field;
+    uint8_t name_bytes; /* of `name`, at most its size */
+    uint8_t data_bytes; /* of `data`, likewise */
+    uint8_t event_bytes;
+    char name[12]; /* of the line's field */
+    char data[8];  /* how the event's data begins */
+    char event[8]; /* how its `event:` line does */
 
-    /* the choice or output item that is under way */
+    /* the choice that is under way */
     uint64_t choice_index;
-    bool choice_has_index;
     bool choice_finished;
-    uint32_t choice_position; /* its place in the array: its index when it does not say one */
+    uint32_t choice_count; /* of the array so far: gives the index when a choice does not say one */
     uint64_t seen[INFERENCE_CHOICES_MAX / 64];
     uint64_t finished[INFERENCE_CHOICES_MAX / 64];
 

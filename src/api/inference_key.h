@@ -63,9 +63,10 @@ struct inference_key {
     bool may_store;
     bool may_join;
 
-    /* LiteLLM's `cache` member, which counts as the request's own Cache-Control. Its "namespace" is part of the key;
-     * "no-store" makes may_store false. */
-    bool no_cache;     /* do not answer from the cache */
+    /* LiteLLM's `cache` member, which counts as the request's own Cache-Control. Its "namespace" is part of the
+     * key. */
+    bool no_cache;     /* do not answer from the cache: the caller's to obey */
+    bool no_store;     /* neither store nor share: may_store and may_join are false already */
     int64_t ttl_s;     /* how long the answer may be stored; -1: not said */
     int64_t max_age_s; /* how old an answer may be ("s-maxage"); -1: not said */
 };

@@ -10,6 +10,7 @@ enum inference_reason {
     INFERENCE_NOT_JSON,         /* the body is not one JSON object in UTF-8 */
     INFERENCE_TOO_DEEP,         /* nested deeper than INFERENCE_DEPTH_MAX */
     INFERENCE_TOO_COMPLEX,      /* so many values that reading them would take more memory than they deserve */
+    INFERENCE_ODD_MEMBER,       /* `stream` or the like is of a type that backends may read in their own ways */
     INFERENCE_DUPLICATE_MEMBER, /* two members of one name: which one counts is the backend's choice, not ours */
     INFERENCE_SAMPLED,          /* the same request may be answered differently each time */
     INFERENCE_STORE_REQUESTED,  /* the backend keeps the answer under its id, for this client to come back to */

@@ -1,8 +1,8 @@
 /* Reads one JSON text that comes in runs cut anywhere, keeping next to nothing (RFC 8259).
  *
  * It tells of the members that a table names, and checks the grammar of the rest as strictly as a reader would, but
- * for the UTF-8 of strings and the digits behind `\u`. Where it is, is a number from that table: a member's name leads
- * from one place to another; what the table does not know is passed over. */
+ * for the UTF-8 of strings. Where it is, is a number from that table: a member's name leads from one place to another;
+ * what the table does not know is passed over. */
 #ifndef SLUICE_API_JSON_SCAN_H
 #define SLUICE_API_JSON_SCAN_H
 
@@ -39,7 +39,7 @@ struct json_scan {
     uint8_t text_bytes; /* of `text`, at most its size */
     bool text_is_whole; /* it is all of the token, and nothing in it was escaped */
     bool in_key;
-    uint8_t escape_left; /* of an escape sequence: characters still to come */
+    uint8_t digits_left; /* of `\u`: still to come */
     uint8_t place;       /* of the value that comes next or is under way */
     uint32_t depth;
     uint64_t is_object[JSON_SCAN_DEPTH_MAX / 64]; /* a bit for each level */

@@ -3,7 +3,7 @@
 #ifndef SLUICE_CACHE_CONDITIONAL_H
 #define SLUICE_CACHE_CONDITIONAL_H
 
-#include "cache/object.h"
+#include "cache/validator.h"
 #include "http/http.h"
 
 /* ---- the client's ---- */

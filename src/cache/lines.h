@@ -51,18 +51,16 @@ static inline size_t lines_line_bytes(struct bytes name, struct bytes value)
 
 /* ---- the same questions to a parsed head; `base` is the buffer it lies in ---- */
 
-/* The values of all fields of one name, in order. */
+/* The values of all fields of one name (any letter case), in order. A name that has an id costs no search. */
 struct head_values {
     const struct http_head *head;
     const char *base;
     struct bytes name;
+    enum http_field_id id;
     unsigned index; /* of the field to be looked at next */
 };
 
-static inline struct head_values head_values(const struct http_head *head, const char *base, struct bytes name)
-{
-    return (struct head_values){head, base, name, 0};
-}
+struct head_values head_values(const struct http_head *head, const char *base, struct bytes name);
 
 bool head_next_value(struct head_values *values, struct bytes *ret_value);
 

@@ -59,12 +59,9 @@ char *range_put_content_range(char *at, struct range range, uint64_t complete_by
 /* Writes `Content-Range: bytes *`/`10\r\n`, of a 416. */
 char *range_put_unsatisfied(char *at, uint64_t complete_bytes);
 
-/* Which of the stored lines a 206 or 416 made from them carries: not Content-Range, which is written anew, and when it
+/* Which of the stored lines a 206 made from them carries: not Content-Range, which is written anew, and when it
  * has several parts, not Content-Type. A filter for lines_put_kept; `context` points to a bool: several parts. */
 bool range_keep_in_206(const void *is_multipart, struct bytes name);
-
-/* A 416's: nothing that describes a body it does not have. */
-bool range_keep_in_416(const void *unused, struct bytes name);
 
 /* A response of several parts. The caller chooses a boundary that does not occur in the body: a hash or random bits,
  * in characters that need no quotes. */
@@ -103,12 +100,14 @@ bool range_parse_content_range(struct bytes value, struct range_partial *ret_par
  * declared body length that fits (range_partial_settle). */
 bool range_may_store_partial(const struct http_head *response, const char *base, struct range_partial *ret_partial);
 
-/* The body has ended properly after `body_bytes`: false when these are not the bytes that Content-Range announced, and
- * the response must not be kept. A body that is shorter than a range that reached to the representation's end is
- * taken at its word: the representation ends where the body did, and *partial is corrected (servers that count the
- * end as exclusive are met in the wild, and in the public suite). A partial that was corrected combines with nothing
- * that was not. Store range_put_content_range's line, not the one received. */
-bool range_partial_settle(struct range_partial *partial, uint64_t body_bytes);
+/* The body has ended after `body_bytes`, by its length or its last chunk (`is_delimited`) or by the connection's end:
+ * false when these are not the bytes that Content-Range announced, and the response must not be kept.
+ *
+ * A delimited body that is one byte short of a range that reaches to the representation's end, but does not begin at
+ * its start, comes from a server that counts the end as exclusive (the public suite has such): it is taken at its word,
+ * the representation ends where the body did, and *partial is corrected. It combines with nothing that says otherwise.
+ * Store range_put_content_range's line, not the one received. */
+bool range_partial_settle(struct range_partial *partial, uint64_t body_bytes, bool is_delimited);
 
 /* Reads it back from the lines of a stored 206. */
 bool range_partial_of_stored(struct bytes lines, struct range_partial *ret_partial);

@@ -13,6 +13,17 @@ struct validators {
     int64_t date_ms;          /* -1: none, or not a date */
 };
 
+/* The values as they were stored: empty when there is none. They lie in the head. */
+static inline struct bytes validator_etag(const struct cache_head *stored)
+{
+    return (struct bytes){stored->data + stored->freshness.etag_at, stored->freshness.etag_bytes};
+}
+
+static inline struct bytes validator_last_modified(const struct cache_head *stored)
+{
+    return (struct bytes){stored->data + stored->freshness.last_modified_at, stored->freshness.last_modified_bytes};
+}
+
 /* A stored response's validators; they lie in the head. A response that came without Date counts as dated when it was
  * received. */
 struct validators validators_of_stored(const struct cache_head *stored);

@@ -33,7 +33,8 @@ static inline struct bytes vary_set_text(const struct vary_set *set)
 }
 
 /* Reads all Vary fields of a response. False when the response fits no other request: `*` is among the members, or what
- * stands there is no list of names, or it is more than a set holds. Such a response is not stored. */
+ * stands there is no list of names, it is more than a set holds, or it varies by a field that this
+ * gateway writes anew for each client (X-Forwarded-For, X-Request-Id). Such a response is not stored. */
 bool vary_of_response(const struct http_head *response, const char *base, struct vary_set *ret_set);
 
 /* The same from stored lines. */
@@ -50,8 +51,7 @@ MUST_USE enum result vary_put_key(struct bytes set, const struct http_head *requ
 
 /* ---- the note kept with the primary key ---- */
 
-/* Takes the next set's text from the front of *note: false at the end. What a damaged note holds beyond VARY_SETS_MAX
- * or VARY_SET_BYTES_MAX is passed over. */
+/* Takes the next set's text from the front of *note: false at the end. What no set can be is passed over. */
 bool vary_note_next(struct bytes *note, struct bytes *ret_set);
 
 /* Writes the note with `set` in front and the others behind it, the oldest dropped when there are too many. `out` has
