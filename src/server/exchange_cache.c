@@ -584,3 +584,9 @@ bool exchange_cache_status(const struct exchange *exchange, struct cache_status 
     }
     return true;
 }
+
+bool exchange_cache_run_inference(struct exchange *exchange)
+{
+    (void)exchange;
+    return false;
+}
