@@ -65,10 +65,10 @@ struct cache_object {
     int64_t remove_at_ms;    /* of no use to anybody from then on */
     uint64_t charged_bytes;  /* object, key, head and body as allocated */
     uint64_t retired_epoch;
-    struct chunk *piece; /* it lies in */
+    struct chunk *piece;    /* it lies in */
     struct chunk *key_rest; /* what did not fit behind this struct */
-    uint32_t canary; /* enum cache_canary */
-    uint16_t route; /* whose configuration it was stored by */
+    uint32_t canary;        /* enum cache_canary */
+    uint16_t route;         /* whose configuration it was stored by */
     uint16_t key_here_bytes;
     char key[];
 };

@@ -5,7 +5,11 @@
 #include "base/counter.h"
 #include "cache/shard_internal.h"
 
-enum { RESERVE_BYTES_MIN = 256 << 10 };
+enum {
+    RESERVE_BYTES_MIN = 256 << 10,
+    GHOST_BYTES_PER_ENTRY = 8, /* what eviction's next, larger ghost takes at most */
+    GHOST_BYTES_MIN = 4096,
+};
 
 struct shard *shard_create(const struct shard_options *options)
 {
@@ -19,7 +23,7 @@ struct shard *shard_create(const struct shard_options *options)
     shard->entries_max = options->entries_max;
     slab_init(&shard->slab, options->bytes_max);
     expiry_init(&shard->expiry);
-    struct list_node *lists[] = {&shard->all,     &shard->purges,        &shard->retired,      &shard->pinned,
+    struct list_node *lists[] = {&shard->all,     &shard->purges,        &shard->retired,     &shard->pinned,
                                  &shard->freeing, &shard->retired_heads, &shard->pinned_heads};
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         list_init(lists[i]);
@@ -93,8 +97,8 @@ uint64_t shard_room_bytes(const struct shard *shard)
     /* While it doubles, an index has its old array and one twice as large. */
     uint64_t index = index_bytes(shard->index);
     uint64_t doubling = 3 * shard->index_settled_bytes;
-    uint64_t taken = shard->slab.charged_bytes + shard->reserved_bytes + evict_bytes(shard->evict) +
-                     (index > doubling ? index : doubling);
+    uint64_t ghosts = evict_bytes(shard->evict) + index_count(shard->index) * GHOST_BYTES_PER_ENTRY + GHOST_BYTES_MIN;
+    uint64_t taken = shard->slab.charged_bytes + shard->reserved_bytes + ghosts + (index > doubling ? index : doubling);
     return taken < shard->bytes_max ? shard->bytes_max - taken : 0;
 }
 

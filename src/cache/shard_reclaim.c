@@ -32,8 +32,7 @@ static size_t pins_look(struct shard *shard, size_t count)
 
 static bool pins_have(const struct shard *shard, size_t count, const void *address)
 {
-    const void *const *found =
-        bsearch(&address, shard->addresses, count, sizeof(shard->addresses[0]), address_compare);
+    const void *const *found = bsearch(&address, shard->addresses, count, sizeof(shard->addresses[0]), address_compare);
     return shard->is_pinned[found - shard->addresses];
 }
 

@@ -2,8 +2,8 @@
  *
  * Regions of SLAB_REGION_BYTES are mapped as they are needed and cut into pages of SLAB_PAGE_BYTES; a page is
  * SLAB_UNITS_PER_PAGE units of SLAB_UNIT_BYTES and one word that says which of them are taken. The addresses of all
- * regions are reserved at once, an eighth more than the budget, so that a piece's page record is found by arithmetic and
- * what is mapped is bounded however the free units lie:
+ * regions are reserved at once, an eighth more than the budget, so that a piece's page record is found by arithmetic
+ * and what is mapped is bounded however the free units lie:
  *
  *   region ─▶ | page | page | … |        page ─▶ |u|u|u|…|  64 units of 256 B
  *                                        taken:  0b…110111    an allocation is a run of ones
