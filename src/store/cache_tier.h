@@ -81,8 +81,8 @@ struct cache_tier_get {
 
     enum cache_tier_outcome outcome;
     struct cache_tier_record *record; /* NULL unless FOUND */
-    uint64_t hash[2];                 /* the store's own, from here on */
-    uint64_t purges_seen[2];
+    unsigned char hash[16];           /* the store's own, from here on */
+    uint64_t purges_seen[2];          /* of its key, of many */
 };
 
 /* Looks the key up for `worker`, who calls. The caller has set key, now_ms and on_done. RESULT_OK: on_done will be
@@ -109,7 +109,7 @@ struct cache_tier_purge {
     void (*on_done)(struct ring *ring, struct cache_tier_purge *purge);
 
     bool is_done;     /* false: the disk cannot be written now (or memory is out); it will be done when it can */
-    uint64_t removed; /* records */
+    uint64_t removed; /* records; 0 unless it is done */
 };
 
 /* Removes what matches. It cannot fail: when too many purges wait or memory is out, all records are purged instead. */
