@@ -227,7 +227,9 @@ static struct http_parser *merge_head(const struct cache_head *stored, const str
         return NULL;
     }
     int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", stored->status);
-    char *at = update_put_lines(text + line_bytes, lines, head, base);
+    struct directives_response directives;
+    directives_read_response(head, base, &directives);
+    char *at = update_put_lines(text + line_bytes, lines, head, base, &directives.named);
     at = bytes_put(at, BYTES("\r\n"));
     const struct http_limits limits = {
         .head_bytes_max = HTTP_HEAD_BYTES_MAX,

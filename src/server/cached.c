@@ -223,7 +223,7 @@ static char *put_lines(char *at, const struct cached_serving *serving)
     switch (serving->status) {
     case 304: return lines_put_kept(at, lines, conditional_keep_in_304, serving->head);
     case 206: return lines_put_kept(at, lines, range_keep_in_206, &several);
-    case 416: return lines_put_kept(at, lines, range_keep_in_416, NULL);
+    case 416: return at; /* nothing of it describes what the client gets */
     default: break;
     }
     if (serving->content_type.len > 0) {
@@ -287,7 +287,7 @@ enum result cached_put_head(struct conn *conn, const struct cached_serving *serv
     at = bytes_put(at, BYTES("\r\nCache-Status: "));
     at += cache_status_put(at, status);
     at = bytes_put(at, BYTES("\r\nVia: 1.1 sluice\r\n"));
-    at = conn_put_common_fields(conn, at, answer, head->has_date);
+    at = conn_put_common_fields(conn, at, answer, head->has_date && serving->status != 416);
     return outbox_commit(outbox, (size_t)(at - start));
 }
 

@@ -101,7 +101,7 @@ static enum result make_cache_policy(struct arena *arena, struct route *route)
                 .default_lifetime_ms = (int64_t)config->ttl_ms,
                 .negative_lifetime_ms = config->negative_ttl_ms,
                 .heuristic_lifetime_max_ms = (int64_t)config->heuristic_max_ms,
-                .heuristic_permille = config->heuristic_percent * 10,
+                .heuristic_permille = (uint16_t)(config->heuristic_percent * 10),
                 .stale_while_revalidate_ms = (int64_t)config->stale_while_revalidate_ms,
                 .stale_if_error_ms = (int64_t)config->stale_if_error_ms,
                 .stale_despite_s_maxage = true,
