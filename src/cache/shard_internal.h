@@ -38,11 +38,10 @@ struct shard {
     uint64_t reserved_bytes; /* for what stores under way still bring */
     uint64_t retired_bytes;  /* on the lists below */
     uint64_t pinned_bytes;   /* on `pinned` and `pinned_heads`, of retired_bytes */
-    uint64_t index_settled_bytes;
-    int64_t now_ms;        /* of the last turn */
-    int64_t pins_again_ms; /* when to look at the pinned ones again */
-    bool is_index_moving;  /* it grows, or waits for a grace period */
-    bool is_starved;       /* a store found no room: pinned ones are looked at in every turn */
+    int64_t now_ms;          /* of the last turn */
+    int64_t pins_again_ms;   /* when to look at the pinned ones again */
+    bool is_index_moving;    /* it grows, or waits for a grace period */
+    bool is_starved;         /* a store found no room: pinned ones are looked at in every turn */
     unsigned worker;
     struct list_node all;           /* objects in the index, new ones in front; purges' cursors between them */
     struct list_node purges;        /* under way */
