@@ -20,7 +20,6 @@ struct shard *shard_create(const struct shard_options *options)
         return NULL;
     }
     shard->qsbr = options->qsbr;
-    shard->worker = options->worker;
     shard->bytes_max = options->bytes_max;
     shard->entries_max = options->entries_max;
     slab_init(&shard->slab, options->bytes_max);

@@ -397,3 +397,38 @@ Test(shard, a_clock_set_back_keeps_no_expiry_waiting)
     cr_assert_null(world_find(&world, BYTES("a")));
     world_destroy(&world);
 }
+
+Test(shard, stays_within_its_budget_while_the_index_doubles)
+{
+    struct world world = world_create(12 << 20, 0);
+    for (unsigned i = 0; i < 40000; i++) {
+        struct shard_draft draft = world_draft(world_key(i), 0);
+        draft.lines = BYTES("A: b\r\n");
+        draft.cost = i % 7 + 1;
+        cr_assert_eq(world_store(&world, &draft, 0), RESULT_OK);
+        cr_assert_leq(COUNTER(world, charged_bytes), 12 << 20, "with %u stored", i);
+        if (i % 5 == 0) {
+            world_turn(&world);
+        }
+    }
+    cr_assert_gt(COUNTER(world, entries), 12000);
+    cr_assert_gt(COUNTER(world, removed[SHARD_EVICTED]), 10000);
+    world_destroy(&world);
+}
+
+Test(shard, frees_a_large_body_over_several_turns)
+{
+    struct world world = world_create(256 << 20, 0);
+    struct shard_draft draft = world_draft(BYTES("large"), 100 << 20);
+    cr_assert_eq(world_store(&world, &draft, 1), RESULT_OK);
+    shard_remove(world.shard, world_find(&world, draft.key), SHARD_PURGED);
+    unsigned turns = 1;
+    while (world_turn(&world)) {
+        cr_assert_lt(turns++, 200);
+    }
+    cr_assert_gt(turns, 5);
+    world_settle(&world);
+    cr_assert_eq(COUNTER(world, retired_bytes), 0);
+    cr_assert_leq(COUNTER(world, mapped_bytes), 4 * SLAB_REGION_BYTES);
+    world_destroy(&world);
+}
