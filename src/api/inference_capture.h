@@ -2,7 +2,7 @@
  *
  * The body comes in runs cut anywhere. A JSON body is watched by an incremental scanner, an event stream event by
  * event; both look for the same few members (json_scan.h). Nothing is allocated; the state is one struct of about
- * half a KB, which may be copied and dropped freely.
+ * 300 bytes, which may be copied and dropped freely.
  *
  * What is storable: status 200; JSON that is complete and carries no error; every choice with a finish reason
  * that is not `error`, `abort` or `content_filter` (`length` is as good as `stop`: it follows from the request);

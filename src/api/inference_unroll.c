@@ -109,7 +109,11 @@ static void chunk_end(struct unrolling *unrolling, bool has_logprobs)
 {
     json_buffer_text(unrolling->out, unrolling->family == INFERENCE_CHAT ? "}" : "");
     put_logprobs(unrolling, has_logprobs);
-    json_buffer_text(unrolling->out, ",\"finish_reason\":null}");
+    json_buffer_text(unrolling->out, ",\"finish_reason\":null");
+    /* vLLM says it in all chunks of a completion, and of a chat in the last one only. */
+    bool has_stop =
+        unrolling->family == INFERENCE_COMPLETIONS && yyjson_obj_get(unrolling->choice, "stop_reason") != NULL;
+    json_buffer_text(unrolling->out, has_stop ? ",\"stop_reason\":null}" : "}");
     chunk_close(unrolling);
     json_buffer_text(unrolling->out, "}\n\n");
 }

@@ -9,6 +9,8 @@ enum {
     RESERVE_BYTES_MIN = 256 << 10,
     GHOST_BYTES_PER_ENTRY = 8, /* what eviction's next, larger ghost takes at most */
     GHOST_BYTES_MIN = 4096,
+    INDEX_GROWTH_PER_ENTRY = 32, /* what an index that doubles takes at that moment: 64 bytes for two entries */
+    INDEX_GROWN_PER_ENTRY = 40,  /* an index that has so much for each is still moving, or far from doubling */
 };
 
 struct shard *shard_create(const struct shard_options *options)
@@ -18,7 +20,6 @@ struct shard *shard_create(const struct shard_options *options)
         return NULL;
     }
     shard->qsbr = options->qsbr;
-    shard->worker = options->worker;
     shard->bytes_max = options->bytes_max;
     shard->entries_max = options->entries_max;
     slab_init(&shard->slab, options->bytes_max);
@@ -34,7 +35,6 @@ struct shard *shard_create(const struct shard_options *options)
         shard_destroy(shard);
         return NULL;
     }
-    shard->index_settled_bytes = index_bytes(shard->index);
     shard_account(shard);
     return shard;
 }
@@ -94,11 +94,13 @@ void shard_account(struct shard *shard)
 
 uint64_t shard_room_bytes(const struct shard *shard)
 {
-    /* While it doubles, an index has its old array and one twice as large. */
+    uint64_t entries = index_count(shard->index);
     uint64_t index = index_bytes(shard->index);
-    uint64_t doubling = 3 * shard->index_settled_bytes;
-    uint64_t ghosts = evict_bytes(shard->evict) + index_count(shard->index) * GHOST_BYTES_PER_ENTRY + GHOST_BYTES_MIN;
-    uint64_t taken = shard->slab.charged_bytes + shard->reserved_bytes + ghosts + (index > doubling ? index : doubling);
+    if (index < entries * INDEX_GROWN_PER_ENTRY) {
+        index += entries * INDEX_GROWTH_PER_ENTRY;
+    }
+    uint64_t ghosts = evict_bytes(shard->evict) + entries * GHOST_BYTES_PER_ENTRY + GHOST_BYTES_MIN;
+    uint64_t taken = shard->slab.charged_bytes + shard->reserved_bytes + ghosts + index;
     return taken < shard->bytes_max ? shard->bytes_max - taken : 0;
 }
 

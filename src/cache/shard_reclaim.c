@@ -25,7 +25,6 @@ static size_t pins_look(struct shard *shard, size_t count)
             shard->addresses[kept++] = shard->addresses[i];
         }
     }
-    memset(shard->is_pinned, 0, kept * sizeof(shard->is_pinned[0]));
     qsbr_find_pinned(shard->qsbr, shard->addresses, kept, shard->is_pinned);
     return kept;
 }
@@ -179,9 +178,6 @@ bool shard_turn(struct shard *shard, int64_t now_ms)
     has_more |= !list_is_empty(&shard->freeing);
     has_more |= trim(shard);
     shard->is_index_moving = index_work(shard->index, SHARD_BUCKETS_PER_TURN);
-    if (!shard->is_index_moving) {
-        shard->index_settled_bytes = index_bytes(shard->index);
-    }
     shard->is_starved = false;
     shard_account(shard);
     return has_more;

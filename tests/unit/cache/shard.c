@@ -397,3 +397,43 @@ Test(shard, a_clock_set_back_keeps_no_expiry_waiting)
     cr_assert_null(world_find(&world, BYTES("a")));
     world_destroy(&world);
 }
+
+/* Budgets around the one that is full just when the index doubles, by more than is kept free anyway. */
+Test(shard, stays_within_its_budget_while_the_index_doubles)
+{
+    uint64_t most = 0;
+    for (uint64_t budget = 8500000; budget < 10500000; budget += 250000) {
+        struct world world = world_create(budget, 0);
+        for (unsigned i = 0; i < 24000; i++) {
+            struct shard_draft draft = world_draft(world_key(i), 0);
+            draft.lines = BYTES("A: b\r\n");
+            cr_assert_eq(world_store(&world, &draft, 0), RESULT_OK);
+            cr_assert_leq(COUNTER(world, charged_bytes), budget, "with %u stored", i);
+            if (i % 5 == 0) {
+                world_turn(&world);
+            }
+        }
+        uint64_t entries = COUNTER(world, entries);
+        most = entries > most ? entries : most;
+        cr_assert_geq(entries, 12000);
+        world_destroy(&world);
+    }
+    cr_assert_gt(most, 16384, "it did double");
+}
+
+Test(shard, frees_a_large_body_over_several_turns)
+{
+    struct world world = world_create(256 << 20, 0);
+    struct shard_draft draft = world_draft(BYTES("large"), 100 << 20);
+    cr_assert_eq(world_store(&world, &draft, 1), RESULT_OK);
+    shard_remove(world.shard, world_find(&world, draft.key), SHARD_PURGED);
+    unsigned turns = 1;
+    while (world_turn(&world)) {
+        cr_assert_lt(turns++, 200);
+    }
+    cr_assert_gt(turns, 5);
+    world_settle(&world);
+    cr_assert_eq(COUNTER(world, retired_bytes), 0);
+    cr_assert_leq(COUNTER(world, mapped_bytes), 4 * SLAB_REGION_BYTES);
+    world_destroy(&world);
+}
