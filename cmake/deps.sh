@@ -16,6 +16,7 @@ build | pc:liburing>=2.9         | liburing-dev°
 build | include:linux/blkdev.h  | linux-libc-dev°
 build | pc:libllhttp>=9.2        | libllhttp-dev°
 build | pc:yyjson                | libyyjson-dev°
+build | pc:mbedcrypto            | libmbedtls-dev°
 build | pc:yaml-0.1              | libyaml-dev
 build | pc:libxxhash             | libxxhash-dev
 build | pc:jemalloc              | libjemalloc-dev
@@ -46,7 +47,7 @@ fuzz  | cmd:llvm-symbolizer      | llvm
 
 # Exactly these come from Debian 13 when the machine runs Debian 12; they ask nothing newer of libc.
 # (linux-libc-dev: liburing.h includes a header that the kernel's own grew in 6.11.)
-FROM_DEBIAN_13='linux-libc-dev liburing-dev liburing2 libllhttp-dev libllhttp9.2 libyyjson-dev libyyjson0'
+FROM_DEBIAN_13='linux-libc-dev liburing-dev liburing2 libllhttp-dev libllhttp9.2 libyyjson-dev libyyjson0 libmbedtls-dev libmbedcrypto16 libmbedtls21 libmbedx509-7'
 
 # Debian's own: its packages are for this one, whatever comes first on PATH.
 PYTHON=/usr/bin/python3

@@ -276,7 +276,7 @@ static enum fetch_verdict filling_on_head(struct fetch_observer *observer, struc
         head->content_length > cache_object_bytes_max(filling->env->core)) {
         filling->reason = FILLING_TOO_LARGE;
     }
-    fetch->entry.is_stored = filling->reason == FILLING_OK;
+    fetch->entry.is_stored = filling->reason == FILLING_OK && !filling->is_join_only;
     fetch->entry.not_stored_why =
         filling->reason == FILLING_OK ? NULL : filling_reason_name(filling->rules, filling->reason);
     if (filling->reason != FILLING_OK) {

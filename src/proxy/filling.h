@@ -87,6 +87,7 @@ struct filling {
     unsigned reason;          /* FILLING_OK: it is stored */
     bool is_swallowing;       /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
     bool is_refetching;       /* likewise, but it spoke of something else: what was stored has gone, ask anew */
+    bool is_join_only;        /* who asks at the same time shares the answer, but it is not stored */
     bool is_validating;       /* the request carried a stored answer's validators */
     bool is_expelling;        /* not stored, and nobody else's either */
     bool may_find_in_tier;

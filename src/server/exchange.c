@@ -304,9 +304,16 @@ static void exchange_on_body_ready(struct exchange *exchange)
         exchange_cache_run(exchange);
     } else if (exchange->is_model_list && exchange_begin_model_list(exchange)) {
         return;
-    } else if (!exchange_cache_run_inference(exchange)) {
+    } else {
         exchange_start_fetch(exchange);
     }
+}
+
+static bool inference_concerns_cache(const struct exchange *exchange)
+{
+    const struct config_route *config = exchange->route->config;
+    return config->kind == CONFIG_ROUTE_INFERENCE && config->cache.enabled && exchange->method == HTTP_POST &&
+           worker_of(exchange)->cache != NULL;
 }
 
 enum result exchange_begin(struct conn *conn, const struct exchange_start *start)
@@ -332,6 +339,9 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
         ok = exchange_cache_prepare(exchange, start) == RESULT_OK;
     } else if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
         ok = exchange_prepare_fetch(exchange, start, false, NULL) == RESULT_OK;
+    }
+    if (ok && inference_concerns_cache(exchange)) {
+        ok = exchange_inference_prepare(exchange, start) == RESULT_OK;
     }
     if (!ok) {
         exchange_release(worker, exchange);

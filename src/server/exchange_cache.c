@@ -99,6 +99,9 @@ void exchange_cache_fini(struct exchange *exchange)
         filling_destroy(cache->prepared);
         cache->prepared = NULL;
     }
+    if (cache->fini != NULL) {
+        cache->fini(exchange);
+    }
     free(cache->key_room);
     cache->key_room = NULL;
 }
@@ -111,7 +114,7 @@ static void leave_entry(struct exchange *exchange)
         entry_unref(exchange->entry);
         exchange->entry = NULL;
     }
-    if (exchange->fetch != NULL) {
+    if (exchange->fetch != NULL && exchange->cache->prepared == NULL) {
         fetch_unref(exchange->fetch);
         exchange->fetch = NULL;
     }
@@ -329,10 +332,12 @@ static void on_wait_over(struct ring_timer *timer)
 {
     struct exchange_cache *cache = CONTAINER_OF(timer, struct exchange_cache, timer);
     struct exchange *exchange = cache->exchange;
-    if (exchange->head_sent || exchange->fetch != NULL) {
+    if (exchange->head_sent || !cache->is_joined) {
         return;
     }
     leave_entry(exchange);
+    cache->is_joined = false;
+    cache->status.collapsed = false;
     cache->status.detail = BYTES("wait-timeout");
     go_alone(exchange);
 }
@@ -341,7 +346,9 @@ static void join(struct exchange *exchange, struct entry *entry)
 {
     struct exchange_cache *cache = exchange->cache;
     struct worker *worker = worker_of(exchange);
-    drop_prepared(exchange);
+    if (cache->run == NULL) {
+        drop_prepared(exchange); /* can be made again; an inference request's body is there once */
+    }
     cache->is_joined = true;
     cache->status.collapsed = true;
     counter_add(&cached_counters_of(worker, exchange->route)->joins, 1);
@@ -364,7 +371,9 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     case FLIGHT_MINE: follow_filling(exchange, waiter->flight); break;
     case FLIGHT_JOINED: join(exchange, waiter->entry); break;
     case FLIGHT_LOOK_AGAIN:
-        drop_prepared(exchange);
+        if (cache->run == NULL) {
+            drop_prepared(exchange);
+        }
         exchange_cache_run(exchange);
         break;
     case FLIGHT_ALONE:
@@ -583,10 +592,4 @@ bool exchange_cache_status(const struct exchange *exchange, struct cache_status 
         ret_status->detail = bytes_from(entry->not_stored_why);
     }
     return true;
-}
-
-bool exchange_cache_run_inference(struct exchange *exchange)
-{
-    (void)exchange;
-    return false;
 }

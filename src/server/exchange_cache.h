@@ -6,10 +6,14 @@
 #include "server/cached.h"
 #include "server/exchange.h"
 
+struct exchange_inference;
+
 /* In the exchange's arena. */
 struct exchange_cache {
     struct exchange *exchange;
-    void (*run)(struct exchange *exchange); /* inference; NULL: http */
+    void (*run)(struct exchange *exchange);  /* inference; NULL: http */
+    void (*fini)(struct exchange *exchange); /* likewise */
+    struct exchange_inference *inference;    /* likewise */
     struct bytes head; /* the request's, as it came; http */
     struct bytes path; /* normalised */
     char *key_room;    /* from malloc */

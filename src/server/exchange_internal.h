@@ -26,8 +26,12 @@ MUST_USE enum result exchange_cache_prepare(struct exchange *exchange, const str
 /* Looks in the cache, and answers from it or has the answer fetched. */
 void exchange_cache_run(struct exchange *exchange);
 
-/* An inference request's body is complete: the same. False: it has nothing to do with the cache. */
-bool exchange_cache_run_inference(struct exchange *exchange);
+/* ---- exchange_inference.c ---- */
+
+/* The same for a request on an inference route; the fetch is prepared already. */
+MUST_USE enum result exchange_inference_prepare(struct exchange *exchange, const struct exchange_start *start);
+
+/* ---- exchange_cache.c ---- */
 
 /* The entry has news before anything of it was shown: true when it was dealt with (it is not for this client, or
  * something stale serves better). */
