@@ -60,6 +60,15 @@ static void cache_make_room(struct cache *cache, uint64_t bytes, uint64_t bytes_
     }
 }
 
+/* As a store does: it asks only when something would have to go. */
+static bool cache_admits(struct cache *cache, const struct object *object, uint64_t bytes_max)
+{
+    if (object->evict.bytes > bytes_max)
+        return false;
+    bool fits = cache->used_bytes + object->evict.bytes <= bytes_max;
+    return fits || cache->policy == POLICY_LRU || evict_admits(cache->evict, &object->evict);
+}
+
 static void cache_insert(struct cache *cache, struct object *object)
 {
     if (cache->policy == POLICY_LRU)
@@ -109,7 +118,7 @@ static struct missed replay(const struct trace *trace, enum policy policy, uint6
         }
         missed++;
         missed_cost += object->evict.cost;
-        if (object->evict.bytes <= bytes_max) {
+        if (cache_admits(&cache, object, bytes_max)) {
             cache_make_room(&cache, object->evict.bytes, bytes_max);
             cache_insert(&cache, object);
         }

@@ -38,6 +38,15 @@ uint64_t evict_bytes(const struct evict *evict)
     return sizeof(*evict) + ghost_bytes(&evict->ghost);
 }
 
+bool evict_admits(struct evict *evict, const struct evict_node *node)
+{
+    bool admits = evict->policy == EVICT_S3FIFO ? s3fifo_admits(evict, node) : cost_admits(evict, node);
+    if (!admits) {
+        ghost_add(&evict->ghost, node->hash, node->bytes);
+    }
+    return admits;
+}
+
 void evict_insert(struct evict *evict, struct evict_node *node)
 {
     evict_marks_set(node, 0);

@@ -44,13 +44,23 @@ struct evict *evict_create(enum evict_policy policy, uint64_t bytes_max);
 void evict_destroy(struct evict *evict);
 uint64_t evict_bytes(const struct evict *evict);
 
+/* Whether a new object, whose hash, bytes and cost are set in node, is worth what would have to go for it; nothing else
+ * in node is looked at. Asked before room is made, not when there is room: evict_take knows nothing of what the room is
+ * for, and one large object that is cheap would drive out many small ones that are not (missed cost of the mixed load
+ * in bench/cache_replay.c at 1 %, relative to LRU: 0.64 without asking, 0.58 with it). A refused object is remembered
+ * as seen. One that is asked for again and again is let in once what it has cost outweighs what is kept. Looks at no
+ * object but at most one for each queue. */
+bool evict_admits(struct evict *evict, const struct evict_node *node);
+
 /* A new object: hash, bytes and cost of the node are set. *Keeps* node until it is removed or taken. */
 void evict_insert(struct evict *evict, struct evict_node *node);
 
 /* It goes for another reason: purged, expired, replaced. */
 void evict_remove(struct evict *evict, struct evict_node *node);
 
-/* The object to go: out of the policy's hands. NULL when there is none. */
+/* The object to go: out of the policy's hands. NULL when there is none, and only then. Every object looked at and kept
+ * has been hit since it was last looked at, so the work is a hit's share of a constant; a call looks at no more
+ * than 64. */
 struct evict_node *evict_take(struct evict *evict);
 
 /* A hit, on any core: writes the shared line only when that changes something. */

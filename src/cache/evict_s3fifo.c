@@ -41,6 +41,12 @@ static void unlink_node(struct s3fifo *s3fifo, struct evict_node *node)
     }
 }
 
+/* What would fill the small queue would drive out all that is in it, unseen. */
+bool s3fifo_admits(struct evict *evict, const struct evict_node *node)
+{
+    return node->bytes < evict->bytes_max / SMALL_SHARE || ghost_knows(&evict->ghost, node->hash);
+}
+
 void s3fifo_insert(struct evict *evict, struct evict_node *node)
 {
     struct s3fifo *s3fifo = &evict->s3fifo;
@@ -85,7 +91,7 @@ struct evict_node *s3fifo_take(struct evict *evict)
     struct s3fifo *s3fifo = &evict->s3fifo;
     struct evict_node *taken = NULL;
     for (unsigned looks = 1; taken == NULL && evict->count > 0; looks++) {
-        bool must = looks > LOOKS_MAX;
+        bool must = looks >= LOOKS_MAX;
         uint64_t total_bytes = s3fifo->small_bytes + s3fifo->main_bytes;
         bool small_is_due = s3fifo->small_bytes >= total_bytes / SMALL_SHARE;
         if (list_is_empty(&s3fifo->main) || (small_is_due && !list_is_empty(&s3fifo->small))) {
