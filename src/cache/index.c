@@ -46,8 +46,7 @@ enum {
     MERGED_WORDS_MAX = INDEX_WORDS - 2, /* room is left, or the next insert would split what was merged */
     MOVES_PER_WRITE = 2,                /* the old array is empty long before the new one is full */
     WRITES_PER_RECLAIM = 16,            /* asking for the epochs reads a line of every worker */
-    HUGE_PAGE_BYTES = 2 << 20,
-    RELEASE_BYTES = HUGE_PAGE_BYTES,
+    RELEASE_BYTES = 256 << 10,          /* some 20 us; 2 MB took 180 (bench/index_lookup) */
 };
 
 /* What has been unlinked, in the order of its epochs. */
@@ -84,27 +83,16 @@ struct index {
 
 /* ---- arrays */
 
-/* Maps `bytes` zero bytes, aligned to huge pages when that is their size: a lookup in a large array is one miss of the
- * cache and, with small pages, one of the TLB as well. */
+/* Maps zero bytes, which the kernel makes page by page as they are touched. Small pages: in bench/index_lookup huge
+ * ones made no lookup faster that was measured, and the insert that touched one first took 0.5 to 12 ms. */
 static void *map_zeroed(size_t bytes)
 {
-    size_t slack = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
-    char *mapping = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) {
         return NULL;
     }
-    if (slack == 0) {
-        return mapping;
-    }
-    size_t before = (size_t)(-(uintptr_t)mapping & (HUGE_PAGE_BYTES - 1));
-    if (before > 0) {
-        munmap(mapping, before);
-    }
-    if (slack > before) {
-        munmap(mapping + before + bytes, slack - before);
-    }
-    madvise(mapping + before, bytes, MADV_HUGEPAGE); /* advice: refused, it is only slower */
-    return mapping + before;
+    madvise(mapping, bytes, MADV_NOHUGEPAGE); /* a kernel without them refuses */
+    return mapping;
 }
 
 static struct index_array *array_create(size_t buckets)
