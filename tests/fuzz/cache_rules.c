@@ -243,7 +243,7 @@ static void check_vary(struct bytes lines, const struct message *request, const 
 
 static void check_update(struct bytes stored, const struct message *response)
 {
-    static const struct directives_fields none = {0};
+    static const struct storing_verdict none = {0};
     const struct http_head *head = &response->parser.head;
     size_t bytes_max = update_lines_bytes_max(stored, head);
     char *once = allocate(bytes_max);

@@ -149,23 +149,3 @@ Test(lines, a_heads_values_come_in_order_with_and_without_an_id)
     cr_assert_not(head_next_value(&values, &value));
     message_free(&message);
 }
-
-Test(lines, fields_of_one_connection_are_not_stored)
-{
-    static const char *const never[] = {"connection",
-                                        "Keep-Alive",
-                                        "Proxy-Authenticate",
-                                        "Proxy-Authentication-Info",
-                                        "Proxy-Authorization",
-                                        "proxy-connection",
-                                        "TE",
-                                        "Transfer-Encoding",
-                                        "UPGRADE"};
-    for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
-        cr_assert_not(lines_may_be_stored(bytes_from(never[i])), "%s", never[i]);
-    }
-    static const char *const other[] = {"Set-Cookie", "Trailer", "Content-MD5", "Clear-Site-Data", "Proxy-Status"};
-    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
-        cr_assert(lines_may_be_stored(bytes_from(other[i])), "%s", other[i]);
-    }
-}

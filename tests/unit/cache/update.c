@@ -76,13 +76,13 @@ struct updating {
     const char *expected;
 };
 
-static void update(const struct updating *cases, size_t count, const struct directives_fields *named)
+static void update(const struct updating *cases, size_t count, const struct storing_verdict *verdict)
 {
     for (size_t i = 0; i < count; i++) {
         struct message message;
         const struct http_head *response = response_of(&message, 304, cases[i].received);
         char *room = malloc(update_lines_bytes_max(bytes_from(cases[i].stored), response));
-        char *end = update_put_lines(room, bytes_from(cases[i].stored), response, message.base, named);
+        char *end = update_put_lines(room, bytes_from(cases[i].stored), response, message.base, verdict);
         cr_assert((size_t)(end - room) <= update_lines_bytes_max(bytes_from(cases[i].stored), response));
         assert_run(room, end, cases[i].expected);
         free(room);
@@ -90,7 +90,7 @@ static void update(const struct updating *cases, size_t count, const struct dire
     }
 }
 
-static const struct directives_fields NONE_NAMED = {0};
+static const struct storing_verdict NONE_NAMED = {0};
 
 Test(update, every_line_of_a_name_is_replaced_by_all_of_the_new)
 {
@@ -134,6 +134,6 @@ Test(update, what_the_response_names_is_not_taken_over)
     static const struct updating cases[] = {
         {"A: 1\r\nSet-Cookie: a=b\r\n", "Set-Cookie: a=c\r\nB: 2\r\nC: 3\r\n", "A: 1\r\nSet-Cookie: a=b\r\nC: 3\r\n"},
     };
-    struct directives_fields named = {1, {BYTES("set-cookie, b")}};
-    update(cases, sizeof(cases) / sizeof(cases[0]), &named);
+    struct storing_verdict verdict = {.named = {1, {BYTES("set-cookie, b")}}};
+    update(cases, sizeof(cases) / sizeof(cases[0]), &verdict);
 }
