@@ -55,7 +55,7 @@ static enum kind kind_of(struct bytes name)
         {BYTES("only-if-cached"), KIND_ONLY_IF_CACHED},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (bytes_equal_nocase(name, known[i].name)) {
+        if (name.len == known[i].name.len && bytes_equal_nocase(name, known[i].name)) {
             return known[i].kind;
         }
     }
