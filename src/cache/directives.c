@@ -173,7 +173,6 @@ static bool next_directive(struct bytes *rest, bool *is_closed, struct directive
         directive.is_conditional = *rest->ptr == ';';
         *is_closed &= skip_to_comma(rest);
     }
-    directive.is_sound &= *is_closed;
     *ret_directive = directive;
     return true;
 }

@@ -244,6 +244,15 @@ Test(directives, qualified_ones_that_name_nothing_plain_or_too_much_are_unqualif
     }
 }
 
+Test(directives, the_unqualified_one_holds_beside_the_qualified)
+{
+    static struct message message;
+    cr_assert(response_of(&message, "Cache-Control: private, private=a\r\n").is_private);
+    cr_assert(response_of(&message, "Cache-Control: private=a, private\r\n").is_private);
+    cr_assert(response_of(&message, "Cache-Control: no-cache, no-cache=a\r\n").no_cache);
+    cr_assert(response_of(&message, "Cache-Control: no-cache=a, no-cache\r\n").no_cache);
+}
+
 Test(directives, a_plain_request_asks_nothing)
 {
     static struct message message;

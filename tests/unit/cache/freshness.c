@@ -136,6 +136,7 @@ Test(freshness, guesses_are_a_tenth_of_the_time_since_the_last_change_where_they
         {301, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
         {308, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
         {404, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
+        {404, "Date: @0\r\nLast-Modified: @10\r\n", 0},
         {405, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
         {410, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
         {414, "Date: @0\r\nLast-Modified: @-100\r\n", 10},
