@@ -118,12 +118,13 @@ static double now_ns(clockid_t clock)
 static inline __attribute__((always_inline)) uint64_t turns(struct run *run, enum contender contender)
 {
     uint64_t found = 0;
+    uint64_t random = run->random; /* not in run, whose line the threads may share */
     uint64_t base = run->load == ABSENT ? KEYS : 0;
     uint64_t mask = run->load == HOT ? 0 : KEYS - 1;
     for (uint64_t i = 0; i < run->lookups;) {
         for (unsigned k = 0; k < TURN; k++, i++) {
-            run->random = run->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-            struct key key = key_of(base + ((run->random >> 33) & mask));
+            random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+            struct key key = key_of(base + ((random >> 33) & mask));
             found += look_up(contender, &key);
         }
         if (contender == THEIRS) {

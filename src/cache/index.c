@@ -51,7 +51,7 @@ enum {
 
 /* What has been unlinked, in the order of its epochs. */
 struct retired {
-    struct list_node node;
+    struct retired *newer;
     uint64_t epoch;
     bool is_table;
 };
