@@ -34,6 +34,7 @@ bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
 bench | py:                      | python3
+bench | pc:liburcu-qsbr          | liburcu-dev
 check | cmd:clang-format         | clang-format
 check | cmd:clang-tidy           | clang-tidy
 check | cmd:cppcheck             | cppcheck

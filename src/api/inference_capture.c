@@ -24,34 +24,34 @@ enum place {
 };
 
 static const struct json_step steps[] = {
-    {PLACE_ROOT, PLACE_CHOICES, "choices"},
-    {PLACE_ROOT, PLACE_ERROR, "error"},
-    {PLACE_ROOT, PLACE_OBJECT, "object"},
-    {PLACE_ROOT, PLACE_TYPE, "type"},
-    {PLACE_ROOT, PLACE_USAGE, "usage"},
-    {PLACE_CHOICES, PLACE_CHOICE, NULL},
-    {PLACE_CHOICE, PLACE_INDEX, "index"},
-    {PLACE_CHOICE, PLACE_FINISH_REASON, "finish_reason"},
-    {PLACE_CHOICE, PLACE_MESSAGE, "message"},
-    {PLACE_CHOICE, PLACE_MESSAGE, "delta"},
-    {PLACE_CHOICE, PLACE_ERROR, "error"},
-    {PLACE_MESSAGE, PLACE_TOOL_CALLS, "tool_calls"},
-    {PLACE_MESSAGE, PLACE_FUNCTION_CALL, "function_call"},
-    {PLACE_TOOL_CALLS, PLACE_TOOL_CALL, NULL},
-    {PLACE_USAGE, PLACE_PROMPT_TOKENS, "prompt_tokens"},
-    {PLACE_USAGE, PLACE_PROMPT_TOKENS, "input_tokens"},
-    {PLACE_USAGE, PLACE_COMPLETION_TOKENS, "completion_tokens"},
-    {PLACE_USAGE, PLACE_COMPLETION_TOKENS, "output_tokens"},
+    {PLACE_ROOT, PLACE_CHOICES, BYTES("choices")},
+    {PLACE_ROOT, PLACE_ERROR, BYTES("error")},
+    {PLACE_ROOT, PLACE_OBJECT, BYTES("object")},
+    {PLACE_ROOT, PLACE_TYPE, BYTES("type")},
+    {PLACE_ROOT, PLACE_USAGE, BYTES("usage")},
+    {PLACE_CHOICES, PLACE_CHOICE, BYTES_NONE},
+    {PLACE_CHOICE, PLACE_INDEX, BYTES("index")},
+    {PLACE_CHOICE, PLACE_FINISH_REASON, BYTES("finish_reason")},
+    {PLACE_CHOICE, PLACE_MESSAGE, BYTES("message")},
+    {PLACE_CHOICE, PLACE_MESSAGE, BYTES("delta")},
+    {PLACE_CHOICE, PLACE_ERROR, BYTES("error")},
+    {PLACE_MESSAGE, PLACE_TOOL_CALLS, BYTES("tool_calls")},
+    {PLACE_MESSAGE, PLACE_FUNCTION_CALL, BYTES("function_call")},
+    {PLACE_TOOL_CALLS, PLACE_TOOL_CALL, BYTES_NONE},
+    {PLACE_USAGE, PLACE_PROMPT_TOKENS, BYTES("prompt_tokens")},
+    {PLACE_USAGE, PLACE_PROMPT_TOKENS, BYTES("input_tokens")},
+    {PLACE_USAGE, PLACE_COMPLETION_TOKENS, BYTES("completion_tokens")},
+    {PLACE_USAGE, PLACE_COMPLETION_TOKENS, BYTES("output_tokens")},
     /* the Responses API: an answer, or an event around one */
-    {PLACE_ROOT, PLACE_STATUS, "status"},
-    {PLACE_ROOT, PLACE_OUTPUT, "output"},
-    {PLACE_ROOT, PLACE_RESPONSE, "response"},
-    {PLACE_RESPONSE, PLACE_ERROR, "error"},
-    {PLACE_RESPONSE, PLACE_USAGE, "usage"},
-    {PLACE_RESPONSE, PLACE_OUTPUT, "output"},
-    {PLACE_OUTPUT, PLACE_OUTPUT_ITEM, NULL},
-    {PLACE_OUTPUT_ITEM, PLACE_OUTPUT_TYPE, "type"},
-    {0, 0, NULL},
+    {PLACE_ROOT, PLACE_STATUS, BYTES("status")},
+    {PLACE_ROOT, PLACE_OUTPUT, BYTES("output")},
+    {PLACE_ROOT, PLACE_RESPONSE, BYTES("response")},
+    {PLACE_RESPONSE, PLACE_ERROR, BYTES("error")},
+    {PLACE_RESPONSE, PLACE_USAGE, BYTES("usage")},
+    {PLACE_RESPONSE, PLACE_OUTPUT, BYTES("output")},
+    {PLACE_OUTPUT, PLACE_OUTPUT_ITEM, BYTES_NONE},
+    {PLACE_OUTPUT_ITEM, PLACE_OUTPUT_TYPE, BYTES("type")},
+    {0, 0, BYTES_NONE},
 };
 
 enum line_part { LINE_NAME, LINE_SPACE, LINE_VALUE };
@@ -413,13 +413,14 @@ static enum inference_reason final_reason(struct inference_capture *capture)
 struct inference_verdict inference_capture_end(const struct inference_capture *capture)
 {
     struct inference_capture last = *capture;
-    enum inference_form form = !last.is_event_stream ? INFERENCE_FORM_JSON
-                               : last.has_usage      ? INFERENCE_FORM_STREAM_WITH_USAGE
-                                                     : INFERENCE_FORM_STREAM;
     enum inference_reason reason = final_reason(&last);
+    if (reason != INFERENCE_OK) {
+        return (struct inference_verdict){.reason = reason};
+    }
     return (struct inference_verdict){
-        .reason = reason,
-        .form = reason == INFERENCE_OK ? form : INFERENCE_FORM_NONE,
+        .form = !last.is_event_stream ? INFERENCE_FORM_JSON
+                : last.has_usage      ? INFERENCE_FORM_STREAM_WITH_USAGE
+                                      : INFERENCE_FORM_STREAM,
         .has_usage = last.has_usage,
         .prompt_tokens = last.prompt_tokens,
         .completion_tokens = last.completion_tokens,

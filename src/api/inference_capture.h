@@ -37,8 +37,8 @@ struct inference_answer_head {
 };
 
 struct inference_verdict {
-    enum inference_reason reason; /* INFERENCE_OK: storable */
-    enum inference_form form;     /* when storable */
+    enum inference_reason reason; /* INFERENCE_OK: storable; else the rest is 0 */
+    enum inference_form form;
     bool has_usage;
     uint64_t prompt_tokens; /* what the answer's usage says: its cost; 0 when it does not */
     uint64_t completion_tokens;

@@ -68,9 +68,24 @@ static void put_digits(struct json_buffer *out, struct bytes digits)
     }
 }
 
+/* Most are: counts, and the ids of tokens, of which there may be many thousands. */
+static bool is_canonical_integer(struct bytes raw)
+{
+    for (size_t i = 0; i < raw.len; i++) {
+        if (!is_digit(raw.ptr[i])) {
+            return false;
+        }
+    }
+    return raw.len > 0 && (raw.ptr[raw.len - 1] != '0' || raw.len == 1);
+}
+
 /* A number's value is (digits without the point) × 10^(exponent - digits behind the point). */
 static void put_number(struct json_buffer *out, struct bytes raw)
 {
+    if (is_canonical_integer(raw)) {
+        json_buffer_put(out, raw);
+        return;
+    }
     size_t sign = raw.len > 0 && raw.ptr[0] == '-' ? 1 : 0;
     struct bytes digits = {raw.ptr + sign, 0};
     while (sign + digits.len < raw.len && (is_digit(digits.ptr[digits.len]) || digits.ptr[digits.len] == '.')) {

@@ -47,9 +47,11 @@ static uint8_t outer_place(const struct json_scan *scan)
 
 static uint8_t step_to(const struct json_scan *scan, uint8_t from, struct bytes name)
 {
-    for (const struct json_step *step = scan->steps; from != JSON_SCAN_NOWHERE && step->from != 0; step++) {
-        if (step->from == from &&
-            (name.ptr == NULL ? step->name == NULL : step->name != NULL && bytes_equal(name, bytes_from(step->name)))) {
+    if (from == JSON_SCAN_NOWHERE) {
+        return JSON_SCAN_NOWHERE;
+    }
+    for (const struct json_step *step = scan->steps; step->from != 0; step++) {
+        if (step->from == from && (step->name.ptr == NULL) == (name.ptr == NULL) && bytes_equal(name, step->name)) {
             return step->to;
         }
     }

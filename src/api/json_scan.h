@@ -13,12 +13,12 @@
 
 enum { JSON_SCAN_DEPTH_MAX = 128, JSON_SCAN_PLACES_MAX = 8, JSON_SCAN_TEXT_BYTES = 32 };
 
-/* From the object at place `from`, the member `name` leads to the place `to`; with .name NULL, each item of the array
- * at `from` does. Place 0 is nowhere, JSON_SCAN_ROOT the whole text; the others are the caller's. */
+/* From the object at place `from`, the member `name` leads to the place `to`; with .name.ptr NULL, each item of the
+ * array at `from` does. Place 0 is nowhere, JSON_SCAN_ROOT the whole text; the others are the caller's. */
 struct json_step {
     uint8_t from;
     uint8_t to;
-    const char *name;
+    struct bytes name;
 };
 
 enum { JSON_SCAN_NOWHERE = 0, JSON_SCAN_ROOT = 1 };

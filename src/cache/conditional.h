@@ -36,7 +36,7 @@ bool conditional_keep_in_304(const void *stored, struct bytes name);
 /* There is something to validate it by. */
 static inline bool conditional_can_validate(const struct cache_head *stored)
 {
-    return stored->freshness.etag_bytes > 0 || stored->freshness.last_modified_bytes > 0;
+    return stored->freshness.etag_bytes > 0 || stored->freshness.last_modified_ms >= 0;
 }
 
 /* Which of a client's fields are not passed on in a request that validates a stored response, because ours replace

@@ -55,7 +55,7 @@ static enum kind kind_of(struct bytes name)
         {BYTES("only-if-cached"), KIND_ONLY_IF_CACHED},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (bytes_equal_nocase(name, known[i].name)) {
+        if (name.len == known[i].name.len && bytes_equal_nocase(name, known[i].name)) {
             return known[i].kind;
         }
     }
@@ -173,7 +173,6 @@ static bool next_directive(struct bytes *rest, bool *is_closed, struct directive
         directive.is_conditional = *rest->ptr == ';';
         *is_closed &= skip_to_comma(rest);
     }
-    directive.is_sound &= *is_closed;
     *ret_directive = directive;
     return true;
 }

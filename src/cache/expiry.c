@@ -36,12 +36,8 @@ static void expiry_place(struct expiry *expiry, struct cache_object *object, uin
     while (level < EXPIRY_LEVELS - 1 && delta >> (SLOT_BITS * (level + 1)) != 0) {
         level++;
     }
-    uint64_t index = tick >> (SLOT_BITS * level);
-    uint64_t index_now = expiry->now_tick >> (SLOT_BITS * level);
-    if (index - index_now > EXPIRY_SLOTS) {
-        index = index_now + EXPIRY_SLOTS;
-    }
-    unsigned slot = (unsigned)(index & (EXPIRY_SLOTS - 1));
+    /* Beyond the horizon it comes up before its time, and is dealt out again. */
+    unsigned slot = (unsigned)(tick >> (SLOT_BITS * level) & (EXPIRY_SLOTS - 1));
     list_push_back(&expiry->slots[level][slot], &object->expiry);
     expiry->occupied[level] |= UINT64_C(1) << slot;
 }

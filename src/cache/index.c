@@ -46,13 +46,12 @@ enum {
     MERGED_WORDS_MAX = INDEX_WORDS - 2, /* room is left, or the next insert would split what was merged */
     MOVES_PER_WRITE = 2,                /* the old array is empty long before the new one is full */
     WRITES_PER_RECLAIM = 16,            /* asking for the epochs reads a line of every worker */
-    HUGE_PAGE_BYTES = 2 << 20,
-    RELEASE_BYTES = HUGE_PAGE_BYTES,
+    RELEASE_BYTES = 256 << 10,          /* some 20 us; 2 MB took 180 (bench/index_lookup) */
 };
 
 /* What has been unlinked, in the order of its epochs. */
 struct retired {
-    struct list_node node;
+    struct retired *newer;
     uint64_t epoch;
     bool is_table;
 };
@@ -60,8 +59,11 @@ struct retired {
 /* A bucket behind the first of its chain. The second line is the owner's. */
 struct index_overflow {
     struct index_bucket bucket;
-    struct retired retired; /* node: in index->overflow while it is live */
+    struct list_node live; /* in index->overflow, until it is retired */
+    struct retired retired;
 };
+
+_Static_assert(sizeof(struct index_overflow) == 128, "two lines");
 
 struct index_array {
     struct index_table table; /* first: what readers see */
@@ -78,33 +80,23 @@ struct index {
     size_t bytes;
     unsigned writes; /* since epochs were looked at */
     struct list_node overflow;
-    struct list_node retired;
+    struct retired *oldest; /* of what waits for its grace period */
+    struct retired *latest;
     struct index_array *releasing; /* nobody reads it: being unmapped */
 };
 
 /* ---- arrays */
 
-/* Maps `bytes` zero bytes, aligned to huge pages when that is their size: a lookup in a large array is one miss of the
- * cache and, with small pages, one of the TLB as well. */
+/* Maps zero bytes, which the kernel makes page by page as they are touched. Small pages: in bench/index_lookup huge
+ * ones made no lookup faster that was measured, and the insert that touched one first took 0.5 to 12 ms. */
 static void *map_zeroed(size_t bytes)
 {
-    size_t slack = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
-    char *mapping = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) {
         return NULL;
     }
-    if (slack == 0) {
-        return mapping;
-    }
-    size_t before = (size_t)(-(uintptr_t)mapping & (HUGE_PAGE_BYTES - 1));
-    if (before > 0) {
-        munmap(mapping, before);
-    }
-    if (slack > before) {
-        munmap(mapping + before + bytes, slack - before);
-    }
-    madvise(mapping + before, bytes, MADV_HUGEPAGE); /* advice: refused, it is only slower */
-    return mapping + before;
+    madvise(mapping, bytes, MADV_NOHUGEPAGE); /* a kernel without them refuses */
+    return mapping;
 }
 
 static struct index_array *array_create(size_t buckets)
@@ -166,15 +158,14 @@ struct index *index_create(struct qsbr *qsbr)
     index->grow_at = (size_t)BUCKETS_MIN * NODES_PER_BUCKET;
     index->bytes = array->bytes;
     list_init(&index->overflow);
-    list_init(&index->retired);
     return index;
 }
 
-static void free_overflow(struct index *index, struct retired *retired)
+/* Off all lists. */
+static void free_overflow(struct index *index, struct index_overflow *overflow)
 {
-    list_remove(&retired->node);
-    free(CONTAINER_OF(retired, struct index_overflow, retired));
-    index->bytes -= sizeof(struct index_overflow);
+    free(overflow);
+    index->bytes -= sizeof(*overflow);
 }
 
 void index_destroy(struct index *index)
@@ -182,17 +173,19 @@ void index_destroy(struct index *index)
     if (index == NULL) {
         return;
     }
-    struct list_node *node;
-    while ((node = list_pop_front(&index->retired)) != NULL) {
-        struct retired *retired = CONTAINER_OF(node, struct retired, node);
+    for (struct retired *retired = index->oldest; retired != NULL;) {
+        struct retired *newer = retired->newer;
         if (retired->is_table) {
             array_destroy(CONTAINER_OF(retired, struct index_array, retired));
         } else {
-            free_overflow(index, retired);
+            free_overflow(index, CONTAINER_OF(retired, struct index_overflow, retired));
         }
+        retired = newer;
     }
-    while (!list_is_empty(&index->overflow)) {
-        free_overflow(index, CONTAINER_OF(index->overflow.next, struct retired, node));
+    for (struct list_node *live = index->overflow.next; live != &index->overflow;) {
+        struct list_node *next = live->next;
+        free_overflow(index, CONTAINER_OF(live, struct index_overflow, live));
+        live = next;
     }
     if (index->releasing != NULL) {
         array_destroy(index->releasing);
@@ -226,7 +219,13 @@ struct index_node *index_find(const struct index *index, uint64_t hash, index_ma
 static void retire(struct index *index, struct retired *unlinked, uint64_t epoch)
 {
     unlinked->epoch = epoch;
-    list_push_back(&index->retired, &unlinked->node);
+    unlinked->newer = NULL;
+    if (index->oldest == NULL) {
+        index->oldest = unlinked;
+    } else {
+        index->latest->newer = unlinked;
+    }
+    index->latest = unlinked;
 }
 
 /* Unmaps a piece of an array that nobody reads. */
@@ -243,26 +242,26 @@ static void release_some(struct index *index)
     }
 }
 
-/* Frees up to `count` things that the epochs allow. */
+/* Frees up to `count` things that the epochs allow; arrays are unmapped one after the other. */
 static void reclaim(struct index *index, unsigned count)
 {
     if (index->releasing != NULL) {
         release_some(index);
     }
-    if (list_is_empty(&index->retired)) {
+    if (index->oldest == NULL) {
         return;
     }
     uint64_t passed = qsbr_passed(index->qsbr);
-    while (count-- > 0 && !list_is_empty(&index->retired)) {
-        struct retired *oldest = CONTAINER_OF(index->retired.next, struct retired, node);
-        if (oldest->epoch > passed || (oldest->is_table && index->releasing != NULL)) {
+    while (count-- > 0 && index->oldest != NULL && index->oldest->epoch <= passed) {
+        struct retired *retired = index->oldest;
+        if (retired->is_table && index->releasing != NULL) {
             return;
         }
-        if (oldest->is_table) {
-            list_remove(&oldest->node);
-            index->releasing = CONTAINER_OF(oldest, struct index_array, retired);
+        index->oldest = retired->newer;
+        if (retired->is_table) {
+            index->releasing = CONTAINER_OF(retired, struct index_array, retired);
         } else {
-            free_overflow(index, oldest);
+            free_overflow(index, CONTAINER_OF(retired, struct index_overflow, retired));
         }
     }
 }
@@ -316,7 +315,7 @@ static struct index_overflow *overflow_create(struct index *index)
     }
     memset(overflow, 0, sizeof(*overflow));
     index->bytes += sizeof(*overflow);
-    list_push_back(&index->overflow, &overflow->retired.node);
+    list_push_back(&index->overflow, &overflow->live);
     return overflow;
 }
 
@@ -378,7 +377,8 @@ static void chain_drop_room(struct index *index, struct index_bucket *bucket)
     while (next != NULL) {
         bucket = next;
         next = next_of(bucket);
-        free_overflow(index, &overflow_of(bucket)->retired);
+        list_remove(&overflow_of(bucket)->live);
+        free_overflow(index, overflow_of(bucket));
     }
 }
 
@@ -418,7 +418,7 @@ static bool move_bucket(struct index *index, struct index_table *old)
     if (next != NULL) {
         uint64_t epoch = qsbr_retire(index->qsbr);
         for (; next != NULL; next = next_of(next)) {
-            list_remove(&overflow_of(next)->retired.node);
+            list_remove(&overflow_of(next)->live);
             retire(index, &overflow_of(next)->retired, epoch);
         }
     }
@@ -479,7 +479,7 @@ bool index_work(struct index *index, unsigned buckets)
 {
     move_some(index, buckets);
     reclaim(index, buckets);
-    return outgrown(index) != NULL || index->releasing != NULL || !list_is_empty(&index->retired);
+    return outgrown(index) != NULL || index->releasing != NULL || index->oldest != NULL;
 }
 
 /* ---- writing */
@@ -562,7 +562,7 @@ static bool merge_next(struct index *index, struct index_bucket *bucket)
     }
     /* Release pairs with the reader's acquire of the link: who finds this one finds the words above. */
     atomic_store_explicit(&bucket->link, (uintptr_t)next_of(next), memory_order_release);
-    list_remove(&overflow_of(next)->retired.node);
+    list_remove(&overflow_of(next)->live);
     retire(index, &overflow_of(next)->retired, qsbr_retire(index->qsbr));
     return true;
 }

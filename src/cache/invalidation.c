@@ -79,7 +79,7 @@ static bool split_reference(struct bytes text, struct reference *ret_reference)
             return false;
         }
     }
-    text.len = length_until(text, "#");
+    text = text.len == 0 ? BYTES("") : (struct bytes){text.ptr, length_until(text, "#")};
     size_t colon = length_until(text, ":/?");
     if (colon < text.len && text.ptr[colon] == ':') {
         reference.has_scheme = true;

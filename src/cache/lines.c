@@ -1,7 +1,5 @@
 #include "cache/lines.h"
 
-#include "base/check.h"
-
 bool lines_next(struct bytes *rest, struct line *ret_line)
 {
     while (rest->len > 0) {
@@ -96,25 +94,4 @@ bool head_next_value(struct head_values *values, struct bytes *ret_value)
         }
     }
     return false;
-}
-
-bool lines_may_be_stored(struct bytes name)
-{
-    static const struct bytes never[] = {
-        BYTES("Connection"),
-        BYTES("Keep-Alive"),
-        BYTES("Proxy-Authenticate"),
-        BYTES("Proxy-Authentication-Info"),
-        BYTES("Proxy-Authorization"),
-        BYTES("Proxy-Connection"),
-        BYTES("TE"),
-        BYTES("Transfer-Encoding"),
-        BYTES("Upgrade"),
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(never); i++) {
-        if (bytes_equal_nocase(name, never[i])) {
-            return false;
-        }
-    }
-    return true;
 }

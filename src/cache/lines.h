@@ -64,8 +64,4 @@ struct head_values head_values(const struct http_head *head, const char *base, s
 
 bool head_next_value(struct head_values *values, struct bytes *ret_value);
 
-/* Whether a field of this name may be stored at all, or taken over from a 304 (RFC 9111 §3.1): not what concerns one
- * connection, nor what is between a client and a proxy. Fields that Connection nominates are marked `drop`. */
-bool lines_may_be_stored(struct bytes name);
-
 #endif

@@ -4,21 +4,24 @@
  * that has seen r + 1 can no longer find them, and one that holds them has seen r at most: once every word that is not
  * 0 is above r, they are nobody's. The order this rests on, each pair by its letter in the code:
  *
- * A  retire's fetch_add (release) - quiescent's and online's load of the epoch (acquire). Who sees r + 1 sees what was
- *    unlinked before it. The epoch carries the order, so a quiescent state needs no fence: a stale epoch only makes the
- *    owner wait. The counter is changed by nothing but read-modify-write, so a later value carries the earlier ones.
- * B  quiescent's, offline's and online's store (release) - passed's load (acquire). What the worker read before, it read before
- *    the owner frees; what it pinned before, the owner finds in its table.
- * C  online's fence - passed's fence, both seq_cst (Dekker). The worker stores its epoch, then reads the index; the
- *    owner unlinks, then reads the word. One of them comes second: either the owner sees that the worker is back, or
- *    the worker sees that the object is gone.
- * D  unpin's and pin's store (release) - find_pinned's load (acquire). Who finds another value than the object in the
- *    slot comes after the last look at it. A pin needs no fence: it was stored before the quiescent state that the
- *    owner waited for (B), and an object is pinned only in the epoch in which it was found, never from another pin, so
- *    that none appears behind the scan's back.
+ * A: retire's fetch_add (release), and quiescent's and online's load of the epoch (acquire). Who sees r + 1 sees what
+ * was unlinked before it. The epoch carries the order, so a quiescent state needs no fence: a stale epoch only makes
+ * the owner wait. The counter is changed by nothing but read-modify-write, so a later value carries the earlier ones.
+ *
+ * B: the stores of quiescent, offline and online (release), and passed's load (acquire). What the worker read before,
+ * it read before the owner frees; what it pinned before, the owner finds in its table.
+ *
+ * C: online's fence and passed's fence, both seq_cst (Dekker). The worker stores its epoch, then reads the index; the
+ * owner unlinks, then reads the word. One of them comes second: either the owner sees that the worker is back, or the
+ * worker sees that the object is gone. So it is the one who unlinked that has to ask what has passed.
+ *
+ * D: unpin's and pin's store (release), and find_pinned's load (acquire). Who finds another value than the object in
+ * the slot comes after the last look at it. A pin needs no fence: it was stored before the quiescent state that the
+ * owner waited for (B), and an object is pinned only in the epoch in which it was found, never from another pin, so
+ * that none appears behind the scan's back.
  *
  * A worker that comes online may store an epoch that is old by then: what qsbr_passed gives can go down, which is
- * late, not wrong.
+ * late, not wrong. tests/model/cache_publish.pml is a model of all this.
  *
  * A hazard table is a directory of segments, each as large as all before it, which are never freed before the end, so
  * that a scan meets no memory that goes away:
@@ -114,9 +117,9 @@ void qsbr_offline(struct qsbr *qsbr, unsigned worker)
 
 void qsbr_online(struct qsbr *qsbr, unsigned worker)
 {
-    uint64_t epoch = atomic_load_explicit(&qsbr->epoch, memory_order_acquire); /* A */
+    uint64_t epoch = atomic_load_explicit(&qsbr->epoch, memory_order_acquire);       /* A */
     atomic_store_explicit(&qsbr->workers[worker].seen, epoch, memory_order_release); /* B */
-    atomic_thread_fence(memory_order_seq_cst); /* C, pairs with qsbr_passed */
+    atomic_thread_fence(memory_order_seq_cst);                                       /* C, pairs with qsbr_passed */
 }
 
 uint64_t qsbr_retire(struct qsbr *qsbr)

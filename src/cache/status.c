@@ -20,10 +20,13 @@ const char *cache_status_name(enum cache_status_forward forward)
     return names[forward];
 }
 
-/* Whole seconds, rounded down, so that what has just become stale is not said to have 0 left. */
+/* Whole seconds, rounded down, so that what has just become stale is not said to have 0 left; within the 15 digits of
+ * an integer (RFC 8941 §3.3.1). */
 static char *put_ttl(char *at, int64_t ttl_ms)
 {
+    const int64_t most_s = INT64_C(999999999999999);
     int64_t ttl_s = ttl_ms / 1000 - (ttl_ms % 1000 < 0);
+    ttl_s = ttl_s > most_s ? most_s : ttl_s < -most_s ? -most_s : ttl_s;
     at = bytes_put(at, BYTES("; ttl="));
     if (ttl_s < 0) {
         *at++ = '-';

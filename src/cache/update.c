@@ -51,14 +51,13 @@ static bool belongs_to_body(struct bytes name)
 struct change {
     const struct http_head *response;
     const char *base;
-    const struct directives_fields *named;
+    const struct storing_verdict *verdict;
 };
 
 static bool is_taken_over(const struct change *change, const struct http_field *field)
 {
-    struct bytes name = http_field_name(field, change->base);
-    return !field->drop && lines_may_be_stored(name) && !belongs_to_body(name) &&
-           !bytes_equal_nocase(name, BYTES("Age")) && !directives_name_field(change->named, name);
+    return storing_keeps_field(change->verdict, field, change->base) &&
+           !belongs_to_body(http_field_name(field, change->base));
 }
 
 /* Those that the new response does not have, and may not replace. */
@@ -85,9 +84,9 @@ size_t update_lines_bytes_max(struct bytes stored_lines, const struct http_head 
 }
 
 char *update_put_lines(char *at, struct bytes stored_lines, const struct http_head *response, const char *base,
-                       const struct directives_fields *named)
+                       const struct storing_verdict *verdict)
 {
-    struct change change = {response, base, named};
+    struct change change = {response, base, verdict};
     char *start = at;
     at = lines_put_kept(at, stored_lines, is_left, &change);
     if (at > start && at[-1] != '\n') {

@@ -2,7 +2,7 @@
 #ifndef SLUICE_CACHE_UPDATE_H
 #define SLUICE_CACHE_UPDATE_H
 
-#include "cache/directives.h"
+#include "cache/storing.h"
 #include "cache/validator.h"
 
 /* Whether a 304 speaks of this stored response (§4.3.4): a strong tag must be its tag; else a weak tag, else the date
@@ -25,10 +25,10 @@ size_t update_lines_bytes_max(struct bytes stored_lines, const struct http_head 
 
 /* Writes the stored lines with those of `response` in the place of all that have the same name (§3.2), and returns the
  * end. Left as stored: Content-Length, Content-Type, Content-Encoding, Content-Range, which belong to the stored bytes.
- * Not taken over: what may not be stored, what Connection nominates, what the response's own private="…" or
- * no-cache="…" names (`named`), Age. A stored Age goes: the age is counted anew. What stood there under a name that is
- * not taken over stays. The validators' places are the caller's to find anew. */
+ * Not taken over: what storing_keeps_field refuses by the verdict on this very response (of a 304 the verdict is not to
+ * store it, but it says which fields are named). What stood there under a name that is not taken over stays, but for
+ * Age: the age is counted anew. The validators' places are the caller's to find anew. */
 char *update_put_lines(char *at, struct bytes stored_lines, const struct http_head *response, const char *base,
-                       const struct directives_fields *named);
+                       const struct storing_verdict *verdict);
 
 #endif

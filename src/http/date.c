@@ -95,8 +95,16 @@ static bool take_digits(struct bytes *text, size_t count, unsigned *ret_value)
 /* Takes one of the three-letter names in `names` and tells which. */
 static bool take_name(struct bytes *text, const char *names, unsigned count, unsigned *ret_index)
 {
-    for (unsigned i = 0; i < count; i++) {
-        if (take_literal(text, (struct bytes){names + i * 3, 3})) {
+    if (text->len < 3) {
+        return false;
+    }
+    char a = ascii_lower(text->ptr[0]);
+    char b = ascii_lower(text->ptr[1]);
+    char c = ascii_lower(text->ptr[2]);
+    for (unsigned i = 0; i < count; i++, names += 3) {
+        if (ascii_lower(names[0]) == a && names[1] == b && names[2] == c) { /* only the first is a capital */
+            text->ptr += 3;
+            text->len -= 3;
             *ret_index = i;
             return true;
         }

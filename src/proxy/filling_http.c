@@ -215,7 +215,7 @@ static void judge(struct filling *filling, const struct http_head *head, const c
 /* The stored head with the 304's fields, parsed as if it had come so. *Gives* the parser and, in *ret_text, its bytes.
  */
 static struct http_parser *merge_head(const struct cache_head *stored, const struct http_head *head, const char *base,
-                                      char **ret_text)
+                                      const struct storing_verdict *verdict, char **ret_text)
 {
     struct bytes lines = cache_head_lines(stored);
     struct http_parser *parser = malloc(sizeof(*parser));
@@ -226,9 +226,7 @@ static struct http_parser *merge_head(const struct cache_head *stored, const str
         return NULL;
     }
     int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", stored->status);
-    struct directives_response directives;
-    directives_read_response(head, base, &directives);
-    char *at = update_put_lines(text + line_bytes, lines, head, base, &directives.named);
+    char *at = update_put_lines(text + line_bytes, lines, head, base, verdict);
     at = bytes_put(at, BYTES("\r\n"));
     const struct http_limits limits = {
         .head_bytes_max = HTTP_HEAD_BYTES_MAX,
@@ -250,12 +248,13 @@ static struct http_parser *merge_head(const struct cache_head *stored, const str
 static bool freshen(struct filling *filling, const struct cache_head *stored, const struct http_head *head,
                     const char *base)
 {
+    struct http_own *own = filling->own;
     char *text = NULL;
-    struct http_parser *parser = merge_head(stored, head, base, &text);
+    judge(filling, head, base, &own->verdict); /* which of its fields may be taken over */
+    struct http_parser *parser = merge_head(stored, head, base, &own->verdict, &text);
     if (parser == NULL) {
         return false;
     }
-    struct http_own *own = filling->own;
     judge(filling, &parser->head, text, &own->verdict);
     struct shard_draft *draft = &filling->draft;
     draft->freshness = own->verdict.freshness;

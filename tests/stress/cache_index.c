@@ -16,7 +16,7 @@ enum {
     KEYS = 20000,
     STEADY = 8, /* one key of so many is only ever replaced */
     ROUNDS = 3, /* new index each: it grows from nothing */
-    WRITES = 60000,
+    WRITES = 40000,
     BATCH = 256, /* retired at a time */
     PINS = 200,  /* of a reader at a time */
     FINDS_MAX = 40,
@@ -240,7 +240,7 @@ static void write_all(struct writer *writer)
     }
     atomic_store_explicit(&writer->shared->is_steady, true, memory_order_release);
     for (unsigned i = 0; i < WRITES; i++) {
-        bool is_shrinking = i / 15000 % 2 == 1;
+        bool is_shrinking = i / 10000 % 2 == 1;
         write_key(writer, random_next(&writer->random) % KEYS, is_shrinking || random_next(&writer->random) % 8 == 0);
         if (i % 64 == 0) {
             qsbr_quiescent(writer->shared->qsbr, WRITER);

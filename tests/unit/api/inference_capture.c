@@ -243,7 +243,7 @@ static void ignore(void *context, uint8_t place, enum json_scan_event event, str
 
 static bool scans(struct bytes json, size_t cut)
 {
-    static const struct json_step steps[] = {{JSON_SCAN_ROOT, 2, "a"}, {2, 3, NULL}, {0, 0, NULL}};
+    static const struct json_step steps[] = {{JSON_SCAN_ROOT, 2, BYTES("a")}, {2, 3, BYTES_NONE}, {0, 0, BYTES_NONE}};
     struct json_scan scan;
     unsigned told = 0;
     json_scan_init(&scan, steps);

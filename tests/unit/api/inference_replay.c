@@ -135,94 +135,90 @@ Test(inference_replay, serves_each_client_as_the_table_says)
 
 Test(inference_replay, puts_a_chat_together)
 {
-    static const char
-        *const pairs[][2] =
-            {
-                {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_"
-                     "reason\":null}") TOP("{\"index\":0,\"delta\":{\"content\":\"a\\n\"},\"logprobs\":null,\"finish_"
-                                           "reason\":null}") ": ping\n\n" TOP(
-                     "{\"index\":0,\"delta\":{\"content\":\"\\u00e9\"},\"finish_reason\":null}")
-                     TOP("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"stop_reason\":7}") USAGE DONE,
-                 JSON(
-                     "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\\n\xc3\xa9\"},\"logprobs\":null,"
-                     "\"finish_reason\":\"stop\",\"stop_reason\":7}")},
-                /* reasoning, and an answer that never came to its content */
-                {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"reasoning_content\":\"hm\"}}")
-                     TOP("{\"index\":0,\"delta\":{\"reasoning_content\":\"m\",\"reasoning\":\"x\"}}")
-                         TOP("{\"index\":0,\"delta\":{\"reasoning\":\"y\"},\"finish_reason\":\"length\"}") USAGE DONE,
-                 JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"hmm\","
-                      "\"reasoning\":\"xy\"},\"finish_reason\":\"length\"}")},
-                /* choices that come interleaved and out of order */
-                {TOP("{\"index\":1,\"delta\":{\"content\":\"b\"}}")
-                     TOP("{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"},{\"index\":1,"
-                         "\"delta\":{\"content\":"
-                         "\"b\"},\"finish_reason\":\"length\"}") USAGE DONE,
-                 JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"finish_reason\":\"stop\"},"
-                      "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":\"bb\"},\"finish_reason\":"
-                      "\"length\"}")},
-                /* tool calls, in parts and out of order */
-                {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}")
-                     TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"type\":\"function\","
-                         "\"function\":{"
-                         "\"name\":\"g\",\"arguments\":\"\"}}]}}")
-                         TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":\"function\","
-                             "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\"\"}},{\"index\":1,\"function\":{"
-                             "\"arguments\":\"{}\"}}]}}")
-                             TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":null,\"function\":{"
-                                 "\"name\":null,"
-                                 "\"arguments\":\":1}\"}}]},\"finish_reason\":\"tool_calls\"}") USAGE DONE,
-                 JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\","
-                      "\"type\":"
-                      "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}},{\"id\":\"b\","
-                      "\"type\":"
-                      "\"function\",\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_"
-                      "calls\"}")},
-                {TOP("{\"index\":0,\"delta\":{\"function_call\":{\"name\":\"f\",\"arguments\":\"{\"}}}")
-                     TOP("{\"index\":0,\"delta\":{\"function_call\":{\"arguments\":\"}\"}},\"finish_reason\":"
-                         "\"function_call\"}") USAGE DONE,
-                 JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":"
-                      "\"f\","
-                      "\"arguments\":\"{}\"}},\"finish_reason\":\"function_call\"}")},
-                /* log probabilities: numbers to the digit */
-                {TOP("{\"index\":0,\"delta\":{\"content\":\"a\"},\"logprobs\":{\"content\":[{\"token\":\"a\","
-                     "\"logprob\":"
-                     "-0.10000000149011612,\"bytes\":[97],\"top_logprobs\":[]}],\"refusal\":null}}")
-                     TOP("{\"index\":0,\"delta\":{\"content\":\"b\"},\"logprobs\":{\"content\":[{\"token\":\"b\","
-                         "\"logprob\":"
-                         "-1e-7}],\"refusal\":null}}")
-                         TOP("{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}") USAGE DONE,
-                 JSON(
-                     "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"ab\"},\"logprobs\":{\"content\":[{"
-                     "\"token\":\"a\",\"logprob\":-0.10000000149011612,\"bytes\":[97],\"top_logprobs\":[]},{\"token\":"
-                     "\"b\","
-                     "\"logprob\":-1e-7}],\"refusal\":null},\"finish_reason\":\"stop\"}")},
-                /* what is not known */
-                {"data: "
-                 "{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"m\",\"prompt_logprobs\":"
-                 "[null,{\"5\":1}],\"service_tier\":null,\"obfuscation\":\"xx\",\"choices\":[{\"index\":0,\"delta\":{"
-                 "\"odd\":{"
-                 "\"a\":\"x\",\"b\":[1]},\"annotations\":[{\"t\":1}]},\"token_ids\":[1,2]}]}\n\n"
-                 "data: "
-                 "{\"service_tier\":\"flex\",\"choices\":[{\"index\":0,\"delta\":{\"odd\":{\"a\":\"y\",\"b\":[2],\"c\":"
-                 "3},"
-                 "\"annotations\":[{\"t\":2}]},\"token_ids\":[3],\"finish_reason\":\"stop\"}],\"prompt_logprobs\":null}"
-                 "\n\n" USAGE DONE,
-                 "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":7,\"model\":\"m\",\"usage\":{\"prompt_"
-                 "tokens\":1},"
-                 "\"prompt_logprobs\":[null,{\"5\":1}],\"service_tier\":\"flex\",\"choices\":[{\"index\":0,\"message\":"
-                 "{\"role\":"
-                 "\"assistant\",\"content\":null,\"odd\":{\"a\":\"xy\",\"b\":[1,2],\"c\":3},\"annotations\":[{\"t\":1},"
-                 "{\"t\":2}]"
-                 "},\"token_ids\":[1,2,3],\"finish_reason\":\"stop\"}]}"},
-                /* a chunk in several lines, and the usage in the last chunk */
-                {"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\r\ndata: "
-                 "\"model\":\"m\",\"choices\":[{"
-                 "\"index\":0,\rdata:\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_"
-                 "tokens\":1}}"
-                 "\r\n\r\n" DONE,
-                 JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"finish_reason\":"
-                      "\"stop\"}")},
-            };
+    static const char *const pairs[][2] = {
+        {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_"
+             "reason\":null}") TOP("{\"index\":0,\"delta\":{\"content\":\"a\\n\"},\"logprobs\":null,\"finish_"
+                                   "reason\":null}") ": ping\n\n" TOP("{\"index\":0,\"delta\":{\"content\":\"\\u00e9\"}"
+                                                                      ",\"finish_reason\":null}")
+             TOP("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"stop_reason\":7}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\\n\xc3\xa9\"},\"logprobs\":null,"
+              "\"finish_reason\":\"stop\",\"stop_reason\":7}")},
+        /* reasoning, and an answer that never came to its content */
+        {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"reasoning_content\":\"hm\"}}")
+             TOP("{\"index\":0,\"delta\":{\"reasoning_content\":\"m\",\"reasoning\":\"x\"}}")
+                 TOP("{\"index\":0,\"delta\":{\"reasoning\":\"y\"},\"finish_reason\":\"length\"}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"hmm\","
+              "\"reasoning\":\"xy\"},\"finish_reason\":\"length\"}")},
+        /* choices that come interleaved and out of order */
+        {TOP("{\"index\":1,\"delta\":{\"content\":\"b\"}}")
+             TOP("{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"},{\"index\":1,"
+                 "\"delta\":{\"content\":"
+                 "\"b\"},\"finish_reason\":\"length\"}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"finish_reason\":\"stop\"},"
+              "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":\"bb\"},\"finish_reason\":"
+              "\"length\"}")},
+        /* tool calls, in parts and out of order */
+        {TOP("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}")
+             TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"type\":\"function\","
+                 "\"function\":{"
+                 "\"name\":\"g\",\"arguments\":\"\"}}]}}")
+                 TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":\"function\","
+                     "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\"\"}},{\"index\":1,\"function\":{"
+                     "\"arguments\":\"{}\"}}]}}")
+                     TOP("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":null,\"function\":{"
+                         "\"name\":null,"
+                         "\"arguments\":\":1}\"}}]},\"finish_reason\":\"tool_calls\"}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\","
+              "\"type\":"
+              "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}},{\"id\":\"b\","
+              "\"type\":"
+              "\"function\",\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_"
+              "calls\"}")},
+        {TOP("{\"index\":0,\"delta\":{\"function_call\":{\"name\":\"f\",\"arguments\":\"{\"}}}")
+             TOP("{\"index\":0,\"delta\":{\"function_call\":{\"arguments\":\"}\"}},\"finish_reason\":"
+                 "\"function_call\"}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"function_call\":{\"name\":"
+              "\"f\","
+              "\"arguments\":\"{}\"}},\"finish_reason\":\"function_call\"}")},
+        /* log probabilities: numbers to the digit */
+        {TOP("{\"index\":0,\"delta\":{\"content\":\"a\"},\"logprobs\":{\"content\":[{\"token\":\"a\","
+             "\"logprob\":"
+             "-0.10000000149011612,\"bytes\":[97],\"top_logprobs\":[]}],\"refusal\":null}}")
+             TOP("{\"index\":0,\"delta\":{\"content\":\"b\"},\"logprobs\":{\"content\":[{\"token\":\"b\","
+                 "\"logprob\":"
+                 "-1e-7}],\"refusal\":null}}")
+                 TOP("{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"ab\"},\"logprobs\":{\"content\":[{"
+              "\"token\":\"a\",\"logprob\":-0.10000000149011612,\"bytes\":[97],\"top_logprobs\":[]},{\"token\":"
+              "\"b\","
+              "\"logprob\":-1e-7}],\"refusal\":null},\"finish_reason\":\"stop\"}")},
+        /* what is not known */
+        {"data: "
+         "{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"m\",\"prompt_logprobs\":"
+         "[null,{\"5\":1}],\"service_tier\":null,\"obfuscation\":\"xx\",\"choices\":[{\"index\":0,\"delta\":{"
+         "\"odd\":{"
+         "\"a\":\"x\",\"b\":[1]},\"annotations\":[{\"t\":1}]},\"token_ids\":[1,2]}]}\n\n"
+         "data: "
+         "{\"service_tier\":\"flex\",\"choices\":[{\"index\":0,\"delta\":{\"odd\":{\"a\":\"y\",\"b\":[2],\"c\":"
+         "3},"
+         "\"annotations\":[{\"t\":2}]},\"token_ids\":[3],\"finish_reason\":\"stop\"}],\"prompt_logprobs\":null}"
+         "\n\n" USAGE DONE,
+         "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":7,\"model\":\"m\",\"usage\":{\"prompt_"
+         "tokens\":1},"
+         "\"prompt_logprobs\":[null,{\"5\":1}],\"service_tier\":\"flex\",\"choices\":[{\"index\":0,\"message\":"
+         "{\"role\":"
+         "\"assistant\",\"content\":null,\"odd\":{\"a\":\"xy\",\"b\":[1,2],\"c\":3},\"annotations\":[{\"t\":1},"
+         "{\"t\":2}]"
+         "},\"token_ids\":[1,2,3],\"finish_reason\":\"stop\"}]}"},
+        /* a chunk in several lines, and the usage in the last chunk */
+        {"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\r\ndata: "
+         "\"model\":\"m\",\"choices\":[{"
+         "\"index\":0,\rdata:\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_"
+         "tokens\":1}}"
+         "\r\n\r\n" DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\"},\"finish_reason\":"
+              "\"stop\"}")},
+    };
     for (size_t i = 0; i < ARRAY_COUNT(pairs); i++) {
         expect_json(INFERENCE_CHAT, pairs[i][0], pairs[i][1]);
     }

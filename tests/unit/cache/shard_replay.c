@@ -267,10 +267,10 @@ static void verify_all(struct replay *replay)
     cr_assert_leq(charged, sum + records + (128 << 10), "index and ghosts of a few hundred entries");
 }
 
-static void replay_run(uint64_t seed, unsigned steps)
+static void replay_run(enum evict_policy policy, uint64_t seed, unsigned steps)
 {
     struct replay *replay = calloc(1, sizeof(*replay));
-    replay->world = world_create(BYTES_MAX, 0);
+    replay->world = world_create_with(policy, BYTES_MAX, 0);
     replay->state = seed;
     memset(filler, 'f', sizeof(filler));
     for (unsigned i = 0; i < steps; i++) {
@@ -302,6 +302,6 @@ static void replay_run(uint64_t seed, unsigned steps)
 Test(shard_replay, random_operations_agree_with_a_sequential_model)
 {
     for (uint64_t seed = 1; seed <= 12; seed++) {
-        replay_run(seed * 0x9e3779b97f4a7c15u, 6000);
+        replay_run(seed % 3 == 0 ? EVICT_S3FIFO : EVICT_COST, seed * 0x9e3779b97f4a7c15u, 6000);
     }
 }

@@ -18,15 +18,20 @@ struct world {
 
 enum { WORLD_READER = 1 };
 
-static inline struct world world_create(uint64_t bytes_max, uint64_t entries_max)
+static inline struct world world_create_with(enum evict_policy policy, uint64_t bytes_max, uint64_t entries_max)
 {
     struct world world = {.qsbr = qsbr_create(2), .now_ms = INT64_C(1700000000000)};
     cr_assert_not_null(world.qsbr);
     qsbr_online(world.qsbr, 0);
     world.shard = shard_create(&(struct shard_options){
-        .qsbr = world.qsbr, .worker = 0, .policy = EVICT_COST, .bytes_max = bytes_max, .entries_max = entries_max});
+        .qsbr = world.qsbr, .worker = 0, .policy = policy, .bytes_max = bytes_max, .entries_max = entries_max});
     cr_assert_not_null(world.shard);
     return world;
+}
+
+static inline struct world world_create(uint64_t bytes_max, uint64_t entries_max)
+{
+    return world_create_with(EVICT_COST, bytes_max, entries_max);
 }
 
 static inline void world_destroy(struct world *world)
