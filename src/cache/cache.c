@@ -448,17 +448,44 @@ struct removal {
     char bytes[];
 };
 
+static void remove_at_owner(struct cache_core *owner, const struct cache_key *key, enum shard_cause cause)
+{
+    *removal_of(owner, key->bytes) = ring_now(owner->ring);
+    flight_table_doom_key(&owner->flights, key->bytes);
+    struct cache_object *object = shard_find(owner->shard, key->hash, key->bytes);
+    if (object != NULL) {
+        shard_remove(owner->shard, object, cause);
+    }
+}
+
 static void removal_on_arrived(struct ring *ring, struct ring_message *message)
 {
+    (void)ring;
     struct removal *removal = CONTAINER_OF(message, struct removal, message);
-    struct cache_core *owner = removal->owner;
-    *removal_of(owner, removal->key.bytes) = ring_now(ring);
-    flight_table_doom_key(&owner->flights, removal->key.bytes);
-    struct cache_object *object = shard_find(owner->shard, removal->key.hash, removal->key.bytes);
-    if (object != NULL) {
-        shard_remove(owner->shard, object, removal->cause);
-    }
+    remove_at_owner(removal->owner, &removal->key, removal->cause);
     free(removal);
+}
+
+static void told_on_returned(struct ring *ring, struct ring_message *message)
+{
+    (void)ring;
+    struct cache_removal *removal = CONTAINER_OF(message, struct cache_removal, message);
+    removal->on_done(removal);
+}
+
+static void told_on_arrived(struct ring *ring, struct ring_message *message)
+{
+    struct cache_removal *removal = CONTAINER_OF(message, struct cache_removal, message);
+    remove_at_owner(cache_core_at(removal->core->cache, ring_index(ring)), &removal->key, removal->cause);
+    removal->message.on_deliver = told_on_returned;
+    ring_post(ring, removal->core->index, &removal->message);
+}
+
+void cache_remove_and_tell(struct cache_core *core, struct cache_removal *removal)
+{
+    removal->core = core;
+    removal->message.on_deliver = told_on_arrived;
+    ring_post(core->ring, removal->key.shard, &removal->message);
 }
 
 void cache_remove(struct cache_core *core, const struct cache_key *key, enum shard_cause cause)

@@ -109,6 +109,19 @@ void cache_put(struct cache_core *core, struct cache_put *put);
 /* Removes what is stored under the key's primary bytes, and what is being fetched for it is not stored. */
 void cache_remove(struct cache_core *core, const struct cache_key *key, enum shard_cause cause);
 
+/* A removal whose end is told: from on_done on, no worker finds what was stored, nor is led to what was being fetched.
+ */
+struct cache_removal {
+    struct ring_message message;
+    struct cache_core *core; /* whose it is */
+    struct cache_key key;    /* of the primary bytes alone; *borrows* them until on_done */
+    enum shard_cause cause;
+    void (*on_done)(struct cache_removal *removal);
+};
+
+/* As cache_remove. *Keeps* removal until on_done, which comes in a later dispatch. */
+void cache_remove_and_tell(struct cache_core *core, struct cache_removal *removal);
+
 /* ---- purging ---- */
 
 struct cache_purge {

@@ -57,6 +57,12 @@ struct fetch_observer {
     void (*on_end)(struct fetch_observer *observer, struct fetch *fetch, enum result result);
 };
 
+/* Who passes interim responses on: whoever has asked, and nobody who reads along (RFC 9110 §15.2). */
+struct fetch_interim {
+    /* One has come, other than 100 and 101. *Borrows* the head. */
+    void (*on_interim)(struct fetch_interim *interim, const struct http_head *head, const char *base);
+};
+
 enum fetch_phase {
     FETCH_IDLE,
     FETCH_CONNECTING,
@@ -71,6 +77,7 @@ struct fetch {
     struct fetch_request request;
     struct arena arena;
     struct fetch_observer *observer; /* NULL: none */
+    struct fetch_interim *interim;   /* NULL: none; to be taken out before it goes */
 
     /* how it went; valid when the entry has ended */
     const char *fault;         /* static: what was wrong with a response; NULL */

@@ -207,6 +207,9 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         if (++fetch->interim_count > FETCH_INTERIM_MAX) {
             return bad_response(fetch, "the upstream sent too many interim responses");
         }
+        if (head->status != 100 && fetch->interim != NULL) {
+            fetch->interim->on_interim(fetch->interim, head, base);
+        }
         return RESULT_MORE;
     }
     if (fetch->observer != NULL) {

@@ -204,6 +204,16 @@ void filling_start(struct filling *filling, struct flight *flight)
     filling_fetch(filling);
 }
 
+void filling_take_over(struct filling *filling)
+{
+    struct entry *entry = &filling->fetch->entry;
+    filling->started_ns = filling->fetch->started_ns;
+    filling->started_ms = ring_unix_ms(ring_of(filling));
+    entry->is_private = false;
+    entry->keep_bytes_max = cache_object_bytes_max(filling->env->core);
+    filling->fetch->observer = &filling->observer;
+}
+
 /* ---- the head ---- */
 
 static bool keep_line(const struct http_field *field)
@@ -389,7 +399,8 @@ static void filling_store(struct filling *filling)
     filling->put.shard = filling->key.shard;
     filling->put.flight = filling->flight;
     filling->put.primary_bytes = filling->key.primary_bytes;
-    filling->put.asked_ns = filling->started_ns;
+    /* A POST's answer is stored behind the removal that it has caused itself. */
+    filling->put.asked_ns = filling->method == STORING_POST_LOCATED ? 0 : filling->started_ns;
     filling->put.on_done = put_on_done;
     cache_put(filling->env->core, &filling->put);
 }

@@ -91,6 +91,7 @@ struct filling {
     bool is_validating;   /* the request carried a stored answer's validators */
     bool is_expelling;    /* not stored, and nobody else's either */
     bool may_find_in_tier;
+    enum storing_method method;
     nanos started_ns;
     int64_t started_ms;
     struct bytes request_head; /* the client's, as it came */
@@ -122,6 +123,10 @@ void filling_keep_going(struct filling *filling);
 
 /* Runs it: looks in the second tier if it may, else fetches. *Takes* flight (may be NULL) and the filling. */
 void filling_start(struct filling *filling, struct flight *flight);
+
+/* Follows a fetch that is under way from its head on, which the caller passes on to fetch->observer: without a flight,
+ * for one to which nobody has been led. *Takes* the filling. */
+void filling_take_over(struct filling *filling);
 
 /* Drops one that has not been started. */
 void filling_destroy(struct filling *filling);

@@ -204,7 +204,7 @@ static void judge(struct filling *filling, const struct http_head *head, const c
         .base = base,
         .request_ms = filling->started_ms,
         .response_ms = ring_unix_ms(cache_core_ring(filling->env->core)),
-        .method = STORING_GET,
+        .method = filling->method,
         .can_combine = false,
     };
     storing_judge(&exchange, filling->route->policy, verdict);

@@ -195,6 +195,22 @@ enum result forward_response_head(struct entry *entry, const struct http_head *h
     return RESULT_OK;
 }
 
+enum result forward_add_interim(struct outbox *outbox, const struct http_head *head, const char *base)
+{
+    char *start = outbox_reserve(outbox, 64 + head->head_bytes);
+    if (start == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    char *at = bytes_put(start, BYTES("HTTP/1.1 "));
+    at += bytes_put_u64(at, head->status);
+    *at++ = ' ';
+    at = bytes_put(at, http_reason(head->status));
+    at = bytes_put(at, BYTES("\r\n"));
+    at = put_kept_lines(at, head, base, keep_in_response);
+    at = bytes_put(at, BYTES("\r\n"));
+    return outbox_commit(outbox, (size_t)(at - start));
+}
+
 /* ---- bodies ---- */
 
 enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked)

@@ -21,8 +21,8 @@ struct forward {
     struct bytes client;    /* the client's address, for X-Forwarded-For; empty: not added */
     struct bytes request_id;
     /* for the cache */
-    bool for_all;                          /* the answer may serve others: the client's own conditions stay behind */
-    const struct cache_head *validating;   /* a stored answer to be asked about; NULL: none */
+    bool for_all;                        /* the answer may serve others: the client's own conditions stay behind */
+    const struct cache_head *validating; /* a stored answer to be asked about; NULL: none */
 };
 
 /* Writes line, host and fields of `request` into `arena`. *Borrows* everything in `forward`. */
@@ -35,6 +35,9 @@ struct bytes forward_request_id(const struct http_head *head, const char *base);
 /* Writes a response's head block into `entry`. RESULT_PROTOCOL is not among the results: the head was
  * judged when it was parsed. */
 MUST_USE enum result forward_response_head(struct entry *entry, const struct http_head *head, const char *base);
+
+/* Adds an interim response: its status line and what stays of its lines. */
+MUST_USE enum result forward_add_interim(struct outbox *outbox, const struct http_head *head, const char *base);
 
 /* Adds a run of body, in a chunk of its own when `chunked`. */
 MUST_USE enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked);

@@ -112,8 +112,8 @@ static struct bytes part_label(enum config_part_kind kind)
     }
 }
 
-enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
-                          size_t bytes_max, size_t *ret_bytes)
+enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
+                              size_t bytes_max, size_t *ret_bytes)
 {
     size_t needed = sizeof("http://?") + source->authority.len + source->path.len + source->query.len;
     if (needed > bytes_max) {
@@ -130,6 +130,19 @@ enum result cache_key_put(const struct config_cache *config, const struct cache_
         *at++ = '?';
         at = bytes_put(at, source->query);
     }
+    *ret_bytes = (size_t)(at - out);
+    return RESULT_OK;
+}
+
+enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
+                          size_t bytes_max, size_t *ret_bytes)
+{
+    size_t url_bytes = 0;
+    enum result result = cache_key_put_url(config, source, out, bytes_max, &url_bytes);
+    if (result != RESULT_OK) {
+        return result;
+    }
+    char *at = out + url_bytes;
     for (unsigned i = 0; i < config->key_count; i++) {
         const struct config_part *part = &config->key[i];
         struct bytes label = part_label(part->kind);

@@ -23,6 +23,11 @@ struct cache_key_source {
 MUST_USE enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
                                    size_t bytes_max, size_t *ret_bytes);
 
+/* The same without what headers, cookies, arguments and the method add: the key itself where there is no such part,
+ * else what stands before their first '\n'. */
+MUST_USE enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source,
+                                       char *out, size_t bytes_max, size_t *ret_bytes);
+
 /* Whether the key is made of the URL alone, so that an invalidation by URL names it exactly. */
 bool cache_key_is_url(const struct config_cache *config);
 

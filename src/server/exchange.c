@@ -48,12 +48,13 @@ static void exchange_release(struct worker *worker, struct exchange *exchange)
     if (exchange->entry != NULL) {
         entry_unref(exchange->entry);
     }
+    if (exchange->invalidation != NULL) {
+        exchange_invalidation_leave(exchange);
+    }
     if (exchange->gathering != NULL) {
         model_gathering_cancel(exchange->gathering);
     }
-    if (exchange->fetch != NULL) {
-        fetch_unref(exchange->fetch);
-    }
+    exchange_drop_fetch(exchange);
     if (exchange->body_kind == EXCHANGE_BODY_STREAMED) {
         entry_fini(&exchange->stream);
     }
@@ -267,11 +268,28 @@ static void prepare_body(struct exchange *exchange, const struct exchange_start 
     }
 }
 
-void exchange_start_fetch(struct exchange *exchange)
+void exchange_follow_fetch(struct exchange *exchange)
 {
     struct fetch *fetch = exchange->fetch;
+    exchange->interim.on_interim = exchange_on_interim;
+    fetch->interim = &exchange->interim;
     entry_reader_join(&exchange->reader, &fetch->entry, exchange_on_progress);
-    fetch_start(fetch);
+}
+
+void exchange_drop_fetch(struct exchange *exchange)
+{
+    struct fetch *fetch = exchange->fetch;
+    if (fetch != NULL) {
+        exchange->fetch = NULL;
+        fetch->interim = NULL;
+        fetch_unref(fetch);
+    }
+}
+
+void exchange_start_fetch(struct exchange *exchange)
+{
+    exchange_follow_fetch(exchange);
+    fetch_start(exchange->fetch);
 }
 
 /* Where the endpoints offer different models, only those that have the one asked for are used. */
@@ -339,6 +357,9 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
         ok = exchange_cache_prepare(exchange, start) == RESULT_OK;
     } else if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
         ok = exchange_prepare_fetch(exchange, start, false, NULL) == RESULT_OK;
+        if (ok && start->route->config->kind == CONFIG_ROUTE_HTTP) {
+            ok = exchange_invalidation_prepare(exchange, start) == RESULT_OK;
+        }
     }
     if (ok && inference_concerns_cache(exchange)) {
         ok = exchange_inference_prepare(exchange, start) == RESULT_OK;

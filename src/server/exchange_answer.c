@@ -141,6 +141,19 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
     return outbox_commit(outbox, (size_t)(at - start));
 }
 
+void exchange_on_interim(struct fetch_interim *interim, const struct http_head *head, const char *base)
+{
+    struct exchange *exchange = CONTAINER_OF(interim, struct exchange, interim);
+    if (exchange->version_minor == 0 || exchange->head_sent) {
+        return;
+    }
+    /* One that is lost for want of memory is no loss to the answer. */
+    struct outbox *outbox = conn_outbox(exchange->conn);
+    if (outbox != NULL && forward_add_interim(outbox, head, base) == RESULT_OK) {
+        conn_flush(exchange->conn);
+    }
+}
+
 /* Moves what the entry has into the outbox, as far as there is room. */
 static enum result send_body(struct exchange *exchange, struct outbox *outbox)
 {
@@ -238,6 +251,9 @@ static void exchange_pump(struct exchange *exchange)
     if (exchange->cache != NULL && !exchange->head_sent && exchange_cache_intercept(exchange)) {
         return;
     }
+    if (!exchange->head_sent && exchange_invalidation_is_open(exchange)) {
+        return;
+    }
     struct entry *entry = exchange->reader.entry;
     if (entry->status == 0) {
         if (entry->state == ENTRY_FAILED) {
@@ -258,7 +274,8 @@ static void exchange_pump(struct exchange *exchange)
     if (result == RESULT_OK) {
         result = send_body(exchange, outbox);
     }
-    bool at_end = (entry_reader_is_level(&exchange->reader) && entry->state != ENTRY_FILLING) || exchange->body_left == 0;
+    bool at_end =
+        (entry_reader_is_level(&exchange->reader) && entry->state != ENTRY_FILLING) || exchange->body_left == 0;
     if (result == RESULT_OK && at_end && entry->state == ENTRY_FAILED && exchange->body_left > 0) {
         break_off(exchange);
         return;

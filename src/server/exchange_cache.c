@@ -86,10 +86,7 @@ static void drop_prepared(struct exchange *exchange)
         filling_destroy(cache->prepared);
         cache->prepared = NULL;
     }
-    if (exchange->fetch != NULL) {
-        fetch_unref(exchange->fetch);
-        exchange->fetch = NULL;
-    }
+    exchange_drop_fetch(exchange);
 }
 
 void exchange_cache_fini(struct exchange *exchange)
@@ -115,9 +112,8 @@ static void leave_entry(struct exchange *exchange)
         entry_unref(exchange->entry);
         exchange->entry = NULL;
     }
-    if (exchange->fetch != NULL && exchange->cache->prepared == NULL) {
-        fetch_unref(exchange->fetch);
-        exchange->fetch = NULL;
+    if (exchange->cache->prepared == NULL) {
+        exchange_drop_fetch(exchange);
     }
 }
 
@@ -251,10 +247,7 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
                                     const struct cached_look *look, const struct cache_head *validating)
 {
     struct worker *worker = worker_of(exchange);
-    if (exchange->fetch != NULL) {
-        fetch_unref(exchange->fetch);
-        exchange->fetch = NULL;
-    }
+    exchange_drop_fetch(exchange);
     if (exchange_prepare_fetch(exchange, start, true, validating) != RESULT_OK) {
         return NULL;
     }
@@ -295,8 +288,7 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
         free(refresh);
         return; /* the next request tries again */
     }
-    fetch_unref(exchange->fetch); /* the filling's alone */
-    exchange->fetch = NULL;
+    exchange_drop_fetch(exchange); /* the filling's alone */
     refresh->filling = filling;
     refresh->waiter.on_answer = refresh_on_answer;
     if (flight_claim(worker->cache, &refresh->waiter, &look->key, 0, UINT32_MAX) != RESULT_OK) {
@@ -312,7 +304,7 @@ static void follow_filling(struct exchange *exchange, struct flight *flight)
 {
     struct filling *filling = exchange->cache->prepared;
     exchange->cache->prepared = NULL;
-    entry_reader_join(&exchange->reader, &exchange->fetch->entry, exchange_on_progress);
+    exchange_follow_fetch(exchange);
     filling_start(filling, flight);
 }
 

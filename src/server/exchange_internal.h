@@ -10,10 +10,16 @@
 /* The whole answer is queued: counts, frees, and lets the connection go on (or end, unless `keep_alive`). */
 void exchange_finish(struct exchange *exchange, bool keep_alive);
 
-/* Makes the fetch with its head. `validating`: a stored answer whose validators go with it, in the place of the client's
- * conditions; `for_all`: the answer may be given to others. */
+/* Makes the fetch with its head. `validating`: a stored answer whose validators go with it, in the place of the
+ * client's conditions; `for_all`: the answer may be given to others. */
 MUST_USE enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start, bool for_all,
                                             const struct cache_head *validating);
+
+/* Reads the answer of its own fetch from now on. */
+void exchange_follow_fetch(struct exchange *exchange);
+
+/* Lets go of its own fetch, if it has one. */
+void exchange_drop_fetch(struct exchange *exchange);
 
 /* Reads the fetch's answer, and starts it. */
 void exchange_start_fetch(struct exchange *exchange);
@@ -43,6 +49,18 @@ bool exchange_cache_status(const struct exchange *exchange, struct cache_status 
 /* Lets go of everything. */
 void exchange_cache_fini(struct exchange *exchange);
 
+/* ---- exchange_invalidation.c ---- */
+
+/* Has what an unsafe request makes out of date removed when its answer comes: the fetch has been prepared. *Borrows*
+ * start. */
+MUST_USE enum result exchange_invalidation_prepare(struct exchange *exchange, const struct exchange_start *start);
+
+/* It is being removed: the answer has to wait. exchange_on_progress is called when it needs not any more. */
+bool exchange_invalidation_is_open(const struct exchange *exchange);
+
+/* Lets go of it; before the exchange lets go of its fetch. */
+void exchange_invalidation_leave(struct exchange *exchange);
+
 /* ---- exchange_answer.c ---- */
 
 /* What every answer to this request has. */
@@ -50,6 +68,9 @@ struct conn_answer exchange_answer_of(const struct exchange *exchange);
 
 /* The entry has news: moves on what can be moved. */
 void exchange_on_progress(struct entry_reader *reader);
+
+/* An interim response has come: passes it on to a client that knows such. */
+void exchange_on_interim(struct fetch_interim *interim, const struct http_head *head, const char *base);
 
 /* Answers with the route's fixed answer, and finishes. */
 void exchange_answer_fixed(struct exchange *exchange);
