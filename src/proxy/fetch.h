@@ -42,6 +42,8 @@ struct fetch;
 
 enum fetch_verdict {
     FETCH_TAKE,    /* the response goes into the entry */
+    FETCH_TAKEN,   /* the observer has put a head, and perhaps the body's beginning, into the entry; the rest follows */
+    FETCH_GIVE_UP, /* the observer was out of memory: the fetch fails */
     FETCH_SWALLOW, /* it does not, and the entry is not ended: on_end sees to that */
 };
 

@@ -212,10 +212,15 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         }
         return RESULT_MORE;
     }
+    enum fetch_verdict verdict = FETCH_TAKE;
     if (fetch->observer != NULL) {
-        fetch->is_swallowed = fetch->observer->on_head(fetch->observer, fetch, head, base) == FETCH_SWALLOW;
+        verdict = fetch->observer->on_head(fetch->observer, fetch, head, base);
     }
-    if (!fetch->is_swallowed) {
+    fetch->is_swallowed = verdict == FETCH_SWALLOW;
+    if (verdict == FETCH_GIVE_UP) {
+        return RESULT_NO_MEMORY;
+    }
+    if (verdict == FETCH_TAKE) {
         enum result result = forward_response_head(&fetch->entry, head, base);
         if (result != RESULT_OK) {
             return result;

@@ -60,6 +60,9 @@ void filling_destroy(struct filling *filling)
         filling->rules->on_free(filling);
     }
     entry_reader_leave(&filling->keeper);
+    if (filling->combined != NULL) {
+        entry_unref(filling->combined);
+    }
     fetch_unref(filling->fetch);
     free(filling->own_record);
     list_remove(&filling->node);
@@ -93,6 +96,18 @@ static void keeper_on_progress(struct entry_reader *reader)
 void filling_keep_going(struct filling *filling)
 {
     entry_reader_join(&filling->keeper, &filling->fetch->entry, keeper_on_progress);
+}
+
+void filling_keep_fetch(struct fetch *fetch)
+{
+    if (fetch->observer == NULL || fetch->observer->on_head != filling_on_head || fetch->entry.is_private) {
+        return;
+    }
+    struct filling *filling = CONTAINER_OF(fetch->observer, struct filling, observer);
+    if (filling->keeper.entry == NULL) {
+        filling_keep_going(filling);
+        keeper_on_progress(&filling->keeper);
+    }
 }
 
 void filling_stop_all(struct filling_env *env)
@@ -282,6 +297,9 @@ static enum fetch_verdict filling_on_head(struct fetch_observer *observer, struc
     if (filling->is_swallowing) {
         return FETCH_SWALLOW;
     }
+    if (filling->is_out_of_memory) {
+        return FETCH_GIVE_UP;
+    }
     if (filling->reason == FILLING_OK && head->has_content_length &&
         head->content_length > cache_object_bytes_max(filling->env->core)) {
         filling->reason = FILLING_TOO_LARGE;
@@ -292,7 +310,7 @@ static enum fetch_verdict filling_on_head(struct fetch_observer *observer, struc
     if (filling->reason != FILLING_OK) {
         filling_refuse(filling);
     }
-    return FETCH_TAKE;
+    return filling->is_taken ? FETCH_TAKEN : FETCH_TAKE;
 }
 
 static void filling_on_body(struct fetch_observer *observer, struct bytes run)
@@ -315,11 +333,12 @@ static void write_behind(struct filling *filling)
 {
     struct filling_env *env = filling->env;
     if (env->store == NULL || filling->own_record != NULL || filling->has_marker ||
-        filling->draft.cost_ns < env->tier_cost_min_ns || filling->put.kind != CACHE_PUT_STORE) {
+        filling->draft.cost_ns < env->tier_cost_min_ns || filling->put.kind != CACHE_PUT_STORE ||
+        filling->draft.status == 206) {
         return;
     }
     struct cache_tier_record *record =
-        tier_record(&filling->draft, &filling->fetch->entry, filling->route->name, filling->started_ms);
+        tier_record(&filling->draft, filling->put.entry, filling->route->name, filling->started_ms);
     if (record != NULL) {
         cache_tier_put(env->store, record);
     }
@@ -382,7 +401,7 @@ static double cost_of(const struct filling *filling)
 static void filling_store(struct filling *filling)
 {
     struct shard_draft *draft = &filling->draft;
-    struct entry *entry = &filling->fetch->entry;
+    struct entry *entry = filling->combined != NULL ? filling->combined : &filling->fetch->entry;
     struct ring *ring = ring_of(filling);
     draft->body_bytes = entry->body_bytes;
     draft->trailers = (struct bytes){entry->trailers, entry->trailer_bytes};
@@ -445,7 +464,7 @@ static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch,
         filling_finish(filling);
         return;
     }
-    if (result == RESULT_OK && filling->is_swallowing) {
+    if (result == RESULT_OK && (filling->is_swallowing || filling->is_freshening)) {
         filling_update(filling);
         return;
     }

@@ -83,13 +83,19 @@ struct filling {
     struct entry_reader keeper; /* of one that runs for no client: reads along, so that it is not given up */
     struct arena arena;
 
-    struct cache_key key; /* under which the answer is stored; memory in the arena */
-    unsigned reason;      /* FILLING_OK: it is stored */
-    bool is_swallowing;   /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
-    bool is_refetching;   /* likewise, but it spoke of something else: what was stored has gone, ask anew */
-    bool is_join_only;    /* who asks at the same time shares the answer, but it is not stored */
-    bool is_validating;   /* the request carried a stored answer's validators */
-    bool is_expelling;    /* not stored, and nobody else's either */
+    struct cache_key key;  /* under which the answer is stored; memory in the arena */
+    unsigned reason;       /* FILLING_OK: it is stored */
+    bool is_for_head;      /* http: the fetch is a HEAD's; what it says is of use to what is stored for GET */
+    bool is_range;         /* http: the client asked for a range */
+    bool is_completing;    /* http: the rest of a stored part was asked for, the client wants all */
+    bool is_freshening;    /* the stored answer's head is swapped at the end */
+    bool is_taken;         /* the rules have put a head into the entry themselves */
+    bool is_out_of_memory; /* and could not go on */
+    bool is_swallowing;    /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
+    bool is_refetching;    /* likewise, but it spoke of something else: what was stored has gone, ask anew */
+    bool is_join_only;     /* who asks at the same time shares the answer, but it is not stored */
+    bool is_validating;    /* the request carried a stored answer's validators */
+    bool is_expelling;     /* not stored, and nobody else's either */
     bool may_find_in_tier;
     enum storing_method method;
     nanos started_ns;
@@ -98,6 +104,7 @@ struct filling {
     struct directives_request asks;
 
     /* the answer, to be stored */
+    struct entry *combined; /* in the place of the fetch's entry; one use; NULL */
     struct shard_draft draft;
     struct cache_put put;
     struct cache_put marker; /* the sets of fields by which answers for this key vary */
@@ -128,6 +135,9 @@ void filling_start(struct filling *filling, struct flight *flight);
  * for one to which nobody has been led. *Takes* the filling. */
 void filling_take_over(struct filling *filling);
 
+/* The fetch's client leaves before the end: what is to be stored goes on without it. */
+void filling_keep_fetch(struct fetch *fetch);
+
 /* Drops one that has not been started. */
 void filling_destroy(struct filling *filling);
 
@@ -153,6 +163,7 @@ extern const struct filling_rules filling_http;
 
 /* Suffix of a stored variant's key, behind the primary bytes; what comes after it is generation, fields, values. */
 #define FILLING_VARIANT "\nvary:"
+enum { FILLING_JOIN_BYTES_MAX = 4 << 20 }; /* parts are put together up to this: a copy of a millisecond */
 enum { FILLING_GENERATION_BYTES = 16, FILLING_KEY_BYTES_MAX = 16384 };
 
 /* Writes the key of the variant that `request` selects by `set` behind the primary key at `key`; RESULT_LIMIT: it does

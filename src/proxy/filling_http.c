@@ -9,16 +9,15 @@
 #include "cache/tags.h"
 #include "cache/update.h"
 #include "cache/vary.h"
-#include "proxy/filling.h"
-
-/* What lasts from one look at a head to the next. */
-struct http_own {
-    struct storing_verdict verdict;
-};
+#include "proxy/filling_internal.h"
 
 static bool keep_by_verdict(const struct filling *filling, const struct http_field *field, const char *base)
 {
     const struct http_own *own = filling->own;
+    /* What a stored part holds is said anew, when it is known. */
+    if (filling->draft.status == 206 && bytes_equal_nocase(http_field_name(field, base), BYTES("content-range"))) {
+        return false;
+    }
     return storing_keeps_field(&own->verdict, field, base);
 }
 
@@ -170,7 +169,7 @@ static bool tell_variant(struct filling *filling, const struct vary_set *set)
 }
 
 /* Everything that is kept of an answer whose head this is. */
-static bool take_answer(struct filling *filling, const struct http_head *head, const char *base)
+bool filling_http_take(struct filling *filling, const struct http_head *head, const char *base)
 {
     const struct http_own *own = filling->own;
     struct vary_set *set = arena_alloc(&filling->arena, sizeof(*set));
@@ -195,8 +194,8 @@ static bool take_answer(struct filling *filling, const struct http_head *head, c
     return !filling->has_marker || tell_variant(filling, set);
 }
 
-static void judge(struct filling *filling, const struct http_head *head, const char *base,
-                  struct storing_verdict *verdict)
+void filling_http_judge(struct filling *filling, const struct http_head *head, const char *base,
+                        struct storing_verdict *verdict)
 {
     const struct storing_exchange exchange = {
         .request = &filling->asks,
@@ -205,17 +204,17 @@ static void judge(struct filling *filling, const struct http_head *head, const c
         .request_ms = filling->started_ms,
         .response_ms = ring_unix_ms(cache_core_ring(filling->env->core)),
         .method = filling->method,
-        .can_combine = false,
+        .can_combine = filling->is_range || filling->is_completing,
     };
     storing_judge(&exchange, filling->route->policy, verdict);
 }
 
-/* ---- 304 ---- */
+/* ---- a stored head, made fresh ---- */
 
-/* The stored head with the 304's fields, parsed as if it had come so. *Gives* the parser and, in *ret_text, its bytes.
- */
-static struct http_parser *merge_head(const struct cache_head *stored, const struct http_head *head, const char *base,
-                                      const struct storing_verdict *verdict, char **ret_text)
+enum { FORBIDDEN_KEEP_MS = 1000 };
+
+struct http_parser *filling_http_merge(const struct cache_head *stored, uint16_t status, const struct http_head *head,
+                                       const char *base, const struct storing_verdict *verdict, char **ret_text)
 {
     struct bytes lines = cache_head_lines(stored);
     struct http_parser *parser = malloc(sizeof(*parser));
@@ -225,7 +224,7 @@ static struct http_parser *merge_head(const struct cache_head *stored, const str
         free(text);
         return NULL;
     }
-    int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", stored->status);
+    int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", status);
     char *at = update_put_lines(text + line_bytes, lines, head, base, verdict);
     at = bytes_put(at, BYTES("\r\n"));
     const struct http_limits limits = {
@@ -250,14 +249,17 @@ static bool freshen(struct filling *filling, const struct cache_head *stored, co
 {
     struct http_own *own = filling->own;
     char *text = NULL;
-    judge(filling, head, base, &own->verdict); /* which of its fields may be taken over */
-    struct http_parser *parser = merge_head(stored, head, base, &own->verdict, &text);
+    filling_http_judge(filling, head, base, &own->verdict); /* which of its fields may be taken over */
+    struct http_parser *parser = filling_http_merge(stored, stored->status, head, base, &own->verdict, &text);
     if (parser == NULL) {
         return false;
     }
-    judge(filling, &parser->head, text, &own->verdict);
+    filling_http_judge(filling, &parser->head, text, &own->verdict);
     struct shard_draft *draft = &filling->draft;
     draft->freshness = own->verdict.freshness;
+    /* It must not be kept from now on: who has asked about it may still have it. */
+    bool is_forbidden = own->verdict.reason == STORING_NO_STORE || own->verdict.reason == STORING_PRIVATE;
+    draft->freshness.no_cache = draft->freshness.no_cache || is_forbidden;
     draft->status = stored->status;
     draft->has_content_length = stored->has_content_length;
     draft->content_length = stored->content_length;
@@ -271,9 +273,54 @@ static bool freshen(struct filling *filling, const struct cache_head *stored, co
     draft->note = arena_copy(&filling->arena, cache_head_note(stored));
     draft->key = filling->key.bytes;
     draft->hash = filling->key.hash;
-    draft->remove_at_ms = remove_at_ms(filling);
+    draft->remove_at_ms = is_forbidden ? draft->freshness.response_ms + FORBIDDEN_KEEP_MS : remove_at_ms(filling);
     return ok && draft->trailers.ptr != NULL && draft->tags.ptr != NULL && draft->note.ptr != NULL;
 }
+
+/* ---- HEAD ---- */
+
+/* Makes the draft of a head like the stored one, but stale. */
+static bool outdate(struct filling *filling, const struct cache_head *stored)
+{
+    struct shard_draft *draft = &filling->draft;
+    draft->freshness = stored->freshness;
+    draft->freshness.lifetime_ms = 0;
+    draft->freshness.stale_while_revalidate_ms = 0;
+    draft->status = stored->status;
+    draft->has_content_length = stored->has_content_length;
+    draft->content_length = stored->content_length;
+    draft->has_date = stored->has_date;
+    draft->is_event_stream = stored->is_event_stream;
+    draft->form = stored->form;
+    draft->lines = arena_copy(&filling->arena, cache_head_lines(stored));
+    draft->trailers = arena_copy(&filling->arena, cache_head_trailers(stored));
+    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
+    draft->note = arena_copy(&filling->arena, cache_head_note(stored));
+    draft->remove_at_ms = remove_at_ms(filling);
+    return draft->lines.ptr != NULL && draft->trailers.ptr != NULL && draft->tags.ptr != NULL &&
+           draft->note.ptr != NULL;
+}
+
+/* What a 200 to HEAD says of the answer that is stored for GET (§4.3.5). */
+static void on_answer_to_head(struct filling *filling, const struct http_head *head, const char *base)
+{
+    int64_t now_ms = ring_unix_ms(cache_core_ring(filling->env->core));
+    const struct cache_object *object = cache_find(filling->env->core, &filling->key);
+    const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
+    filling->reason = FILLING_REASON_RULES + STORING_METHOD;
+    if (head->status != 200 || stored == NULL || stored->status != 200) {
+        return;
+    }
+    struct validators validators = validators_of_stored(stored);
+    filling->put.replaces_ms = stored->freshness.response_ms;
+    if (update_by_head(&validators, object->body_bytes, head, base, now_ms) == UPDATE_BY_HEAD_FRESHENS) {
+        filling->is_freshening = freshen(filling, stored, head, base);
+    } else {
+        filling->is_freshening = outdate(filling, stored);
+    }
+}
+
+/* ---- 304 ---- */
 
 static void on_304(struct filling *filling, const struct http_head *head, const char *base)
 {
@@ -309,13 +356,25 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
         filling->reason = FILLING_NO_ROOM;
         return;
     }
+    own->combines_ms = 0;
     if (head->status == 304 && filling->is_validating) {
         on_304(filling, head, base);
         return;
     }
-    judge(filling, head, base, &own->verdict);
+    if (filling->is_for_head) {
+        on_answer_to_head(filling, head, base);
+        return;
+    }
+    if (filling->is_completing && filling_partial_complete(filling, head, base)) {
+        return;
+    }
+    if (filling->is_range && head->status == 206) {
+        filling_partial_on_head(filling, head, base);
+        return;
+    }
+    filling_http_judge(filling, head, base, &own->verdict);
     if (own->verdict.reason == STORING_OK) {
-        if (take_answer(filling, head, base)) {
+        if (filling_http_take(filling, head, base)) {
             /* Who joined would see lines that are not stored. */
             if (own->verdict.named.count > 0 && filling->flight != NULL) {
                 flight_close(filling->flight, true);
@@ -337,7 +396,15 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
     filling->is_expelling = !is_shareable;
 }
 
+static void http_on_end(struct filling *filling)
+{
+    if (filling->draft.status == 206) {
+        filling_partial_on_end(filling);
+    }
+}
+
 const struct filling_rules filling_http = {
     .on_head = http_on_head,
+    .on_end = http_on_end,
     .reason_name = http_reason_name,
 };

@@ -123,9 +123,11 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
 {
     const struct http_head *head = forward->head;
     /* What is kept, moved or repeated once, and room for what is added. */
-    size_t bytes_max = (size_t)head->head_bytes * 2 + forward->path.len + forward->query.len +
-                       forward->authority.len * 2 + forward->client.len + forward->request_id.len + 256 +
-                       (forward->validating != NULL ? conditional_validators_bytes(forward->validating) : 0);
+    size_t bytes_max =
+        (size_t)head->head_bytes * 2 + forward->path.len + forward->query.len + forward->authority.len * 2 +
+        forward->client.len + forward->request_id.len + 256 +
+        (forward->validating != NULL ? conditional_validators_bytes(forward->validating) : 0) +
+        (forward->completing != NULL ? range_if_range_bytes(forward->completing) + RANGE_LINE_BYTES_MAX : 0);
     char *start = arena_alloc(arena, bytes_max);
     if (start == NULL) {
         return RESULT_NO_MEMORY;
@@ -150,6 +152,10 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
                                                     : keep_in_request);
     if (forward->validating != NULL) {
         at = conditional_put_validators(at, forward->validating);
+    }
+    if (forward->completing != NULL) {
+        at = range_put_request(at, forward->rest, forward->complete_bytes);
+        at = range_put_if_range(at, forward->completing);
     }
     at = put_forwarded(at, forward);
     at = bytes_put(at, head->version_minor == 0 ? BYTES("Via: 1.0 sluice\r\n") : BYTES("Via: 1.1 sluice\r\n"));

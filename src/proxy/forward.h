@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "cache/entry.h"
 #include "cache/object.h"
+#include "cache/range.h"
 #include "http/http.h"
 #include "proxy/fetch.h"
 #include "proxy/outbox.h"
@@ -23,6 +24,9 @@ struct forward {
     /* for the cache */
     bool for_all;                        /* the answer may serve others: the client's own conditions stay behind */
     const struct cache_head *validating; /* a stored answer to be asked about; NULL: none */
+    const struct cache_head *completing; /* a stored part, whose rest is asked for; NULL: none */
+    struct range rest;
+    uint64_t complete_bytes;
 };
 
 /* Writes line, host and fields of `request` into `arena`. *Borrows* everything in `forward`. */

@@ -21,8 +21,8 @@ bool cached_concerns(const struct worker *worker, const struct route *route, con
 
 /* ---- looking ---- */
 
-/* Among the variants of a key: the one for this request with the latest Date (RFC 9111 §4.1). Leaves its key, or that of the
- * set used last, in look->key. */
+/* Among the variants of a key: the one for this request with the latest Date (RFC 9111 §4.1). Leaves its key, or that
+ * of the set used last, in look->key. */
 static struct cache_object *find_variant(struct cached_look *look, const struct cache_head *marker)
 {
     struct bytes note = cache_head_note(marker);
@@ -60,8 +60,7 @@ static struct cache_object *find_variant(struct cached_look *look, const struct 
     struct bytes wanted = best != NULL ? best_set : first_set;
     if (bytes > 0 && filling_variant_key(look->key_room, primary_bytes, CACHED_KEY_ROOM_BYTES, generation, wanted,
                                          look->source.head, look->source.base, &bytes) == RESULT_OK) {
-        look->key =
-            cache_key_make(cache_of(look->worker->cache), (struct bytes){look->key_room, bytes}, primary_bytes);
+        look->key = cache_key_make(cache_of(look->worker->cache), (struct bytes){look->key_room, bytes}, primary_bytes);
     }
     return best;
 }
@@ -94,12 +93,52 @@ static enum cached_plan plan_with(struct cached_look *look, int64_t now_ms)
     return CACHED_VALIDATE;
 }
 
+/* Whether a fresh part that is stored holds all that is asked for, or shows that there is no such thing. */
+static bool part_will_do(const struct cached_look *look, const struct cache_object *object, int64_t now_ms)
+{
+    const struct cache_head *head = cache_object_head(object);
+    const struct http_head *request = look->source.head;
+    const char *base = look->source.base;
+    struct range_partial partial;
+    struct validators validators = validators_of_stored(head);
+    struct range_set set;
+    struct bytes range = range_of_request(request, base);
+    if (request->method != HTTP_GET || range.len == 0 || !range_partial_of_stored(cache_head_lines(head), &partial) ||
+        range_bytes(partial.range) != object->body_bytes || conditional_is_for_origin(request, base) ||
+        !range_if_range_holds(request, base, &validators, now_ms)) {
+        return false;
+    }
+    switch (range_resolve(range, partial.complete_bytes, &set)) {
+    case RANGE_UNSATISFIABLE: return true;
+    case RANGE_SATISFIABLE: return set.count == 1 && range_partial_covers(&partial, &set);
+    case RANGE_WHOLE: break;
+    }
+    return false;
+}
+
+/* A part is used only while it is fresh: what is stale of it is asked for anew. */
+static enum cached_plan plan_with_part(struct cached_look *look, struct cache_object *object, int64_t now_ms)
+{
+    const struct freshness *freshness = &cache_object_head(object)->freshness;
+    enum freshness_use use = freshness_decide(freshness, &look->asks, now_ms, NULL);
+    bool is_usable = use == FRESHNESS_FRESH || use == FRESHNESS_STALE || use == FRESHNESS_STALE_BEHIND;
+    if (is_usable && part_will_do(look, object, now_ms)) {
+        look->object = object;
+        look->status.has_ttl = true;
+        look->status.ttl_ms = freshness_ttl_ms(freshness, now_ms);
+        return CACHED_FRESH;
+    }
+    look->part = use == FRESHNESS_FRESH ? object : NULL;
+    return plan_without(look, CACHE_STATUS_PARTIAL);
+}
+
 void cached_look(struct cached_look *look)
 {
     struct worker *worker = look->worker;
     const struct config_cache *config = &look->route->config->cache;
     int64_t now_ms = ring_unix_ms(worker->ring);
     look->object = NULL;
+    look->part = NULL;
     look->status = (struct cache_status){.forward = CACHE_STATUS_HIT};
     size_t bytes = 0;
     bool has_key = cache_key_put(config, &look->source, look->key_room, CACHED_KEY_BYTES_MAX, &bytes) == RESULT_OK;
@@ -115,6 +154,10 @@ void cached_look(struct cached_look *look)
     bool is_varied = object != NULL && filling_is_marker(cache_object_head(object));
     if (is_varied) {
         object = find_variant(look, cache_object_head(object));
+    }
+    if (object != NULL && cache_object_head(object)->status == 206) {
+        look->plan = plan_with_part(look, object, now_ms);
+        return;
     }
     look->object = object;
     if (object == NULL) {
@@ -136,6 +179,12 @@ void cached_serve(const struct http_head *request, const char *base, const struc
         .status = head->status,
         .has_body = request->method != HTTP_HEAD && head->status != 204,
     };
+    struct range_partial partial;
+    bool is_part = head->status == 206 && range_partial_of_stored(cache_head_lines(head), &partial);
+    if (is_part) {
+        ret_serving->body_at = partial.range.first;
+        ret_serving->body_bytes = partial.complete_bytes;
+    }
     if (conditional_is_conditional(request, base) &&
         conditional_evaluate(request, base, head, now_ms) == CONDITIONAL_NOT_MODIFIED) {
         ret_serving->status = 304;
@@ -143,14 +192,14 @@ void cached_serve(const struct http_head *request, const char *base, const struc
         return;
     }
     struct bytes range = range_of_request(request, base);
-    if (range.len == 0 || request->method != HTTP_GET || head->status != 200) {
+    if (range.len == 0 || request->method != HTTP_GET || (head->status != 200 && !is_part)) {
         return;
     }
     struct validators validators = validators_of_stored(head);
     if (!range_if_range_holds(request, base, &validators, now_ms)) {
         return;
     }
-    switch (range_resolve(range, object->body_bytes, &ret_serving->ranges)) {
+    switch (range_resolve(range, ret_serving->body_bytes, &ret_serving->ranges)) {
     case RANGE_SATISFIABLE: ret_serving->status = 206; break;
     case RANGE_UNSATISFIABLE:
         ret_serving->status = 416;
@@ -165,8 +214,8 @@ static bool is_multipart(const struct cached_serving *serving)
     return serving->status == 206 && serving->ranges.count > 1;
 }
 
-/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody can
- * have written into the body beforehand without knowing both. */
+/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody
+ * can have written into the body beforehand without knowing both. */
 static struct bytes boundary_of(const struct cached_serving *serving, char out[RANGE_BOUNDARY_BYTES_MAX])
 {
     static const char digits[] = "0123456789abcdef";
@@ -322,7 +371,7 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
     }
     if (!is_multipart(serving)) {
         struct range range = serving->ranges.ranges[0];
-        return copy_run(outbox, object, range.first, range_bytes(range));
+        return copy_run(outbox, object, range.first - serving->body_at, range_bytes(range));
     }
     char boundary[RANGE_BOUNDARY_BYTES_MAX];
     struct range_multipart multipart = multipart_of(serving, boundary);

@@ -194,8 +194,8 @@ static void allow_those_with(struct fetch_request *request, struct bytes model)
 }
 
 /* Makes the fetch with its head, while the client's head is still there to be read. */
-enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start, bool for_all,
-                                   const struct cache_head *validating)
+enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start,
+                                   const struct exchange_asking *asking)
 {
     struct worker *worker = worker_of(exchange);
     const struct config_route *config = exchange->route->config;
@@ -212,9 +212,14 @@ enum result exchange_prepare_fetch(struct exchange *exchange, const struct excha
         .authority = start->authority,
         .client = conn_client(exchange->conn),
         .request_id = exchange->request_id,
-        .for_all = for_all,
-        .validating = validating,
     };
+    if (asking != NULL) {
+        forward.for_all = asking->for_all;
+        forward.validating = asking->validating;
+        forward.completing = asking->completing;
+        forward.rest = asking->rest;
+        forward.complete_bytes = asking->complete_bytes;
+    }
     /* What the backend would read another way than the routes did goes out as the routes have read it: else a request
      * could come in by one route and be taken for another's. Everything else keeps the client's own bytes. */
     bool is_normal = start->path.ptr == start->target->path.ptr;
@@ -356,7 +361,7 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
     if (ok && cached_concerns(worker, start->route, head)) {
         ok = exchange_cache_prepare(exchange, start) == RESULT_OK;
     } else if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
-        ok = exchange_prepare_fetch(exchange, start, false, NULL) == RESULT_OK;
+        ok = exchange_prepare_fetch(exchange, start, NULL) == RESULT_OK;
         if (ok && start->route->config->kind == CONFIG_ROUTE_HTTP) {
             ok = exchange_invalidation_prepare(exchange, start) == RESULT_OK;
         }

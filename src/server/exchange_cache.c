@@ -19,6 +19,7 @@
 #include "cache/invalidation.h"
 #include "cache/lines.h"
 #include "cache/vary.h"
+#include "http/date.h"
 #include "server/cached.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
@@ -213,7 +214,7 @@ bool exchange_serve(struct exchange *exchange, struct cache_object *object, stru
     entry_reader_join(&exchange->reader, view, exchange_on_progress);
     view->status = serving->status;
     if (serving->status == 206) {
-        entry_reader_skip(&exchange->reader, serving->ranges.ranges[0].first);
+        entry_reader_skip(&exchange->reader, serving->ranges.ranges[0].first - serving->body_at);
         exchange->body_left = range_bytes(serving->ranges.ranges[0]);
     }
     exchange_on_progress(&exchange->reader);
@@ -244,11 +245,11 @@ static void refresh_on_answer(struct flight_waiter *waiter, enum flight_answer a
 }
 
 static struct filling *make_filling(struct exchange *exchange, const struct exchange_start *start,
-                                    const struct cached_look *look, const struct cache_head *validating)
+                                    const struct cached_look *look, const struct exchange_asking *asking)
 {
     struct worker *worker = worker_of(exchange);
     exchange_drop_fetch(exchange);
-    if (exchange_prepare_fetch(exchange, start, true, validating) != RESULT_OK) {
+    if (exchange_prepare_fetch(exchange, start, asking) != RESULT_OK) {
         return NULL;
     }
     struct cached_counters *counters = cached_counters_of(worker, exchange->route);
@@ -258,8 +259,9 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
         return NULL;
     }
     filling->asks = look->asks;
-    filling->is_validating = validating != NULL;
-    filling->may_find_in_tier = look->object == NULL;
+    filling->is_validating = asking->validating != NULL;
+    filling->is_completing = asking->completing != NULL;
+    filling->may_find_in_tier = look->object == NULL && look->part == NULL;
     filling->request_head = arena_copy(&filling->arena, (struct bytes){start->base, start->parser->head.head_bytes});
     filling->scheme_and_authority = arena_copy(&filling->arena, start->authority);
     if (filling->request_head.ptr == NULL || filling->scheme_and_authority.ptr == NULL) {
@@ -282,8 +284,9 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
     if (cache_is_in_back_off(worker->cache, look->key.hash, now_ms_of(exchange)) || worker->draining) {
         return;
     }
+    const struct exchange_asking asking = {.for_all = true, .validating = validating_head(look)};
     struct refresh *refresh = calloc(1, sizeof(*refresh));
-    struct filling *filling = refresh == NULL ? NULL : make_filling(exchange, start, look, validating_head(look));
+    struct filling *filling = refresh == NULL ? NULL : make_filling(exchange, start, look, &asking);
     if (filling == NULL) {
         free(refresh);
         return; /* the next request tries again */
@@ -392,30 +395,85 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
 static void bypass(struct exchange *exchange, const struct exchange_start *start)
 {
     counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->bypasses, 1);
-    if (exchange_prepare_fetch(exchange, start, false, NULL) != RESULT_OK) {
+    if (exchange_prepare_fetch(exchange, start, NULL) != RESULT_OK) {
         conn_close(exchange->conn, true);
         return;
     }
     exchange_start_fetch(exchange);
 }
 
+/* A part that others could not be answered with alone, or a head: goes alone, and is of use to what is stored. */
+static void fetch_for_one(struct exchange *exchange, const struct exchange_start *start, struct cached_look *look)
+{
+    const struct exchange_asking asking = {.for_all = false};
+    struct filling *filling = make_filling(exchange, start, look, &asking);
+    if (filling == NULL) {
+        conn_close(exchange->conn, true);
+        return;
+    }
+    filling->is_for_head = exchange->is_head;
+    filling->is_range = !exchange->is_head;
+    filling->may_find_in_tier = false; /* it would have all of it, not what is asked for */
+    exchange->cache->prepared = filling;
+    follow_filling(exchange, NULL);
+}
+
+/* What is to be asked for when everybody is to have the answer. */
+static void choose_asking(const struct exchange_cache *cache, const struct cached_look *look,
+                          struct exchange_asking *ret_asking)
+{
+    *ret_asking = (struct exchange_asking){.for_all = true};
+    /* Validations whose result is not kept (no room, or purged each time) end with a plain answer. */
+    if (cache->runs >= RUNS_MAX) {
+        return;
+    }
+    ret_asking->validating = validating_head(look);
+    if (look->part == NULL) {
+        return;
+    }
+    const struct cache_head *head = cache_object_head(look->part);
+    struct validators validators = validators_of_stored(head);
+    struct range_partial partial;
+    struct range rest;
+    if (range_can_combine(&validators) && range_partial_of_stored(cache_head_lines(head), &partial) &&
+        partial.range.first == 0 && partial.complete_bytes <= FILLING_JOIN_BYTES_MAX &&
+        range_missing(&partial, (struct range){0, partial.complete_bytes - 1}, &rest)) {
+        ret_asking->completing = head;
+        ret_asking->rest = rest;
+        ret_asking->complete_bytes = partial.complete_bytes;
+    }
+}
+
 static void fetch_for_all(struct exchange *exchange, const struct exchange_start *start, struct cached_look *look)
 {
     struct exchange_cache *cache = exchange->cache;
     const struct http_head *head = &start->parser->head;
+    int64_t now_ms = now_ms_of(exchange);
     counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->misses, 1);
-    /* A part, or a head alone, is nothing that others could be answered with. */
-    bool is_whole = head->first[HTTP_FIELD_RANGE] == 0 && !exchange->is_head;
-    if (look->asks.no_store || (!is_whole && look->object == NULL) || (exchange->is_head)) {
+    bool is_conditional = conditional_is_conditional(head, start->base);
+    bool is_range = head->first[HTTP_FIELD_RANGE] != 0;
+    /* Conditions of a client's stay where nobody else is to have the answer: the origin may spare its body. */
+    bool is_private = look->object == NULL && is_conditional &&
+                      cache_is_marked_uncacheable(worker_of(exchange)->cache, look->key.hash, now_ms);
+    bool is_for_one = look->object == NULL && is_range;
+    bool has_own_condition =
+        conditional_is_for_origin(head, start->base) ||
+        (is_for_one && (head->first[HTTP_FIELD_IF_NONE_MATCH] != 0 || head->first[HTTP_FIELD_IF_MODIFIED_SINCE] != 0));
+    if (look->asks.no_store || is_private || has_own_condition || (exchange->is_head && look->object == NULL)) {
         look->status.detail = look->asks.no_store ? BYTES("request-no-store") : BYTES_NONE;
         cache->status = look->status;
         bypass(exchange, start);
         return;
     }
-    /* Validations whose result is not kept (no room, or purged each time) end with a plain answer. */
-    const struct cache_head *validating = cache->runs < RUNS_MAX ? validating_head(look) : NULL;
+    if (is_for_one || exchange->is_head) {
+        fetch_for_one(exchange, start, look);
+        return;
+    }
+    struct exchange_asking asking;
+    choose_asking(cache, look, &asking);
     cache->asked_why = look->status.forward;
-    cache->prepared = make_filling(exchange, start, look, validating);
+    cache->is_conditional = is_conditional;
+    cache->prepared = make_filling(exchange, start, look, &asking);
     if (cache->prepared == NULL) {
         conn_close(exchange->conn, true);
         return;
@@ -544,6 +602,81 @@ static void compare_variant(struct exchange *exchange, const struct exchange_sta
         result != RESULT_OK || !bytes_equal(variant->key, (struct bytes){exchange->cache->key_room, bytes});
 }
 
+/* ---- the client's own conditions, on what was fetched for all ---- */
+
+/* Lines that a stored answer would not have, or that cached_put_head writes. */
+static bool keep_as_stored(const void *unused, struct bytes name)
+{
+    (void)unused;
+    return !bytes_equal_nocase(name, BYTES("age")) && !bytes_equal_nocase(name, BYTES("x-request-id"));
+}
+
+/* The head of what is being fetched, as if it were stored already. *Gives* it. NULL: memory is out. */
+static struct cache_head *head_of_entry(const struct entry *entry, int64_t now_ms)
+{
+    struct cache_head *head = calloc(1, sizeof(*head) + entry->head_bytes);
+    if (head == NULL) {
+        return NULL;
+    }
+    const struct bytes lines = {entry->head->data, entry->head_bytes};
+    head->lines_bytes = (uint32_t)(lines_put_kept(head->data, lines, keep_as_stored, NULL) - head->data);
+    head->status = entry->status;
+    head->has_date = entry->has_date;
+    struct freshness *freshness = &head->freshness;
+    uint32_t age_s;
+    int64_t unix_s;
+    freshness->response_ms = now_ms;
+    freshness->initial_age_ms = directives_seconds(lines_find(lines, BYTES("age")), &age_s) ? (int64_t)age_s * 1000 : 0;
+    struct bytes etag = lines_find(cache_head_lines(head), BYTES("etag"));
+    struct bytes modified = lines_find(cache_head_lines(head), BYTES("last-modified"));
+    struct bytes date = lines_find(cache_head_lines(head), BYTES("date"));
+    if (etag.ptr != NULL) {
+        freshness->etag_at = (uint16_t)(etag.ptr - head->data);
+        freshness->etag_bytes = (uint16_t)etag.len;
+    }
+    freshness->date_ms = date.ptr != NULL && http_date_parse(date, now_ms / 1000, &unix_s) ? unix_s * 1000 : now_ms;
+    freshness->last_modified_ms =
+        modified.ptr != NULL && http_date_parse(modified, now_ms / 1000, &unix_s) ? unix_s * 1000 : -1;
+    return head;
+}
+
+/* Answers 304 when the client has what has been fetched; the fetch goes on without it. */
+static void spare_body(struct exchange *exchange, const struct exchange_start *start)
+{
+    const struct entry *entry = exchange->reader.entry;
+    int64_t now_ms = now_ms_of(exchange);
+    struct cache_head *head = head_of_entry(entry, now_ms);
+    if (head == NULL ||
+        conditional_evaluate(&start->parser->head, start->base, head, now_ms) != CONDITIONAL_NOT_MODIFIED) {
+        free(head);
+        return;
+    }
+    struct cached_serving serving = {.head = head, .status = 304};
+    struct cache_status status;
+    (void)exchange_cache_status(exchange, &status);
+    struct conn_answer answer = exchange_answer_of(exchange);
+    enum result result = cached_put_head(exchange->conn, &serving, &status, now_ms, &answer);
+    free(head);
+    exchange->status = 304;
+    exchange->head_sent = true;
+    if (result != RESULT_OK) {
+        conn_close(exchange->conn, true);
+        return;
+    }
+    if (exchange->fetch != NULL && entry->state == ENTRY_FILLING) {
+        filling_keep_fetch(exchange->fetch);
+    }
+    exchange_finish(exchange, answer.keep_alive);
+}
+
+/* Whether nobody loses when this client does not read on. */
+static bool may_spare_body(const struct exchange *exchange, const struct entry *entry)
+{
+    const struct exchange_cache *cache = exchange->cache;
+    return cache->run == NULL && cache->is_conditional && entry->status == 200 && entry->state != ENTRY_FAILED &&
+           (entry->is_stored || cache->is_joined || entry->state == ENTRY_COMPLETE);
+}
+
 static bool is_origin_failing(const struct entry *entry)
 {
     return entry->state == ENTRY_FAILED || entry->status == 500 || (entry->status >= 502 && entry->status <= 504);
@@ -586,6 +719,11 @@ bool exchange_cache_intercept(struct exchange *exchange)
     if (is_origin_failing(entry) && cache->run == NULL && cache->key_room != NULL) {
         struct conn *conn = exchange->conn;
         with_head(exchange, serve_stale);
+        return conn->exchange != exchange || exchange->head_sent;
+    }
+    if (may_spare_body(exchange, entry)) {
+        struct conn *conn = exchange->conn;
+        with_head(exchange, spare_body);
         return conn->exchange != exchange || exchange->head_sent;
     }
     return false;

@@ -2,6 +2,8 @@
 #ifndef SLUICE_SERVER_EXCHANGE_INTERNAL_H
 #define SLUICE_SERVER_EXCHANGE_INTERNAL_H
 
+#include "cache/object.h"
+#include "cache/range.h"
 #include "cache/status.h"
 #include "server/exchange.h"
 
@@ -10,10 +12,18 @@
 /* The whole answer is queued: counts, frees, and lets the connection go on (or end, unless `keep_alive`). */
 void exchange_finish(struct exchange *exchange, bool keep_alive);
 
-/* Makes the fetch with its head. `validating`: a stored answer whose validators go with it, in the place of the
- * client's conditions; `for_all`: the answer may be given to others. */
-MUST_USE enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start, bool for_all,
-                                            const struct cache_head *validating);
+/* What a request that the cache makes asks otherwise than its client has. */
+struct exchange_asking {
+    bool for_all;                        /* the answer may be given to others: the client's conditions stay behind */
+    const struct cache_head *validating; /* whose validators go with it; NULL: none */
+    const struct cache_head *completing; /* a stored part, whose rest is asked for; NULL: none */
+    struct range rest;
+    uint64_t complete_bytes;
+};
+
+/* Makes the fetch with its head. `asking` NULL: as the client has asked. */
+MUST_USE enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start,
+                                            const struct exchange_asking *asking);
 
 /* Reads the answer of its own fetch from now on. */
 void exchange_follow_fetch(struct exchange *exchange);

@@ -1,0 +1,36 @@
+/* What the files that fill by the rules of RFC 9111 share: filling_http.c (whole answers), filling_partial.c (parts).
+ */
+#ifndef SLUICE_PROXY_FILLING_INTERNAL_H
+#define SLUICE_PROXY_FILLING_INTERNAL_H
+
+#include "cache/range.h"
+#include "proxy/filling.h"
+
+/* What lasts from the head to the end. */
+struct http_own {
+    struct storing_verdict verdict;
+    struct range_partial partial; /* of a 206: what it holds */
+    int64_t combines_ms;          /* response_ms of the stored part that it goes together with; 0: none */
+};
+
+void filling_http_judge(struct filling *filling, const struct http_head *head, const char *base,
+                        struct storing_verdict *verdict);
+
+/* Takes everything that is kept of an answer whose head this is. False: it cannot be kept. */
+MUST_USE bool filling_http_take(struct filling *filling, const struct http_head *head, const char *base);
+
+/* The stored head with this one's fields, parsed as if it had come so, with `status`. *Gives* the parser and, in
+ * *ret_text, its bytes. NULL: memory is out, or it has become too large. */
+struct http_parser *filling_http_merge(const struct cache_head *stored, uint16_t status, const struct http_head *head,
+                                       const char *base, const struct storing_verdict *verdict, char **ret_text);
+
+/* A 206 to a range that the client has asked for. */
+void filling_partial_on_head(struct filling *filling, const struct http_head *head, const char *base);
+
+/* It is there. */
+void filling_partial_on_end(struct filling *filling);
+
+/* The answer to what we have asked to complete a stored part. False: it is as any other answer. */
+bool filling_partial_complete(struct filling *filling, const struct http_head *head, const char *base);
+
+#endif
