@@ -29,11 +29,15 @@ struct floor {
 
 static const char BLANK_LINE[] = "\r\n\r\n";
 
-static void answers_init(struct floor *floor, size_t body_bytes)
+static void answers_init(struct floor *floor, size_t body_bytes, long max_age_s)
 {
     char head[256];
-    int head_bytes = snprintf(head, sizeof head,
-                              "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n", body_bytes);
+    char lifetime[64] = "";
+    if (max_age_s > 0)
+        snprintf(lifetime, sizeof lifetime, "Cache-Control: max-age=%ld\r\n", max_age_s);
+    int head_bytes =
+        snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n%sContent-Length: %zu\r\n\r\n",
+                 lifetime, body_bytes);
     floor->answer_bytes = (size_t)head_bytes + body_bytes;
     floor->answers = malloc(floor->answer_bytes * ANSWERS_PER_SEND_MAX);
     if (floor->answers == NULL)
@@ -125,11 +129,12 @@ static void on_receive(struct floor *floor, const struct io_uring_cqe *cqe, int 
 
 int main(int argc, char **argv)
 {
-    long port = 0, cpu = -1, body_bytes = 1024;
+    long port = 0, cpu = -1, body_bytes = 1024, max_age_s = 0;
     const struct bench_option options[] = {
         {"--port", "listen on 127.0.0.1:PORT", &port, NULL},
         {"--cpu", "run on this core", &cpu, NULL},
         {"--body", "bytes of body in each answer (1024)", &body_bytes, NULL},
+        {"--max-age", "seconds that caches may keep an answer; 0: it says nothing of that (0)", &max_age_s, NULL},
         {NULL, NULL, NULL, NULL},
     };
     bench_options_parse(argc, argv, options);
@@ -139,7 +144,7 @@ int main(int argc, char **argv)
     struct floor *floor = calloc(1, sizeof *floor);
     if (floor == NULL)
         bench_die("no memory");
-    answers_init(floor, (size_t)body_bytes);
+    answers_init(floor, (size_t)body_bytes, max_age_s);
     bench_ring_init(&floor->ring);
     bench_pool_init(&floor->pool, &floor->ring, BUFFERS, BUFFER_BYTES);
     floor->signals = bench_signals(&floor->ring, bench_tag(KIND_SIGNAL, 0, 0));

@@ -16,10 +16,12 @@ build | pc:liburing>=2.9         | liburing-dev°
 build | include:linux/blkdev.h  | linux-libc-dev°
 build | pc:libllhttp>=9.2        | libllhttp-dev°
 build | pc:yyjson                | libyyjson-dev°
+build | pc:mbedcrypto            | libmbedtls-dev°
 build | pc:yaml-0.1              | libyaml-dev
 build | pc:libxxhash             | libxxhash-dev
 build | pc:jemalloc              | libjemalloc-dev
 build | pc:hwloc                 | libhwloc-dev
+build | pc:sqlite3>=3.37         | libsqlite3-dev
 test  | pc:criterion             | libcriterion-dev
 test  | py:pytest                | python3-pytest
 test  | py:httpx                 | python3-httpx
@@ -32,6 +34,7 @@ bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
 bench | py:                      | python3
+bench | pc:liburcu-qsbr          | liburcu-dev
 check | cmd:clang-format         | clang-format
 check | cmd:clang-tidy           | clang-tidy
 check | cmd:cppcheck             | cppcheck
@@ -45,7 +48,7 @@ fuzz  | cmd:llvm-symbolizer      | llvm
 
 # Exactly these come from Debian 13 when the machine runs Debian 12; they ask nothing newer of libc.
 # (linux-libc-dev: liburing.h includes a header that the kernel's own grew in 6.11.)
-FROM_DEBIAN_13='linux-libc-dev liburing-dev liburing2 libllhttp-dev libllhttp9.2 libyyjson-dev libyyjson0'
+FROM_DEBIAN_13='linux-libc-dev liburing-dev liburing2 libllhttp-dev libllhttp9.2 libyyjson-dev libyyjson0 libmbedtls-dev libmbedcrypto16 libmbedtls21 libmbedx509-7'
 
 # Debian's own: its packages are for this one, whatever comes first on PATH.
 PYTHON=/usr/bin/python3

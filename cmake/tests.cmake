@@ -2,6 +2,7 @@
 # tests/stress/*.c          one plain program each: stress_<name>; exit code 77 means skipped
 # tests/fuzz/*.c            one libFuzzer program each in the fuzz preset: fuzz_<name>; everywhere else a program that
 #                           replays the kept inputs: replay_<name>
+# tests/model/run           checks the models beside it with spin, where that is installed
 # tests/support/*.c         helpers, linked with all of them
 
 enable_testing()
@@ -61,6 +62,12 @@ if(NOT SLUICE_FUZZ)
     target_link_libraries(stress_${name} PRIVATE test_support)
     sluice_test(stress_${name} stress $<TARGET_FILE:stress_${name}>)
   endforeach()
+endif()
+
+# ---- models: of the algorithm, so that one preset is enough
+
+if(NOT SLUICE_SANITIZE)
+  sluice_test(models stress ${TESTS}/model/run)
 endif()
 
 # ---- fuzz

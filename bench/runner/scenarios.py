@@ -1,6 +1,7 @@
 """What is measured: for each scenario a backend, a load, and who takes part."""
 
 import contextlib
+import http.client
 import json
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ CHAT = ["--method", "POST", "--path", "/v1/chat/completions", "--body",
         '{"model":"ticker","stream":true,"messages":[{"role":"user","content":"go"}]}']
 PROXIES = ("relay", "sluice", "nginx", "haproxy")
 SERVERS = ("floor", "sluice", "nginx", "haproxy")
+CACHES = SERVERS + ("varnish",)
 
 
 class Run:
@@ -104,6 +106,12 @@ class Throughput:
 
     KEYS = ("per_s", "p50_us", "p99_us", "cpu_us", "server_core", "load_core", "waited", "gap_p50_us", "enters")
 
+    def serve(self, run, contender, port):
+        return contender.serve(run.cores.server, port)
+
+    def prepare(self, contender, server, backend):
+        """Whatever must be so before the first round; Failure leaves the contender out."""
+
     def sample(self, run, contender, server, backend, arguments):
         pids, behind = server.pids(), backend.pids() if backend else []
         before = contender.enters(server)
@@ -139,7 +147,8 @@ class Throughput:
             servers, present = {}, []
             for contender in run.contenders:
                 try:
-                    servers[contender.name] = stack.enter_context(contender.serve(run.cores.server, port))
+                    servers[contender.name] = stack.enter_context(self.serve(run, contender, port))
+                    self.prepare(contender, servers[contender.name], backend)
                     present.append(contender)
                 except Failure as failure:
                     samples[contender.name].append({"failed": str(failure)})
@@ -167,6 +176,54 @@ class Throughput:
                ("cpu_us", "CPU us/%s", "%.3f"), ("ratio", "x base", "%.2f"), ("ratio_per_round", "x base/round", "%.2f"),
                ("server_core", "server core", "%.0f%%"), ("load_core", "load core", "%.0f%%"),
                ("waited", "waited", "%.0f%%"), ("enters", "enters/%s", "%.3f"))
+
+
+class Hit(Throughput):
+    """Throughput of answers from a cache. A contender that asks the backend again, even once, has failed."""
+
+    PATH = "/hit"
+    FILL_REQUESTS = 3   # a cache may first count, or answer while it still stores
+
+    def __init__(self, about, body_bytes, connections):
+        super().__init__(about, "floor", CACHES, ["floor", "--body", str(body_bytes), "--max-age", "3600"],
+                         ["--path", self.PATH], connections)
+        self.body_bytes = body_bytes
+
+    def serve(self, run, contender, port):
+        return contender.serve_cached(run.cores.server, port, self.body_bytes)
+
+    def ask(self, server):
+        """The fields of one answer, which must be the whole of it."""
+        connection = http.client.HTTPConnection("127.0.0.1", server.ports[0], timeout=10)
+        try:
+            connection.request("GET", self.PATH)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure("no answer: %s" % error) from None
+        finally:
+            connection.close()
+        if answer.status != 200 or body != b"x" * self.body_bytes:
+            raise Failure("status %d with %d bytes instead of 200 with %d" % (answer.status, len(body), self.body_bytes))
+        return answer.headers
+
+    def prepare(self, contender, server, backend):
+        for _ in range(self.FILL_REQUESTS):
+            self.ask(server)
+        before = backend.counters()["requests"]
+        headers = self.ask(server)
+        if backend.counters()["requests"] != before:
+            raise Failure("not from the cache: the backend was asked again")
+        if contender.is_hit(headers) is False:
+            raise Failure("not a hit by its own account: Cache-Status: %s" % headers.get("Cache-Status", "(none)"))
+
+    def sample(self, run, contender, server, backend, arguments):
+        before = backend.counters()["requests"]
+        row = super().sample(run, contender, server, backend, arguments)
+        asked = backend.counters()["requests"] - before
+        if asked > 0:
+            raise Failure("not from the cache: the backend was asked %d times" % asked)
+        return row
 
 
 class Latency(Throughput):
@@ -299,6 +356,8 @@ SCENARIOS = {
                             ["--path", "/static"], 64),
     "static-1k-pipelined-16": Throughput("the same, 16 requests sent at once", "floor", SERVERS, None,
                                          ["--path", "/static", "--pipeline", "16"], 64),
+    "hit-1k": Hit("1 KB from a cache that is warm, 64 keep-alive connections", 1024, 64),
+    "hit-64k": Hit("64 KB from a cache that is warm, 64 keep-alive connections", 65536, 64),
     "proxied-1k": Throughput("1 KB from a backend, 64 keep-alive connections", "relay", PROXIES,
                              ["floor", "--body", "1024"], ["--path", "/one"], 64),
     "proxied-64k": Throughput("64 KB from a backend, 64 keep-alive connections", "relay", PROXIES,

@@ -5,20 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/check.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define CHUNK_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CHUNK_ASAN 1
-#endif
-#endif
-#ifdef CHUNK_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at))
-#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at))
-#endif
+#include "cache/poison.h"
 
 struct chunk_region {
     struct chunk_region *older;

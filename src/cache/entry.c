@@ -107,6 +107,9 @@ void entry_commit(struct entry *entry, size_t bytes)
     atomic_store_explicit(&entry->last->used_bytes, used + (uint32_t)bytes, memory_order_release);
     entry->body_bytes += bytes;
     entry->has_news = true;
+    if (UNLIKELY(entry->body_bytes > entry->keep_bytes_max) && entry->keep_bytes_max > 0 && !entry->is_private) {
+        entry_make_private(entry);
+    }
 }
 
 enum result entry_append(struct entry *entry, struct bytes run)
@@ -129,7 +132,7 @@ enum result entry_append(struct entry *entry, struct bytes run)
 
 bool entry_is_full(struct entry *entry)
 {
-    if (entry->body_bytes - entry->passed_bytes < entry->window_bytes_max) {
+    if (!entry->is_private || entry->body_bytes - entry->passed_bytes < entry->window_bytes_max) {
         return false;
     }
     entry->was_full = true;
@@ -209,6 +212,9 @@ static uint64_t slowest_position(const struct entry *entry)
 static void entry_window_moved(struct entry *entry, uint64_t passed_bytes)
 {
     entry->passed_bytes = passed_bytes;
+    if (entry->on_passed != NULL) {
+        entry->on_passed(entry);
+    }
     if (entry->was_full && entry->filler != NULL &&
         entry->body_bytes - entry->passed_bytes <= entry->window_bytes_max / 2) {
         entry->was_full = false;
@@ -239,15 +245,37 @@ void entry_reader_leave(struct entry_reader *reader)
     }
 }
 
-/* Lets go of everything before `first`. */
-static void entry_trim(struct entry *entry, struct chunk *first)
+static uint32_t body_bytes_in(const struct entry *entry, const struct chunk *chunk)
 {
-    while (entry->first != first) {
-        struct chunk *chunk = entry->first;
-        entry->first = atomic_load_explicit(&chunk->next, memory_order_relaxed);
-        chunk_unref(chunk);
-    }
+    return chunk_used(chunk) - (chunk == entry->head ? entry->head_bytes : 0);
+}
+
+static void entry_drop_first(struct entry *entry)
+{
+    struct chunk *chunk = entry->first;
+    entry->first_at += body_bytes_in(entry, chunk);
+    entry->first = atomic_load_explicit(&chunk->next, memory_order_relaxed);
     entry->is_trimmed = true;
+    chunk_unref(chunk);
+}
+
+/* Lets go of what lies before `chunk`, the one its only reader has come to; where there are several (or NULL), of the chunks that end
+ * before the slowest one's place: one that ends at it may be where somebody stands. */
+static void entry_trim(struct entry *entry, const struct chunk *chunk)
+{
+    bool is_alone = chunk != NULL && entry->readers.next == entry->readers.prev;
+    uint64_t slowest = is_alone ? 0 : slowest_position(entry);
+    while (is_alone ? entry->first != chunk : entry->first_at + body_bytes_in(entry, entry->first) < slowest) {
+        entry_drop_first(entry);
+    }
+}
+
+void entry_make_private(struct entry *entry)
+{
+    entry->is_private = true;
+    if (!list_is_empty(&entry->readers)) {
+        entry->passed_bytes = slowest_position(entry);
+    }
 }
 
 void entry_reader_rewind(struct entry_reader *reader)
@@ -293,5 +321,31 @@ void entry_reader_pass(struct entry_reader *reader, size_t bytes)
     struct entry *entry = reader->entry;
     reader->chunk_offset += (uint32_t)bytes;
     reader->position += bytes;
-    entry_window_moved(entry, entry->is_private ? reader->position : slowest_position(entry));
+    if (entry->is_private || entry->on_passed != NULL) {
+        bool is_alone = entry->readers.next == entry->readers.prev;
+        entry_window_moved(entry, is_alone ? reader->position : slowest_position(entry));
+    }
+}
+
+void entry_reader_acknowledge(struct entry_reader *reader, uint64_t position)
+{
+    struct entry *entry = reader->entry;
+    reader->position = position;
+    if (entry->is_private) {
+        if (entry->first != NULL) {
+            entry_trim(entry, NULL);
+        }
+        entry_window_moved(entry, slowest_position(entry));
+    }
+}
+
+void entry_reader_skip(struct entry_reader *reader, uint64_t position)
+{
+    struct hold *hold;
+    while (reader->position < position) {
+        struct bytes run = entry_reader_peek(reader, &hold);
+        CHECK(run.len > 0);
+        uint64_t left = position - reader->position;
+        entry_reader_pass(reader, run.len < left ? run.len : left);
+    }
 }

@@ -6,11 +6,13 @@
  *           reader     reader             each at its own place; first what is there, then what lands
  *
  * One filler appends, and ends it COMPLETE or FAILED. A reader looks, and when there is nothing new it is
- * told by `on_progress` once there is. An entry that nobody may join (`is_private`: an uncacheable response,
- * a request's body) has one reader, and its chunks go as soon as that reader has passed them.
+ * told by `on_progress` once there is. An entry that may be joined keeps everything, and its filler goes at its own
+ * pace. One that may not (`is_private`: an uncacheable response, a request's body, what has become too large to keep) lets go
+ * of chunks that its readers have passed; the bytes that the slowest reader has not passed are its window, and the filler
+ * waits when that is full.
  *
- * The bytes that the slowest reader has not passed are the window; the filler asks for it and waits when it
- * is full. Entries belong to one worker; a filler and readers run on that worker. */
+ * An entry belongs to one worker; its filler and its readers run there. Readers on other cores read a mirror of it
+ * (flight.h): an entry whose chunks are held elsewhere. */
 #ifndef SLUICE_CACHE_ENTRY_H
 #define SLUICE_CACHE_ENTRY_H
 
@@ -25,6 +27,12 @@ enum entry_state { ENTRY_FILLING, ENTRY_COMPLETE, ENTRY_FAILED };
 
 struct entry;
 
+/* Which of several answers to one question an entry holds (RFC 9111 §4.1): who joined it compares. */
+struct entry_variant {
+    struct bytes fields; /* which request fields decided, in vary.h's form */
+    struct bytes key;    /* what they said */
+};
+
 /* What the filler is told. */
 struct entry_filler {
     void (*on_drained)(struct entry_filler *filler);   /* the window fell below its half after being full */
@@ -37,6 +45,8 @@ struct entry {
     struct chunk *last;
     uint64_t body_bytes;   /* appended so far */
     uint64_t passed_bytes; /* by the slowest reader */
+    uint64_t keep_bytes_max; /* a longer body makes it private; 0: no bound */
+    uint64_t first_at;     /* the place of the first chunk's first byte in the body */
     uint64_t window_bytes_max;
     uint64_t rewind_bytes_max; /* a private entry keeps what was read until its reader has passed more than this */
     struct list_node readers;
@@ -45,9 +55,19 @@ struct entry {
     char *trailers;              /* from malloc, `Name: value\r\n` lines; NULL when none */
     uint32_t trailer_bytes;
     uint32_t uses;
+    void (*on_unused)(struct entry *entry); /* the last use has gone */
+    void (*on_passed)(struct entry *entry); /* passed_bytes has moved; NULL: nobody asks */
     struct hold *hold; /* keeps the chunks of an entry that only shows what lies elsewhere; NULL: they are its own */
     enum entry_state state;
-    enum result failure; /* of FAILED */
+    enum result failure;       /* of FAILED */
+    const char *failure_text;  /* static: what was wrong; NULL */
+    bool was_connected;        /* it failed with a connection to the upstream, or after one */
+    bool is_mid_event;         /* an event stream broke off within an event */
+    bool is_look_again;        /* FAILED, because what the readers want is to be found in the cache */
+    bool is_stored;            /* it will be found in the cache */
+    const char *not_stored_why; /* static: why it will not; NULL: nobody has looked */
+    bool is_from_tier;         /* it was not fetched but read from the second tier */
+    bool is_expelled;          /* who joined it is to leave: the answer is for its leader alone */
     bool is_private;
     bool is_trimmed; /* a private entry's first bytes have gone */
     bool was_full;   /* the filler waits for on_drained */
@@ -62,6 +82,7 @@ struct entry {
     uint64_t content_length;
     struct chunk *head;  /* holds the lines at its front, and the first of the body behind them */
     uint32_t head_bytes; /* of the lines */
+    const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */
 };
 
 /* A place in an entry, and a wish to hear of more. */
@@ -74,14 +95,30 @@ struct entry_reader {
     void (*on_progress)(struct entry_reader *reader);
 };
 
-/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. */
+/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. The caller sets on_unused if uses are
+ * to be counted. */
 void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_filler *filler, uint64_t window_bytes_max,
                 bool is_private);
 
 /* Frees what it holds; no reader may be attached. */
 void entry_fini(struct entry *entry);
 
+static inline void entry_ref(struct entry *entry)
+{
+    entry->uses++;
+}
+
+static inline void entry_unref(struct entry *entry)
+{
+    if (--entry->uses == 0) {
+        entry->on_unused(entry);
+    }
+}
+
 /* ---- filling ---- */
+
+/* Nobody joins any more: what all readers have passed goes, and the window counts. */
+void entry_make_private(struct entry *entry);
 
 /* Room for a head block of at most `bytes` (up to what a large chunk holds), before any body. The writer puts it there,
  * then sets the head's fields and calls entry_commit_head. RESULT_NO_MEMORY when the pool is out. */
@@ -110,7 +147,7 @@ void entry_tell(struct entry *entry);
 
 /* ---- reading ---- */
 
-/* *Keeps* entry until entry_reader_leave. */
+/* *Keeps* entry until entry_reader_leave. A private entry takes no second reader. */
 void entry_reader_join(struct entry_reader *reader, struct entry *entry,
                        void (*on_progress)(struct entry_reader *reader));
 void entry_reader_leave(struct entry_reader *reader);
@@ -121,6 +158,12 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_ho
 
 /* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */
 void entry_reader_pass(struct entry_reader *reader, size_t bytes);
+
+/* Moves to `position` from the start of a COMPLETE entry. */
+void entry_reader_skip(struct entry_reader *reader, uint64_t position);
+
+/* For a reader that stands for others elsewhere: they have all passed `position`. */
+void entry_reader_acknowledge(struct entry_reader *reader, uint64_t position);
 
 /* Puts a private entry's reader back to the beginning; nothing may be trimmed yet. */
 void entry_reader_rewind(struct entry_reader *reader);

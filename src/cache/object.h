@@ -35,7 +35,19 @@ struct cache_head {
     bool has_request_id;
     bool is_event_stream;
     uint8_t form; /* the layer above's: what the body is */
+    /* the owner's, once another has taken its place */
+    struct list_node retired;
+    const struct cache_object *object; /* whose it was: a pin on that keeps it, too */
+    uint64_t retired_epoch;
     char data[];
+};
+
+/* Where an object is in its life, in a pattern that memory of any other kind does not hold. */
+enum cache_canary {
+    CACHE_CANARY_STORING = 0x5107ed01, /* being made */
+    CACHE_CANARY_LIVE = 0x5107ed02,    /* in the index */
+    CACHE_CANARY_RETIRED = 0x5107ed03, /* unlinked; readers may be looking at it */
+    CACHE_CANARY_FREE = 0x5107ed04,
 };
 
 struct cache_object {
@@ -48,15 +60,15 @@ struct cache_object {
     uint64_t cost_tokens; /* 0: not known */
     struct evict_node evict;
     /* the owner's */
-    struct list_node all;    /* every object of the shard */
+    struct list_node all;    /* every object of the shard; then the retired */
     struct list_node expiry; /* in a slot of the wheel */
     int64_t remove_at_ms;    /* of no use to anybody from then on */
     uint64_t charged_bytes;  /* object, key, head and body as allocated */
     uint64_t retired_epoch;
-    struct chunk *piece; /* it lies in */
+    struct chunk *piece;    /* it lies in */
     struct chunk *key_rest; /* what did not fit behind this struct */
-    uint32_t canary;
-    uint16_t route; /* whose configuration it was stored by */
+    uint32_t canary;        /* enum cache_canary */
+    uint16_t route;         /* whose configuration it was stored by */
     uint16_t key_here_bytes;
     char key[];
 };
@@ -89,6 +101,9 @@ static inline struct bytes cache_head_note(const struct cache_head *head)
 
 /* Whether the object's whole key is `key`. */
 bool cache_object_has_key(const struct cache_object *object, struct bytes key);
+
+/* Whether two objects have the same key. */
+bool cache_object_same_key(const struct cache_object *a, const struct cache_object *b);
 
 /* Whether the key begins with `prefix`. */
 bool cache_object_has_prefix(const struct cache_object *object, struct bytes prefix);

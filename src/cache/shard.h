@@ -16,7 +16,7 @@
 struct shard;
 
 enum shard_cause {
-    SHARD_EVICTED,  /* for room */
+    SHARD_EVICTED, /* for room */
     SHARD_EXPIRED,
     SHARD_REPLACED,
     SHARD_PURGED,
@@ -40,7 +40,7 @@ struct shard_counters {
     _Atomic uint64_t stores;
     _Atomic uint64_t updates; /* heads swapped */
     _Atomic uint64_t removed[SHARD_CAUSES];
-    _Atomic uint64_t no_room; /* stores given up because nothing could go */
+    _Atomic uint64_t no_room;       /* stores given up because nothing could go */
     _Atomic uint64_t retired_bytes; /* unlinked and still charged */
 };
 
@@ -87,23 +87,26 @@ struct shard_store {
     struct chunk *last;
     uint64_t left_bytes;     /* of the body */
     uint64_t reserved_bytes; /* of the budget, for what is still to come */
+    bool has_failed;         /* the system had no memory for a part of the body: commit will say so */
 };
 
-/* Makes room, and the object with key and head. RESULT_MORE: room is being made, begin again in the next turn (give up after
- * a second). RESULT_LIMIT: it can never fit, or nothing can go (counted in no_room). RESULT_NO_MEMORY. */
+/* Makes room, and the object with key and head. RESULT_MORE: room is being made, begin again in the next turn (give up
+ * after a second). RESULT_LIMIT: it can never fit, or nothing can go (counted in no_room). RESULT_NO_MEMORY. */
 MUST_USE enum result shard_store_begin(struct shard *shard, struct shard_store *store, const struct shard_draft *draft);
 
-/* Copies `run` to the end of the body. Cannot fail: begin has reserved the room. At most 256 KB a call is good manners. */
+/* Copies `run` to the end of the body. Cannot fail: begin has reserved the room. At most 256 KB a call is good manners.
+ */
 void shard_store_body(struct shard *shard, struct shard_store *store, struct bytes run);
 
-/* Publishes it: all body bytes are there. What was stored under the key is replaced. RESULT_LIMIT, RESULT_NO_MEMORY: the
- * index refused, and it is gone. */
+/* Publishes it: all body bytes are there. What was stored under the key is replaced. RESULT_LIMIT, RESULT_NO_MEMORY:
+ * the index refused, or the system had no memory for the room reserved; it is gone. */
 MUST_USE enum result shard_store_commit(struct shard *shard, struct shard_store *store);
 void shard_store_abort(struct shard *shard, struct shard_store *store);
 
-/* Swaps the head for one made from `draft` (its body_bytes and costs are not looked at). RESULT_MORE and RESULT_LIMIT as for
- * shard_store_begin: the old head stays. */
-MUST_USE enum result shard_update_head(struct shard *shard, struct cache_object *object, const struct shard_draft *draft);
+/* Swaps the head for one made from `draft` (its body_bytes and costs are not looked at). RESULT_MORE and RESULT_LIMIT
+ * as for shard_store_begin: the old head stays. */
+MUST_USE enum result shard_update_head(struct shard *shard, struct cache_object *object,
+                                       const struct shard_draft *draft);
 
 /* Unlinks it. */
 void shard_remove(struct shard *shard, struct cache_object *object, enum shard_cause cause);

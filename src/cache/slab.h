@@ -1,7 +1,9 @@
 /* The memory of a shard's stored objects, up to an exact budget.
  *
  * Regions of SLAB_REGION_BYTES are mapped as they are needed and cut into pages of SLAB_PAGE_BYTES; a page is
- * SLAB_UNITS_PER_PAGE units of SLAB_UNIT_BYTES and one word that says which of them are taken:
+ * SLAB_UNITS_PER_PAGE units of SLAB_UNIT_BYTES and one word that says which of them are taken. The addresses of all
+ * regions are reserved at once, an eighth more than the budget, so that a piece's page record is found by arithmetic
+ * and what is mapped is bounded however the free units lie:
  *
  *   region ─▶ | page | page | … |        page ─▶ |u|u|u|…|  64 units of 256 B
  *                                        taken:  0b…110111    an allocation is a run of ones
@@ -37,7 +39,13 @@ struct slab {
     size_t charged_bytes; /* allocated, and what the bookkeeping takes; never above bytes_max */
     size_t mapped_bytes;
     struct list_node pages[SLAB_UNITS_PER_PAGE + 1]; /* by longest free run */
-    struct slab_region *regions;
+    uint64_t runs;                                   /* bit n - 1: pages[n] is not empty */
+    struct slab_region *regions;                     /* records, by place */
+    char *base;                                      /* of the addresses reserved; NULL: not yet */
+    size_t regions_max;                              /* that addresses are reserved for */
+    size_t regions_begun;                            /* that have ever been mapped: the first ones */
+    struct list_node empty;                          /* regions without a taken unit */
+    struct list_node absent;                         /* regions given back to the system */
 };
 
 /* Starts empty; maps nothing yet. */
@@ -54,7 +62,10 @@ struct chunk *slab_alloc(struct slab *slab, size_t bytes_wanted, size_t bytes_mi
 /* Frees one piece; a region that is empty for good goes back to the system with slab_trim. */
 void slab_free(struct slab *slab, struct chunk *piece);
 
-/* Gives empty regions back to the system, but for one. */
-void slab_trim(struct slab *slab);
+/* Gives at most `regions` empty regions back to the system, and never the last of them; true while there are more. */
+bool slab_trim(struct slab *slab, unsigned regions);
+
+/* What the bookkeeping of one region is charged. */
+size_t slab_region_cost_bytes(void);
 
 #endif

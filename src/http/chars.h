@@ -1,4 +1,4 @@
-/* Which bytes may stand where: one table, one load per byte. Private to src/http. */
+/* Which bytes may stand where: one table, one load per byte. For those who parse what HTTP carries. */
 #ifndef SLUICE_HTTP_CHARS_H
 #define SLUICE_HTTP_CHARS_H
 

@@ -40,14 +40,31 @@ static enum http_field_id short_field_id(struct bytes name)
 {
     switch (name.len) {
     case 2: KNOWN("te", HTTP_FIELD_TE) break;
-    case 3: KNOWN("via", HTTP_FIELD_VIA) break;
-    case 4: KNOWN("host", HTTP_FIELD_HOST) KNOWN("date", HTTP_FIELD_DATE) break;
-    case 6: KNOWN("expect", HTTP_FIELD_EXPECT) KNOWN("server", HTTP_FIELD_SERVER) break;
-    case 7: KNOWN("upgrade", HTTP_FIELD_UPGRADE) KNOWN("trailer", HTTP_FIELD_TRAILER) break;
-    case 9: KNOWN("x-api-key", HTTP_FIELD_X_API_KEY) KNOWN("forwarded", HTTP_FIELD_FORWARDED) break;
+    case 3: KNOWN("via", HTTP_FIELD_VIA) KNOWN("age", HTTP_FIELD_AGE) break;
+    case 4:
+        KNOWN("host", HTTP_FIELD_HOST)
+        KNOWN("date", HTTP_FIELD_DATE)
+        KNOWN("etag", HTTP_FIELD_ETAG)
+        KNOWN("vary", HTTP_FIELD_VARY)
+        break;
+    case 5: KNOWN("range", HTTP_FIELD_RANGE) break;
+    case 6:
+        KNOWN("expect", HTTP_FIELD_EXPECT)
+        KNOWN("server", HTTP_FIELD_SERVER)
+        KNOWN("cookie", HTTP_FIELD_COOKIE)
+        KNOWN("pragma", HTTP_FIELD_PRAGMA)
+        break;
+    case 7:
+        KNOWN("trailer", HTTP_FIELD_TRAILER)
+        KNOWN("upgrade", HTTP_FIELD_UPGRADE)
+        KNOWN("expires", HTTP_FIELD_EXPIRES)
+        break;
+    case 8: KNOWN("if-match", HTTP_FIELD_IF_MATCH) KNOWN("if-range", HTTP_FIELD_IF_RANGE) break;
+    case 9: KNOWN("forwarded", HTTP_FIELD_FORWARDED) KNOWN("x-api-key", HTTP_FIELD_X_API_KEY) break;
     case 10:
         KNOWN("connection", HTTP_FIELD_CONNECTION)
         KNOWN("keep-alive", HTTP_FIELD_KEEP_ALIVE)
+        KNOWN("set-cookie", HTTP_FIELD_SET_COOKIE)
         break;
     default: break;
     }
@@ -58,13 +75,13 @@ enum http_field_id http_field_id(struct bytes name)
 {
     switch (name.len) {
     case 11: KNOWN("retry-after", HTTP_FIELD_RETRY_AFTER) break;
-    case 12:
-        KNOWN("content-type", HTTP_FIELD_CONTENT_TYPE)
-        KNOWN("x-request-id", HTTP_FIELD_X_REQUEST_ID)
-        break;
+    case 12: KNOWN("content-type", HTTP_FIELD_CONTENT_TYPE) KNOWN("x-request-id", HTTP_FIELD_X_REQUEST_ID) break;
     case 13:
         KNOWN("authorization", HTTP_FIELD_AUTHORIZATION)
         KNOWN("cache-control", HTTP_FIELD_CACHE_CONTROL)
+        KNOWN("content-range", HTTP_FIELD_CONTENT_RANGE)
+        KNOWN("if-none-match", HTTP_FIELD_IF_NONE_MATCH)
+        KNOWN("last-modified", HTTP_FIELD_LAST_MODIFIED)
         break;
     case 14: KNOWN("content-length", HTTP_FIELD_CONTENT_LENGTH) break;
     case 15:
@@ -73,15 +90,20 @@ enum http_field_id http_field_id(struct bytes name)
         break;
     case 16:
         KNOWN("content-encoding", HTTP_FIELD_CONTENT_ENCODING)
-        KNOWN("x-forwarded-host", HTTP_FIELD_X_FORWARDED_HOST)
         KNOWN("proxy-connection", HTTP_FIELD_PROXY_CONNECTION)
+        KNOWN("x-forwarded-host", HTTP_FIELD_X_FORWARDED_HOST)
+        KNOWN("content-location", HTTP_FIELD_CONTENT_LOCATION)
         break;
     case 17:
         KNOWN("transfer-encoding", HTTP_FIELD_TRANSFER_ENCODING)
         KNOWN("x-forwarded-proto", HTTP_FIELD_X_FORWARDED_PROTO)
+        KNOWN("if-modified-since", HTTP_FIELD_IF_MODIFIED_SINCE)
         break;
     case 18: KNOWN("proxy-authenticate", HTTP_FIELD_PROXY_AUTHENTICATE) break;
-    case 19: KNOWN("proxy-authorization", HTTP_FIELD_PROXY_AUTHORIZATION) break;
+    case 19:
+        KNOWN("proxy-authorization", HTTP_FIELD_PROXY_AUTHORIZATION)
+        KNOWN("if-unmodified-since", HTTP_FIELD_IF_UNMODIFIED_SINCE)
+        break;
     default: return short_field_id(name);
     }
     return HTTP_FIELD_OTHER;
@@ -94,15 +116,19 @@ enum http_field_id http_field_id(struct bytes name)
 bool http_field_may_be_nominated(enum http_field_id id)
 {
     switch (id) {
+    case HTTP_FIELD_AGE:
     case HTTP_FIELD_AUTHORIZATION:
     case HTTP_FIELD_CACHE_CONTROL:
     case HTTP_FIELD_CONTENT_ENCODING:
     case HTTP_FIELD_CONTENT_LENGTH:
+    case HTTP_FIELD_CONTENT_RANGE:
     case HTTP_FIELD_CONTENT_TYPE:
     case HTTP_FIELD_DATE:
     case HTTP_FIELD_EXPECT:
+    case HTTP_FIELD_EXPIRES:
     case HTTP_FIELD_FORWARDED:
     case HTTP_FIELD_HOST:
+    case HTTP_FIELD_VARY:
     case HTTP_FIELD_VIA:
     case HTTP_FIELD_X_API_KEY:
     case HTTP_FIELD_X_FORWARDED_FOR:
@@ -116,30 +142,29 @@ bool http_field_may_be_nominated(enum http_field_id id)
  * routing or credentials, dropped when a merge into the header section would only mislead. */
 enum http_trailer_fate http_trailer_fate(struct bytes name)
 {
-    static const struct bytes dropped[] = {
-        BYTES("Age"),
-        BYTES("Content-Range"),
-        BYTES("Cookie"),
-        BYTES("Expires"),
-        BYTES("If-Match"),
-        BYTES("If-Modified-Since"),
-        BYTES("If-Range"),
-        BYTES("If-None-Match"),
-        BYTES("If-Unmodified-Since"),
-        BYTES("Location"),
-        BYTES("Max-Forwards"),
-        BYTES("Pragma"),
-        BYTES("Range"),
-        BYTES("Set-Cookie"),
-        BYTES("Vary"),
-        BYTES("WWW-Authenticate"),
-    };
+    static const struct bytes dropped[] = {BYTES("Location"), BYTES("Max-Forwards"), BYTES("WWW-Authenticate")};
     switch (http_field_id(name)) {
-    case HTTP_FIELD_OTHER: break;
+    case HTTP_FIELD_OTHER:
+    case HTTP_FIELD_CONTENT_LOCATION:
+    case HTTP_FIELD_ETAG:
+    case HTTP_FIELD_LAST_MODIFIED: break;
     case HTTP_FIELD_ACCEPT_ENCODING:
+    case HTTP_FIELD_AGE:
+    case HTTP_FIELD_CONTENT_RANGE:
+    case HTTP_FIELD_COOKIE:
     case HTTP_FIELD_DATE:
+    case HTTP_FIELD_EXPIRES:
+    case HTTP_FIELD_IF_MATCH:
+    case HTTP_FIELD_IF_MODIFIED_SINCE:
+    case HTTP_FIELD_IF_NONE_MATCH:
+    case HTTP_FIELD_IF_RANGE:
+    case HTTP_FIELD_IF_UNMODIFIED_SINCE:
+    case HTTP_FIELD_PRAGMA:
+    case HTTP_FIELD_RANGE:
     case HTTP_FIELD_RETRY_AFTER:
     case HTTP_FIELD_SERVER:
+    case HTTP_FIELD_SET_COOKIE:
+    case HTTP_FIELD_VARY:
     case HTTP_FIELD_VIA:
     case HTTP_FIELD_X_REQUEST_ID: return HTTP_TRAILER_DROP;
     default: return HTTP_TRAILER_REFUSE;

@@ -20,12 +20,12 @@ bool http_head_finish(struct http_parser *parser);
 /* Fields that must not go on because of their name alone: RFC 9110 §7.6.1, and the proxy credentials:
  * they are meant for a proxy in front (§11.7.2), so no server behind a gateway has a use for them, and
  * they are secrets. Trailer is end-to-end. One bit per enum http_field_id. */
-#define HTTP_FIELD_BIT(name) (UINT32_C(1) << HTTP_FIELD_##name)
+#define HTTP_FIELD_BIT(name) (UINT64_C(1) << HTTP_FIELD_##name)
 #define HTTP_FIELDS_HOP_BY_HOP                                                                      \
     (HTTP_FIELD_BIT(CONNECTION) | HTTP_FIELD_BIT(KEEP_ALIVE) | HTTP_FIELD_BIT(PROXY_AUTHENTICATE) | \
      HTTP_FIELD_BIT(PROXY_AUTHORIZATION) | HTTP_FIELD_BIT(PROXY_CONNECTION) | HTTP_FIELD_BIT(TE) |  \
      HTTP_FIELD_BIT(TRANSFER_ENCODING) | HTTP_FIELD_BIT(UPGRADE))
-_Static_assert(HTTP_FIELD_COUNT <= 32, "one bit per known field");
+_Static_assert(HTTP_FIELD_COUNT <= 64, "one bit per known field");
 
 /* True when a Connection field may have a field of this id removed. */
 bool http_field_may_be_nominated(enum http_field_id id);

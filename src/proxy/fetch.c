@@ -39,6 +39,7 @@ void proxy_fini(struct proxy *proxy)
 static void fetch_on_drained(struct entry_filler *filler);
 static void fetch_on_abandoned(struct entry_filler *filler);
 static void fetch_on_failing(struct ring_task *task);
+static void fetch_on_unused(struct entry *entry);
 static void fetch_on_timer(struct ring_timer *timer);
 
 struct fetch *fetch_create(struct proxy *proxy, bool is_private)
@@ -65,15 +66,14 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private)
     fetch->outcome = RESULT_MORE;
     fetch->body.trailers = NULL;
     entry_init(&fetch->entry, proxy->pool, &fetch->filler, proxy->window_bytes_max, is_private);
+    fetch->entry.on_unused = fetch_on_unused;
     arena_init(&fetch->arena, fetch->arena_lent, sizeof(fetch->arena_lent));
     return fetch;
 }
 
-void fetch_unref(struct fetch *fetch)
+static void fetch_on_unused(struct entry *entry)
 {
-    if (--fetch->entry.uses > 0) {
-        return;
-    }
+    struct fetch *fetch = CONTAINER_OF(entry, struct fetch, entry);
     CHECK(fetch->conn == NULL && fetch->fiber == NULL);
     entry_fini(&fetch->entry);
     arena_fini(&fetch->arena);
@@ -302,16 +302,28 @@ static void fetch_end(struct fetch *fetch, enum result result)
             fetch->conn = NULL;
             upstream_conn_release(conn);
         }
-        entry_complete(&fetch->entry, trailers, trailer_bytes);
+        if (fetch->is_swallowed) {
+            free(trailers);
+        } else {
+            entry_complete(&fetch->entry, trailers, trailer_bytes);
+        }
     } else {
         free(trailers);
         if (result == RESULT_CANCELED) {
             counter_add(&fetch->proxy->cancels, 1);
         }
+        fetch->entry.failure_text = fetch->fault;
+        fetch->entry.was_connected = fetch->was_connected;
+        fetch->entry.is_mid_event = fetch->entry.is_event_stream && !fetch->sse.at_boundary;
         entry_fail(&fetch->entry, fetch->is_abandoned ? RESULT_CANCELED : result);
     }
     /* A request cut off in its middle must not look whole to the backend: reset. */
     fetch_drop_conn(fetch, result != RESULT_OK);
+    struct fetch_observer *observer = fetch->observer;
+    if (observer != NULL) {
+        fetch->observer = NULL;
+        observer->on_end(observer, fetch, result);
+    }
     entry_tell(&fetch->entry);
     fetch_unref(fetch); /* fetch_start's */
 }

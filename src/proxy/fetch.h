@@ -38,6 +38,25 @@ struct fetch_request {
     bool stream_is_chunked; /* it goes out chunked, else its length was in the fields */
 };
 
+struct fetch;
+
+enum fetch_verdict {
+    FETCH_TAKE,    /* the response goes into the entry */
+    FETCH_SWALLOW, /* it does not, and the entry is not ended: on_end sees to that */
+};
+
+/* Who wants to know what becomes of a fetch: what fills the cache. */
+struct fetch_observer {
+    /* The response's head has come, and is not yet in the entry. *Borrows* all. */
+    enum fetch_verdict (*on_head)(struct fetch_observer *observer, struct fetch *fetch, const struct http_head *head,
+                                  const char *base);
+    /* A run of the body is there, in the entry or about to be; NULL: nobody asks, and it may be received in place. */
+    void (*on_body)(struct fetch_observer *observer, struct bytes run);
+    /* It is over, the entry has its end (but for what was swallowed) and its readers are about to hear of it. The last
+     * call. */
+    void (*on_end)(struct fetch_observer *observer, struct fetch *fetch, enum result result);
+};
+
 enum fetch_phase {
     FETCH_IDLE,
     FETCH_CONNECTING,
@@ -47,10 +66,11 @@ enum fetch_phase {
 };
 
 struct fetch {
-    struct entry entry; /* its last use frees the fetch: fetch_unref */
+    struct entry entry; /* its last use frees the fetch */
     struct proxy *proxy;
     struct fetch_request request;
     struct arena arena;
+    struct fetch_observer *observer; /* NULL: none */
 
     /* how it went; valid when the entry has ended */
     const char *fault;         /* static: what was wrong with a response; NULL */
@@ -81,6 +101,7 @@ struct fetch {
     bool receive_paused;
     bool is_direct; /* the rest of the body is received straight into the entry */
     bool keep_alive;
+    bool is_swallowed; /* the observer's verdict */
     struct http_body body;
     struct sse_scanner sse;
     struct http_parser *partial; /* a head that came in pieces */
@@ -98,8 +119,12 @@ void fetch_start(struct fetch *fetch);
 
 static inline void fetch_ref(struct fetch *fetch)
 {
-    fetch->entry.uses++;
+    entry_ref(&fetch->entry);
 }
-void fetch_unref(struct fetch *fetch);
+
+static inline void fetch_unref(struct fetch *fetch)
+{
+    entry_unref(&fetch->entry);
+}
 
 #endif

@@ -209,9 +209,14 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         }
         return RESULT_MORE;
     }
-    enum result result = forward_response_head(&fetch->entry, head, base);
-    if (result != RESULT_OK) {
-        return result;
+    if (fetch->observer != NULL) {
+        fetch->is_swallowed = fetch->observer->on_head(fetch->observer, fetch, head, base) == FETCH_SWALLOW;
+    }
+    if (!fetch->is_swallowed) {
+        enum result result = forward_response_head(&fetch->entry, head, base);
+        if (result != RESULT_OK) {
+            return result;
+        }
     }
     fetch->keep_alive = head->keep_alive;
     http_body_init(&fetch->body, parser);
@@ -274,6 +279,12 @@ static enum result sink_body(void *context, struct bytes run)
     if (fetch->entry.is_event_stream) {
         sse_scan(&fetch->sse, run);
     }
+    if (fetch->observer != NULL && fetch->observer->on_body != NULL) {
+        fetch->observer->on_body(fetch->observer, run);
+    }
+    if (fetch->is_swallowed) {
+        return RESULT_OK;
+    }
     return entry_append(&fetch->entry, run);
 }
 
@@ -303,7 +314,8 @@ static void pause_if_full(struct fetch *fetch)
  * single ones go on from there. */
 static void go_direct_if_long(struct fetch *fetch)
 {
-    if (!fetch->is_direct && fetch->body.kind == HTTP_BODY_LENGTH && !fetch->entry.is_event_stream &&
+    bool is_watched = fetch->is_swallowed || (fetch->observer != NULL && fetch->observer->on_body != NULL);
+    if (!fetch->is_direct && !is_watched && fetch->body.kind == HTTP_BODY_LENGTH && !fetch->entry.is_event_stream &&
         fetch->body.remaining_bytes >= FETCH_DIRECT_BYTES_MIN) {
         fetch->is_direct = true;
         ring_stream_receive_stop(&fetch->conn->stream);

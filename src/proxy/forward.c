@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "cache/conditional.h"
 
 /* ---- writing into memory that was measured before ---- */
 
@@ -50,6 +51,22 @@ static bool keep_in_request(const struct http_field *field)
     case HTTP_FIELD_X_REQUEST_ID: return false;
     default: return true;
     }
+}
+
+/* The client's conditions would make an answer for this client alone (RFC 9111 §4.3.1). */
+static bool keep_for_all(const struct http_field *field)
+{
+    switch (field->id) {
+    case HTTP_FIELD_IF_MODIFIED_SINCE:
+    case HTTP_FIELD_IF_NONE_MATCH: return false;
+    default: return keep_in_request(field);
+    }
+}
+
+/* Nor does a part of it when a whole stored answer is asked about. */
+static bool keep_in_validation(const struct http_field *field)
+{
+    return field->id != HTTP_FIELD_RANGE && field->id != HTTP_FIELD_IF_RANGE && keep_for_all(field);
 }
 
 struct bytes forward_request_id(const struct http_head *head, const char *base)
@@ -107,7 +124,8 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
     const struct http_head *head = forward->head;
     /* What is kept, moved or repeated once, and room for what is added. */
     size_t bytes_max = (size_t)head->head_bytes * 2 + forward->path.len + forward->query.len +
-                       forward->authority.len * 2 + forward->client.len + forward->request_id.len + 256;
+                       forward->authority.len * 2 + forward->client.len + forward->request_id.len + 256 +
+                       (forward->validating != NULL ? conditional_validators_bytes(forward->validating) : 0);
     char *start = arena_alloc(arena, bytes_max);
     if (start == NULL) {
         return RESULT_NO_MEMORY;
@@ -126,7 +144,13 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
     request->host = (struct bytes){host, (size_t)(at - host)};
 
     char *fields = at;
-    at = put_kept_lines(at, head, forward->base, keep_in_request);
+    at = put_kept_lines(at, head, forward->base,
+                        forward->validating != NULL ? keep_in_validation
+                        : forward->for_all          ? keep_for_all
+                                                    : keep_in_request);
+    if (forward->validating != NULL) {
+        at = conditional_put_validators(at, forward->validating);
+    }
     at = put_forwarded(at, forward);
     at = bytes_put(at, head->version_minor == 0 ? BYTES("Via: 1.0 sluice\r\n") : BYTES("Via: 1.1 sluice\r\n"));
     at = put_line(at, BYTES("X-Request-Id: "), forward->request_id);

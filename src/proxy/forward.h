@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "cache/entry.h"
+#include "cache/object.h"
 #include "http/http.h"
 #include "proxy/fetch.h"
 #include "proxy/outbox.h"
@@ -19,6 +20,9 @@ struct forward {
     struct bytes authority; /* of an absolute-form target, which wins over Host; or Host's */
     struct bytes client;    /* the client's address, for X-Forwarded-For; empty: not added */
     struct bytes request_id;
+    /* for the cache */
+    bool for_all;                          /* the answer may serve others: the client's own conditions stay behind */
+    const struct cache_head *validating;   /* a stored answer to be asked about; NULL: none */
 };
 
 /* Writes line, host and fields of `request` into `arena`. *Borrows* everything in `forward`. */

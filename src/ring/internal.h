@@ -66,6 +66,7 @@ struct ring {
     struct io_uring uring;
     struct ring_counters counters;
     void *context;
+    struct ring_hooks hooks;
     struct ring_group *group;
     unsigned index;
 

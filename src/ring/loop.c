@@ -490,16 +490,36 @@ static void ring_dispatch_drained(struct ring *ring)
     }
 }
 
+static void ring_enter_hooked(struct ring *ring, bool may_sleep)
+{
+    const struct ring_hooks *hooks = &ring->hooks;
+    if (may_sleep && hooks->on_sleep != NULL) {
+        hooks->on_sleep(hooks->context);
+        ring_enter(ring, true);
+        hooks->on_awake(hooks->context);
+    } else {
+        ring_enter(ring, may_sleep);
+    }
+}
+
+void ring_set_hooks(struct ring *ring, const struct ring_hooks *hooks)
+{
+    ring->hooks = hooks != NULL ? *hooks : (struct ring_hooks){0};
+}
+
 void ring_run(struct ring *ring)
 {
     while (!ring->stopping) {
+        if (ring->hooks.on_turn != NULL) {
+            ring->hooks.on_turn(ring->hooks.context);
+        }
         bool may_sleep = ring->drained_count == 0 && !ring->is_hurried && list_is_empty(&ring->tasks) &&
                          list_is_empty(&ring->closing);
         if (may_sleep && ring->group != NULL) {
             may_sleep = mailbox_prepare_sleep(ring);
         }
         ring->is_hurried = false;
-        ring_enter(ring, may_sleep);
+        ring_enter_hooked(ring, may_sleep);
         if (ring->group != NULL) {
             mailbox_awake(ring);
         }

@@ -59,6 +59,17 @@ void ring_set_context(struct ring *ring, void *context);
 void *ring_context(const struct ring *ring);
 unsigned ring_index(const struct ring *ring);
 
+/* Called around each wait, for who must know when this worker holds no reference to shared memory. */
+struct ring_hooks {
+    void (*on_turn)(void *context);  /* at the top of each turn: nothing of the last one is held any more */
+    void (*on_sleep)(void *context); /* then, when it may wait: until on_awake nothing is looked at */
+    void (*on_awake)(void *context);
+    void *context;
+};
+
+/* *Copies* hooks. NULL: none. */
+void ring_set_hooks(struct ring *ring, const struct ring_hooks *hooks);
+
 /* The monotonic clock, read once a turn and after a wait. */
 nanos ring_now(const struct ring *ring);
 

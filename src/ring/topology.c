@@ -1,31 +1,32 @@
-/* Which cores to use: affinity and cgroup decide, hwloc knows which of them share a core. */
+/* Which cores to use: affinity and cgroup decide, hwloc knows which of them share a core. And how much memory. */
 #include "ring/topology.h"
 
 #include <hwloc.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Ceil(quota ÷ period) from a cgroup v2 `cpu.max` file such as "150000 100000"; 0 when there is none. */
-static unsigned quota_of(const char *path)
+/* Ceil(quota ÷ period) from a cgroup v2 `cpu.max` such as "150000 100000"; 0 when it sets none ("max 100000"). */
+static uint64_t cpus_of(FILE *file)
 {
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return 0;
-    }
     unsigned long long quota;
     unsigned long long period;
-    unsigned cpus = 0;
-    if (fscanf(file, "%llu %llu", &quota, &period) == 2 && period > 0) {
-        cpus = (unsigned)((quota + period - 1) / period);
-    }
-    fclose(file);
-    return cpus;
+    bool is_set = fscanf(file, "%llu %llu", &quota, &period) == 2 && period > 0;
+    return is_set ? (quota + period - 1) / period : 0;
 }
 
-/* The tightest quota on the way from this process's cgroup (version 2) to the root. */
-static unsigned read_quota(void)
+/* Bytes from a cgroup v2 `memory.max`; 0 when it sets none ("max"). */
+static uint64_t bytes_of(FILE *file)
+{
+    unsigned long long bytes;
+    return fscanf(file, "%llu", &bytes) == 1 ? bytes : 0;
+}
+
+/* The tightest limit on the way from this process's cgroup (version 2) to the root, as `parse` reads it from the
+ * group's file of that name; 0: none. */
+static uint64_t read_limit(const char *name, uint64_t (*parse)(FILE *file))
 {
     FILE *file = fopen("/proc/self/cgroup", "re");
     if (file == NULL) {
@@ -39,13 +40,17 @@ static unsigned read_quota(void)
         }
     }
     fclose(file);
-    unsigned tightest = 0;
+    uint64_t tightest = 0;
     for (;;) {
         char path[1200];
-        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cpu.max", strcmp(group, "/") == 0 ? "" : group);
-        unsigned cpus = quota_of(path);
-        if (cpus > 0 && (tightest == 0 || cpus < tightest)) {
-            tightest = cpus;
+        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/%s", strcmp(group, "/") == 0 ? "" : group, name);
+        FILE *limits = fopen(path, "re");
+        uint64_t limit = limits == NULL ? 0 : parse(limits);
+        if (limits != NULL) {
+            fclose(limits);
+        }
+        if (limit > 0 && (tightest == 0 || limit < tightest)) {
+            tightest = limit;
         }
         char *slash = strrchr(group, '/');
         if (slash == NULL) {
@@ -108,5 +113,20 @@ void topology_read(struct topology *ret_topology)
         }
         ret_topology->core_count = ret_topology->cpu_count;
     }
-    ret_topology->cpu_quota = read_quota();
+    ret_topology->cpu_quota = (unsigned)read_limit("cpu.max", cpus_of);
+}
+
+uint64_t ring_memory_bytes(void)
+{
+    unsigned long long total_kb = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (file != NULL) {
+        if (fscanf(file, "MemTotal: %llu kB", &total_kb) != 1) {
+            total_kb = 0;
+        }
+        fclose(file);
+    }
+    uint64_t machine = (uint64_t)total_kb * 1024;
+    uint64_t limit = read_limit("memory.max", bytes_of);
+    return limit > 0 && (machine == 0 || limit < machine) ? limit : machine;
 }

@@ -18,4 +18,8 @@ struct topology {
 /* Reads hwloc and the cgroup. At start, before workers. */
 void topology_read(struct topology *ret_topology);
 
+/* How much memory this process may use: the machine's, or the tightest `memory.max` between its cgroup (version 2) and
+ * the root when that is less. 0: /proc does not say. */
+uint64_t ring_memory_bytes(void);
+
 #endif

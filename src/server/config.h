@@ -44,6 +44,60 @@ struct config_header {
     struct bytes value;
 };
 
+/* A part of a request that a cache's key is made of, or that keeps a request out of the cache. */
+enum config_part_kind {
+    CONFIG_PART_NONE, /* never in a configuration that was accepted */
+    CONFIG_PART_METHOD,
+    CONFIG_PART_HOST,
+    CONFIG_PART_PATH,
+    CONFIG_PART_QUERY, /* all of it */
+    CONFIG_PART_HEADER,
+    CONFIG_PART_COOKIE,
+    CONFIG_PART_ARGUMENT, /* of the query */
+};
+
+struct config_part {
+    enum config_part_kind kind;
+    struct bytes name; /* of the last three; a field's is in lower case */
+};
+
+enum config_cache_cost { CONFIG_COST_TIME, CONFIG_COST_UNIFORM, CONFIG_COST_TOKENS };
+
+enum config_cache_scope { CONFIG_SCOPE_TENANT, CONFIG_SCOPE_SHARED };
+
+/* What a route's answers may be kept for, and how. On an inference route what stands under "http" is zero, and the
+ * reverse; on a `respond` route all is. */
+struct config_cache {
+    bool enabled;
+    unsigned cost; /* enum config_cache_cost */
+    uint64_t
+        ttl_ms; /* http: of a response that says nothing of its own, 0: by the RFC's rules alone; inference: of all */
+    unsigned bypass_count;
+    const struct config_part *bypass; /* header, cookie, argument: there, and neither empty nor "0": no cache */
+    bool coalesce;
+    uint32_t coalesce_waiters_max;
+    uint32_t coalesce_wait_ms; /* a waiter that has seen no head by then goes on its own */
+
+    /* http */
+    uint32_t negative_ttl_ms; /* 0: errors are not kept */
+    uint32_t heuristic_percent;
+    uint64_t heuristic_max_ms;
+    uint64_t stale_while_revalidate_ms; /* when the response says nothing; 0: only what responses say */
+    uint64_t stale_if_error_ms;         /* likewise */
+    uint64_t keep_ms;                   /* how long a stale response with a validator is kept to be asked about */
+    unsigned key_count;                 /* at least one */
+    const struct config_part *key;      /* in the order written */
+    unsigned target_count;
+    const struct bytes *targets; /* targeted Cache-Control fields in lower case, the first that is there counts */
+    bool set_cookie;
+
+    /* inference */
+    unsigned scope; /* enum config_cache_scope */
+    bool sampled;
+    bool coalesce_sampled;
+    bool tool_calls;
+};
+
 struct config_route {
     struct bytes name;        /* for metrics: as configured, or made from its path */
     struct bytes host;        /* lower case; empty: any; "*.example.com": any name below it */
@@ -64,11 +118,18 @@ struct config_route {
     unsigned upstream;            /* index */
     uint64_t body_bytes_max;      /* http: 0 = none (streamed anyway); inference: what is buffered, default 10 MB */
     bool half_close_is_departure; /* a client's FIN counts as gone: default inference true, http false */
+    struct config_cache cache;
 };
 
 struct config_listener {
     struct bytes text;
     struct ring_address address;
+};
+
+/* So many bytes, or so many percent of what this process may use. */
+struct config_memory {
+    uint64_t bytes;
+    unsigned percent; /* 0: bytes holds */
 };
 
 struct config {
@@ -95,6 +156,18 @@ struct config {
         uint32_t requests_per_connection_max; /* 0: no limit */
     } limits;
 
+    struct {
+        struct config_memory memory;
+        unsigned eviction; /* enum evict_policy */
+        uint64_t object_bytes_max;
+        uint64_t entries_max;  /* 0: no bound */
+        struct bytes database; /* a path, ends with NUL; empty: no second tier */
+        uint64_t database_bytes_max;
+        uint32_t database_cost_min_ms; /* entries that took less are not written behind */
+        uint32_t warm_start_percent;   /* of the memory, filled from the database at start */
+        struct bytes api_token;        /* empty: /api/cache is answered on the admin listener alone */
+    } cache;
+
     bool access_log;
     unsigned log_level; /* enum log_level */
 
@@ -111,6 +184,10 @@ MUST_USE enum result config_load(const char *path, FILE *errors, struct config *
 /* The same from memory; `path` is only named in messages. */
 MUST_USE enum result config_parse(const char *path, struct bytes text, FILE *errors, struct config **ret_config);
 void config_destroy(struct config *config);
+
+/* What `cache.memory` comes to here, of all workers together; 0: there is no cache. Reads /proc and the cgroup: at
+ * start. */
+uint64_t config_cache_memory_bytes(const struct config *config);
 
 /* Writes docs/configuration.md. */
 void config_write_reference(FILE *out);

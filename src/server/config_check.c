@@ -119,4 +119,5 @@ void config_check(struct config_reader *reader, const struct config_node *root)
     check_listeners(reader, root);
     check_upstreams(reader, config_node_get(root, "upstreams"));
     config_check_routes(reader, config_node_get(root, "routes"));
+    config_check_cache(reader, root);
 }

@@ -1,8 +1,10 @@
-/* Environment variables in values: `${NAME}`, `${NAME:-default}`, and `$${` for a `${` that stays.
+/* Environment variables in values: `${NAME}`, `${NAME:-default}`, and `$${` for a `${` that stays. And the few that
+ * count by themselves, when the key they stand for is left out.
  *
  * A default applies when the variable is unset or empty, as in a shell. It ends at the first `}`. What is put
  * in is not looked at again. A `$` before anything but `{` is itself. */
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "server/config_internal.h"
@@ -110,4 +112,32 @@ bool config_expand(struct config_reader *reader, const struct config_node *node,
     }
     *ret_text = (struct bytes){out, total};
     return true;
+}
+
+void config_read_variable(struct config_reader *reader, const struct config_key *key, char *base)
+{
+    const char *value = key->variable == NULL ? NULL : getenv(key->variable);
+    if (value == NULL || value[0] == '\0' || key->variable == reader->refused_variable) {
+        return;
+    }
+    /* Read as the key would be, but complained of by its own name and in its own unit. */
+    char name[64];
+    snprintf(name, sizeof(name), "environment variable %s", key->variable);
+    struct config_key as = *key;
+    as.path = name;
+    uint64_t number = 0;
+    if (key->variable_scale > 0) {
+        as.unit = key->variable_unit;
+        as.max = key->max / key->variable_scale;
+        as.at = 0;
+        as.bytes = sizeof(number);
+    }
+    const struct config_node nowhere = {.kind = CONFIG_SCALAR};
+    char *into = key->variable_scale > 0 ? (char *)&number : base;
+    if (!config_read_text(reader, &as, &nowhere, bytes_from(value), into)) {
+        reader->refused_variable = key->variable;
+    } else if (key->variable_scale > 0) {
+        number *= key->variable_scale;
+        memcpy(base + key->at, &number, sizeof(number));
+    }
 }

@@ -28,6 +28,7 @@ enum {
     CONFIG_VISITS_MAX = 100000, /* values read, aliases followed */
     CONFIG_FAULTS_MAX = 200,    /* reported; the rest is counted */
     CONFIG_VALUE_BYTES_MAX = CONFIG_FILE_BYTES_MAX,
+    CONFIG_PERCENT_MAX = 90, /* of memory: the rest of the process needs some too */
 };
 
 /* ---- the tree ---- */
@@ -64,7 +65,8 @@ struct config_reader {
     struct config_fault *faults;
     unsigned fault_count; /* those beyond CONFIG_FAULTS_MAX included */
     unsigned visits;
-    bool no_memory; /* sticky: an allocation failed, and the outcome is RESULT_NO_MEMORY */
+    const char *refused_variable; /* complained of already: many routes may read the same one */
+    bool no_memory;               /* sticky: an allocation failed, and the outcome is RESULT_NO_MEMORY */
 };
 
 /* ---- the table of keys (config_keys.c) ---- */
@@ -86,6 +88,11 @@ enum config_type {
     CONFIG_LISTENS,  /* struct config_listener */
     CONFIG_ENDPOINT, /* struct config_endpoint */
     CONFIG_UPSTREAM, /* the index of the upstream of that name, an unsigned */
+    CONFIG_MEMORY,   /* struct config_memory; bounds are of the bytes, unless they are 0 */
+    CONFIG_FILE,     /* struct bytes without a NUL in it, and with one behind it */
+    CONFIG_SECRET,   /* struct bytes that can be a bearer token; never shown */
+    CONFIG_PART,     /* struct config_part; `words`: those it may be besides header:, cookie: and query: */
+    CONFIG_FIELD,    /* struct bytes, the name of a header field, lower case */
 };
 
 enum { CONFIG_NOWHERE = UINT16_MAX };
@@ -104,7 +111,11 @@ struct config_key {
     const char *const *words;  /* ends with NULL */
     const char *fallback;      /* the default, as it would be written; NULL: none */
     const char *fallback_says; /* in the reference, when the default is not a constant */
-    const char *help;          /* one line */
+    const char *variable;      /* the environment's, which counts when the key is left out; NULL: none */
+    uint32_t variable_scale;   /* of a number in another unit: what one of `variable_unit` is; 0: 1 */
+    const char *variable_unit;
+    const char *alone; /* of a section: the key in it that a single value in its place is for; NULL: none */
+    const char *help;  /* one line */
 };
 
 /* In the order of the reference; a container stands before its children. */
@@ -162,11 +173,24 @@ void config_walk(struct config_reader *reader, const struct config_node *root);
 /* Puts the value of environment variables in for `${NAME}`. False after a fault. */
 bool config_expand(struct config_reader *reader, const struct config_node *node, struct bytes *ret_text);
 
+/* Reads the environment variable of a key that is left out, if it has one and it is set and not empty. */
+void config_read_variable(struct config_reader *reader, const struct config_key *key, char *base);
+
 /* Reads one scalar into its place. False after a fault; the place is then untouched. */
 bool config_read_scalar(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                         char *base);
 
-/* The parts of it that have a file of their own (config_addresses.c, config_names.c). */
+/* The same for what config_expand gave. */
+bool config_read_text(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                      struct bytes text, char *base);
+
+/* The number `text` is; a unit (KB, MB, GB, TB: powers of 1024) may follow when `has_unit`. False: it is none. */
+bool config_to_number(struct bytes text, bool has_unit, uint64_t *ret_value);
+
+/* Whether it is a name of RFC 9110 §5.6.2, as of fields, methods and cookies. */
+bool config_is_token(struct bytes text);
+
+/* The parts of it that have a file of their own (config_addresses.c, config_names.c, config_cache.c). */
 bool config_read_listener(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                           struct bytes text, void *into);
 bool config_read_endpoint(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
@@ -180,10 +204,21 @@ bool config_read_method(struct config_reader *reader, const struct config_node *
 bool config_read_name(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                       struct bytes text, struct bytes *into);
 bool config_read_header(struct config_reader *reader, const struct config_node *node, struct config_header *into);
+bool config_read_memory(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                        struct bytes text, void *into);
+bool config_read_file(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                      struct bytes text, void *into);
+bool config_read_secret(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                        struct bytes text, void *into);
+bool config_read_part(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                      struct bytes text, void *into);
+bool config_read_field(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                       struct bytes text, void *into);
 bool config_value_is_valid(struct bytes value);
 
 /* Finds what is wrong between keys that are each right, and fills in what follows from several. */
 void config_check(struct config_reader *reader, const struct config_node *root);
 void config_check_routes(struct config_reader *reader, const struct config_node *list);
+void config_check_cache(struct config_reader *reader, const struct config_node *root);
 
 #endif

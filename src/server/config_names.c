@@ -12,8 +12,7 @@ static bool is_alnum(char c)
     return (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z') || (c >= '0' && c <= '9');
 }
 
-/* RFC 9110 §5.6.2 */
-static bool is_token(struct bytes text)
+bool config_is_token(struct bytes text)
 {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
@@ -168,8 +167,8 @@ bool config_read_method(struct config_reader *reader, const struct config_node *
     }
     bool near = config_is_near(text, least);
     config_complain(reader, node, "routes[].methods: '%s' is not a method%s; %s%s", config_shown(reader, text),
-                    is_token(text) ? " this server reads" : "", near ? "write " : "write one such as GET or POST",
-                    near ? methods[nearest].ptr : "");
+                    config_is_token(text) ? " this server reads" : "",
+                    near ? "write " : "write one such as GET or POST", near ? methods[nearest].ptr : "");
     return false;
 }
 
@@ -203,7 +202,7 @@ static const char *why_reserved(struct bytes name)
 bool config_read_header(struct config_reader *reader, const struct config_node *node, struct config_header *into)
 {
     struct bytes name = node->key->text;
-    if (node->key->kind != CONFIG_SCALAR || !is_token(name)) {
+    if (node->key->kind != CONFIG_SCALAR || !config_is_token(name)) {
         config_complain(reader, node->key,
                         "routes[].respond.headers: '%s' is not a field name; use letters, digits and '-'",
                         node->key->kind == CONFIG_SCALAR ? config_shown(reader, name) : "{}");

@@ -25,14 +25,16 @@ static const char introduction[] =
     "that stays as it is. Inside `[ ]` and `{ }` such a value needs quotes: `{ status: \"${STATUS:-200}\" }`.\n"
     "\n"
     "**Numbers** are whole, and their unit is in the key's name: `_ms` are milliseconds, `_bytes` bytes. `10_485_760`\n"
-    "may be written with underscores. **Anchors and aliases** (`&name`, `*name`) work; merge keys (`<<`) do not.\n"
+    "may be written with underscores, and bytes as `10MB`: KB, MB, GB and TB are powers of 1024. **Anchors and "
+    "aliases**\n"
+    "(`&name`, `*name`) work; merge keys (`<<`) do not.\n"
     "\n"
     "This page is made from the table the server reads by (`src/server/config_keys.c`).\n";
 
 static const char *type_name(const struct config_key *key)
 {
     switch (key->type) {
-    case CONFIG_SECTION:
+    case CONFIG_SECTION: return key->alone == NULL ? "section" : "section; or true, false";
     case CONFIG_OPTIONAL: return "section";
     case CONFIG_LIST: return config_key_of_elements(key) == NULL ? "list of sections" : "list";
     case CONFIG_HEADERS: return "mapping";
@@ -46,6 +48,11 @@ static const char *type_name(const struct config_key *key)
     case CONFIG_METHOD: return "method";
     case CONFIG_UPSTREAM:
     case CONFIG_NAME: return "name";
+    case CONFIG_MEMORY: return "bytes or percentage";
+    case CONFIG_FILE: return "path";
+    case CONFIG_PART: return "part";
+    case CONFIG_FIELD: return "field name";
+    case CONFIG_SECRET:
     case CONFIG_TEXT:
     case CONFIG_VALUE: return "text";
     }
@@ -66,6 +73,7 @@ static void write_bounds(FILE *out, const struct config_key *key)
             fprintf(out, "%s`%s`", i == 0 ? "" : ", ", key->words[i]);
         }
         break;
+    case CONFIG_MEMORY: fprintf(out, "%d–%d%%, or %llu–%llu bytes, or 0", 1, CONFIG_PERCENT_MAX, min, max); break;
     case CONFIG_LIST:
     case CONFIG_HEADERS: fprintf(out, "%llu–%llu entries", min, max); break;
     case CONFIG_SECTION:
@@ -102,6 +110,10 @@ static void write_row(FILE *out, const struct config_key *key)
     fputs(" | ", out);
     write_bounds(out, key);
     fprintf(out, " | %s", key->help);
+    if (key->variable != NULL) {
+        fprintf(out, " Left out, the environment's `%s` counts%s%s.", key->variable,
+                key->variable_unit == NULL ? "" : ", in ", key->variable_unit == NULL ? "" : key->variable_unit);
+    }
     if (has_page(key)) {
         /* GitHub's anchor of the heading: the letters, in lower case. */
         fputs(" [Its keys](#", out);

@@ -50,9 +50,26 @@ static void put_number(const struct config_key *key, uint64_t value, char *into)
     }
 }
 
-/* Digits, and '_' between digits as YAML 1.1 has it: 10_485_760. */
-static bool to_number(struct bytes text, uint64_t *ret_value)
+/* Takes "KB", "kib", "G" and the like off the end of *text; gives how many times two it multiplies by. */
+static unsigned take_unit(struct bytes *text)
 {
+    static const char letters[] = "kmgt";
+    struct bytes rest = *text;
+    if (rest.len > 0 && ascii_lower(rest.ptr[rest.len - 1]) == 'b') {
+        rest.len--;
+    }
+    bool is_binary = rest.len < text->len && rest.len > 0 && rest.ptr[rest.len - 1] == 'i';
+    size_t end = rest.len - (is_binary ? 1 : 0);
+    const char *letter = end == 0 ? NULL : memchr(letters, ascii_lower(rest.ptr[end - 1]), sizeof(letters) - 1);
+    rest.len = letter == NULL ? rest.len : end - 1;
+    *text = bytes_trim(rest);
+    return letter == NULL ? 0 : 10 * (unsigned)(letter - letters + 1);
+}
+
+/* Digits, and '_' between digits as YAML 1.1 has it: 10_485_760. */
+bool config_to_number(struct bytes text, bool has_unit, uint64_t *ret_value)
+{
+    unsigned shift = has_unit ? take_unit(&text) : 0;
     char digits[32];
     size_t count = 0;
     for (size_t i = 0; i < text.len; i++) {
@@ -64,7 +81,12 @@ static bool to_number(struct bytes text, uint64_t *ret_value)
         }
         digits[count++] = text.ptr[i];
     }
-    return bytes_to_u64((struct bytes){digits, count}, ret_value);
+    uint64_t value;
+    if (!bytes_to_u64((struct bytes){digits, count}, &value) || value > UINT64_MAX >> shift) {
+        return false;
+    }
+    *ret_value = value << shift;
+    return true;
 }
 
 static bool read_number(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
@@ -76,7 +98,8 @@ static bool read_number(struct config_reader *reader, const struct config_key *k
         return true;
     }
     uint64_t value;
-    if (!to_number(text, &value)) {
+    bool has_unit = key->unit != NULL && strcmp(key->unit, "bytes") == 0;
+    if (!config_to_number(text, has_unit, &value)) {
         config_complain(reader, node, "%s: '%s' is not a number; it should be %s", key->path,
                         config_shown(reader, text), describe_number(key, should));
         return false;
@@ -184,8 +207,9 @@ static bool length_is_right(struct config_reader *reader, const struct config_ke
         return false;
     }
     if (text.len < key->min || text.len > key->max) {
-        config_complain(reader, node, "%s: %zu bytes are too many; it takes at most %llu", key->path, text.len,
-                        (unsigned long long)key->max);
+        bool few = text.len < key->min;
+        config_complain(reader, node, "%s: %zu bytes are too %s; it takes at %s %llu", key->path, text.len,
+                        few ? "few" : "many", few ? "least" : "most", (unsigned long long)(few ? key->min : key->max));
         return false;
     }
     return true;
@@ -204,14 +228,18 @@ bool config_read_scalar(struct config_reader *reader, const struct config_key *k
         config_complain(reader, node, "%s has no value; give it one, or leave the line out", key->path);
         return false;
     }
-    if (!config_expand(reader, node, &text)) {
-        return false;
-    }
+    return config_expand(reader, node, &text) && config_read_text(reader, key, node, text, base);
+}
+
+bool config_read_text(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                      struct bytes text, char *base)
+{
     char *into = base + key->at;
     switch (key->type) {
     case CONFIG_BOOL: return read_bool(reader, key, node, text, into);
     case CONFIG_NUMBER: return read_number(reader, key, node, text, into);
     case CONFIG_WORD: return read_word(reader, key, node, text, into);
+    case CONFIG_MEMORY: return config_read_memory(reader, key, node, text, into);
     default: break;
     }
     if (!length_is_right(reader, key, node, text)) {
@@ -227,6 +255,10 @@ bool config_read_scalar(struct config_reader *reader, const struct config_key *k
     case CONFIG_LISTENS: return config_read_listener(reader, key, node, text, into);
     case CONFIG_ENDPOINT: return config_read_endpoint(reader, key, node, text, into);
     case CONFIG_UPSTREAM: return read_upstream(reader, key, node, text, into);
+    case CONFIG_FILE: return config_read_file(reader, key, node, text, into);
+    case CONFIG_SECRET: return config_read_secret(reader, key, node, text, into);
+    case CONFIG_PART: return config_read_part(reader, key, node, text, into);
+    case CONFIG_FIELD: return config_read_field(reader, key, node, text, into);
     default: CHECK(false); return false; /* containers are read by config_walk.c */
     }
 }

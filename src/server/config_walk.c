@@ -225,6 +225,17 @@ static void read_headers(struct config_reader *reader, const struct config_key *
     }
 }
 
+/* `cache: true` stands for `cache: { enabled: true }`, where the table says so. */
+static void read_section(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
+                         char *base)
+{
+    bool is_alone = key->alone != NULL && node != NULL && node->kind == CONFIG_SCALAR && !config_node_is_null(node);
+    read_mapping(reader, key, is_alone ? NULL : node, base);
+    if (is_alone && visit(reader, node)) {
+        config_read_scalar(reader, find_key(key, bytes_from(key->alone)), node, base);
+    }
+}
+
 static void read_key(struct config_reader *reader, const struct config_key *key, const struct config_node *mapping,
                      const struct config_node *value, char *base)
 {
@@ -233,7 +244,7 @@ static void read_key(struct config_reader *reader, const struct config_key *key,
         return;
     }
     switch (key->type) {
-    case CONFIG_SECTION: read_mapping(reader, key, value, base); break;
+    case CONFIG_SECTION: read_section(reader, key, value, base); break;
     case CONFIG_OPTIONAL:
         if (value != NULL) {
             bool there = true;
@@ -260,6 +271,8 @@ static void read_key(struct config_reader *reader, const struct config_key *key,
         }
         if (value != NULL) {
             config_read_scalar(reader, key, value, base);
+        } else {
+            config_read_variable(reader, key, base);
         }
         break;
     }

@@ -6,6 +6,7 @@
 
 #include "api/inference.h"
 #include "base/check.h"
+#include "server/cached.h"
 #include "server/exchange_internal.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
@@ -41,6 +42,12 @@ static struct exchange *exchange_acquire(struct worker *worker)
 static void exchange_release(struct worker *worker, struct exchange *exchange)
 {
     entry_reader_leave(&exchange->reader);
+    if (exchange->cache != NULL) {
+        exchange_cache_fini(exchange);
+    }
+    if (exchange->entry != NULL) {
+        entry_unref(exchange->entry);
+    }
     if (exchange->gathering != NULL) {
         model_gathering_cancel(exchange->gathering);
     }
@@ -186,7 +193,8 @@ static void allow_those_with(struct fetch_request *request, struct bytes model)
 }
 
 /* Makes the fetch with its head, while the client's head is still there to be read. */
-static enum result prepare_fetch(struct exchange *exchange, const struct exchange_start *start)
+enum result exchange_prepare_fetch(struct exchange *exchange, const struct exchange_start *start, bool for_all,
+                                   const struct cache_head *validating)
 {
     struct worker *worker = worker_of(exchange);
     const struct config_route *config = exchange->route->config;
@@ -203,6 +211,8 @@ static enum result prepare_fetch(struct exchange *exchange, const struct exchang
         .authority = start->authority,
         .client = conn_client(exchange->conn),
         .request_id = exchange->request_id,
+        .for_all = for_all,
+        .validating = validating,
     };
     /* What the backend would read another way than the routes did goes out as the routes have read it: else a request
      * could come in by one route and be taken for another's. Everything else keeps the client's own bytes. */
@@ -257,7 +267,7 @@ static void prepare_body(struct exchange *exchange, const struct exchange_start 
     }
 }
 
-static void start_fetch(struct exchange *exchange)
+void exchange_start_fetch(struct exchange *exchange)
 {
     struct fetch *fetch = exchange->fetch;
     entry_reader_join(&exchange->reader, &fetch->entry, exchange_on_progress);
@@ -290,11 +300,20 @@ static void exchange_on_body_ready(struct exchange *exchange)
     }
     if (exchange->route->config->kind == CONFIG_ROUTE_RESPOND) {
         exchange_answer_fixed(exchange);
+    } else if (exchange->cache != NULL) {
+        exchange_cache_run(exchange);
     } else if (exchange->is_model_list && exchange_begin_model_list(exchange)) {
         return;
     } else {
-        start_fetch(exchange);
+        exchange_start_fetch(exchange);
     }
+}
+
+static bool inference_concerns_cache(const struct exchange *exchange)
+{
+    const struct config_route *config = exchange->route->config;
+    return config->kind == CONFIG_ROUTE_INFERENCE && config->cache.enabled && exchange->method == HTTP_POST &&
+           worker_of(exchange)->cache != NULL;
 }
 
 enum result exchange_begin(struct conn *conn, const struct exchange_start *start)
@@ -314,8 +333,15 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
     exchange->is_head = head->method == HTTP_HEAD;
     exchange->keep_alive = start->keep_alive;
     bool ok = copy_for_log(exchange, start);
-    if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
-        ok = prepare_fetch(exchange, start) == RESULT_OK;
+    exchange->body_left = UINT64_MAX;
+    exchange->start = start;
+    if (ok && cached_concerns(worker, start->route, head)) {
+        ok = exchange_cache_prepare(exchange, start) == RESULT_OK;
+    } else if (ok && start->route->config->kind != CONFIG_ROUTE_RESPOND) {
+        ok = exchange_prepare_fetch(exchange, start, false, NULL) == RESULT_OK;
+    }
+    if (ok && inference_concerns_cache(exchange)) {
+        ok = exchange_inference_prepare(exchange, start) == RESULT_OK;
     }
     if (!ok) {
         exchange_release(worker, exchange);
@@ -340,6 +366,9 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
     }
     if (exchange->body_done) {
         exchange_on_body_ready(exchange);
+    }
+    if (conn->exchange == exchange) {
+        exchange->start = NULL; /* the head goes with the client's buffer */
     }
     conn_arm_timer(conn);
     return RESULT_OK;
@@ -429,7 +458,7 @@ static void on_stream_input(struct exchange *exchange, bool is_complete)
         entry_complete(&exchange->stream, trailers, exchange->body.trailer_bytes);
     }
     if (exchange->reader.entry == NULL) {
-        start_fetch(exchange); /* with the bytes that came together with the head */
+        exchange_start_fetch(exchange); /* with the bytes that came together with the head */
         return;
     }
     /* While the fetch still connects nobody reads yet: all the more reason to wait. */

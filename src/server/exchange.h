@@ -49,8 +49,12 @@ struct exchange {
     size_t buffered;
     size_t buffer_capacity;
 
-    struct fetch *fetch;
+    struct fetch *fetch;               /* its own; NULL: none, or another's is read */
+    struct entry *entry;               /* another's, or a stored answer's: a use of it is ours; NULL: none */
     struct entry_reader reader;
+    uint64_t body_left;                /* of the answer's body: of a range less than all */
+    struct exchange_cache *cache;      /* its dealings with the cache (exchange_cache.c); NULL: none */
+    const struct exchange_start *start; /* while the head is still in the client's buffer */
     struct model_gathering *gathering; /* instead of the fetch; NULL: none */
 
     struct bytes request_id; /* in the arena, like all below */

@@ -22,7 +22,7 @@ static void finish_queued(struct exchange *exchange, enum result result, uint16_
     exchange_finish(exchange, keep_alive);
 }
 
-static struct conn_answer answer_of(const struct exchange *exchange)
+struct conn_answer exchange_answer_of(const struct exchange *exchange)
 {
     return (struct conn_answer){
         .request_id = exchange->request_id,
@@ -33,7 +33,7 @@ static struct conn_answer answer_of(const struct exchange *exchange)
 
 void exchange_answer_fixed(struct exchange *exchange)
 {
-    struct conn_answer answer = answer_of(exchange);
+    struct conn_answer answer = exchange_answer_of(exchange);
     answer.fixed_head = exchange->route->fixed_head;
     if (!exchange->is_head) {
         answer.body = exchange->route->config->body;
@@ -47,7 +47,7 @@ void exchange_answer_error(struct exchange *exchange, uint16_t status, const cha
                            enum metrics_error kind)
 {
     metrics_error(&worker_of(exchange)->metrics, kind);
-    struct conn_answer answer = answer_of(exchange);
+    struct conn_answer answer = exchange_answer_of(exchange);
     struct api_error error = {.status = status, .message = message, .code = code};
     struct bytes extra = status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES_NONE;
     enum result result =
@@ -57,7 +57,7 @@ void exchange_answer_error(struct exchange *exchange, uint16_t status, const cha
 
 void exchange_answer_json(struct exchange *exchange, uint16_t status, struct bytes json)
 {
-    struct conn_answer answer = answer_of(exchange);
+    struct conn_answer answer = exchange_answer_of(exchange);
     struct bytes reason = http_reason(status);
     answer.fixed_head =
         arena_format(&exchange->arena, "HTTP/1.1 %u %.*s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
@@ -79,7 +79,7 @@ static bool has_no_body(const struct exchange *exchange, const struct entry *ent
 /* Decides the framing: the length where it is known, else chunks, else (HTTP/1.0) the end of the connection. */
 static char *put_framing(struct exchange *exchange, char *at)
 {
-    const struct entry *entry = &exchange->fetch->entry;
+    const struct entry *entry = exchange->reader.entry;
     if (entry->status == 204) {
         return at; /* it has none, whatever the backend said (RFC 9110 §8.6) */
     }
@@ -103,8 +103,11 @@ static char *put_framing(struct exchange *exchange, char *at)
 
 static enum result send_head(struct exchange *exchange, struct outbox *outbox)
 {
-    const struct entry *entry = &exchange->fetch->entry;
+    const struct entry *entry = exchange->reader.entry;
     size_t bytes_max = 96 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
+    struct cache_status status;
+    bool has_status = exchange->cache != NULL && exchange_cache_status(exchange, &status);
+    bytes_max += has_status ? CACHE_STATUS_BYTES_MAX + 32 : 0;
     char *start = outbox_reserve(outbox, bytes_max);
     if (start == NULL) {
         return RESULT_NO_MEMORY;
@@ -120,8 +123,13 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
     }
     at = bytes_put(at, (struct bytes){entry->head->data, entry->head_bytes});
     at = put_framing(exchange, at);
+    if (has_status) {
+        at = bytes_put(at, BYTES("Cache-Status: "));
+        at += cache_status_put(at, &status);
+        at = bytes_put(at, BYTES("\r\n"));
+    }
     at = bytes_put(at, BYTES("Via: 1.1 sluice\r\n"));
-    struct conn_answer answer = answer_of(exchange);
+    struct conn_answer answer = exchange_answer_of(exchange);
     answer.keep_alive = exchange->keep_alive && !worker_of(exchange)->draining;
     exchange->keep_alive = answer.keep_alive;
     if (entry->has_request_id) {
@@ -140,9 +148,11 @@ static enum result send_body(struct exchange *exchange, struct outbox *outbox)
     while (result == RESULT_OK && outbox_has_room(outbox)) {
         struct hold *hold;
         struct bytes run = entry_reader_peek(&exchange->reader, &hold);
+        run.len = run.len < exchange->body_left ? run.len : exchange->body_left;
         if (run.len == 0) {
             break;
         }
+        exchange->body_left -= run.len;
         result = forward_add_body(outbox, run, hold, exchange->is_chunked);
         exchange->sent_bytes += run.len;
         entry_reader_pass(&exchange->reader, run.len);
@@ -152,10 +162,10 @@ static enum result send_body(struct exchange *exchange, struct outbox *outbox)
 
 static void answer_failure(struct exchange *exchange)
 {
-    const struct fetch *fetch = exchange->fetch;
-    switch (fetch->entry.failure) {
+    const struct entry *entry = exchange->reader.entry;
+    switch (entry->failure) {
     case RESULT_TIMEOUT: {
-        bool connecting = !fetch->was_connected;
+        bool connecting = !entry->was_connected;
         exchange_answer_error(exchange, 504,
                               connecting ? "the upstream could not be reached in time"
                                          : "the upstream did not answer in time",
@@ -169,12 +179,13 @@ static void answer_failure(struct exchange *exchange)
         break;
     case RESULT_PROTOCOL:
         exchange_answer_error(exchange, 502,
-                              fetch->fault != NULL ? fetch->fault : "the upstream's response is not valid HTTP",
+                              entry->failure_text != NULL ? entry->failure_text
+                                                          : "the upstream's response is not valid HTTP",
                               "upstream_protocol_error", METRICS_ERROR_UPSTREAM_PROTOCOL);
         break;
     case RESULT_CLOSED:
     case RESULT_RESET:
-        if (fetch->was_connected) {
+        if (entry->was_connected) {
             exchange_answer_error(exchange, 502, "the upstream closed the connection without an answer",
                                   "upstream_closed", METRICS_ERROR_UPSTREAM_PROTOCOL);
             break;
@@ -192,18 +203,18 @@ static void break_off(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     struct conn *conn = exchange->conn;
-    const struct fetch *fetch = exchange->fetch;
-    bool is_timeout = fetch->entry.failure == RESULT_TIMEOUT;
+    const struct entry *entry = exchange->reader.entry;
+    bool is_timeout = entry->failure == RESULT_TIMEOUT;
     metrics_error(&worker->metrics, is_timeout ? METRICS_ERROR_UPSTREAM_TIMEOUT : METRICS_ERROR_UPSTREAM_PROTOCOL);
     struct outbox *outbox = conn_outbox(conn);
-    if (fetch->entry.is_event_stream && exchange_dialect(exchange->route) == API_DIALECT_OPENAI && outbox != NULL) {
+    if (entry->is_event_stream && exchange_dialect(exchange->route) == API_DIALECT_OPENAI && outbox != NULL) {
         struct api_error error = {.status = is_timeout ? 504 : 502,
                                   .message = is_timeout ? "the upstream stopped in the middle of the stream"
                                                         : "the upstream broke off in the middle of the stream",
                                   .code = is_timeout ? "upstream_timeout" : "upstream_closed"};
         struct bytes event = api_error_event(&exchange->arena, &error);
         enum result result = RESULT_OK;
-        if (!fetch->sse.at_boundary) {
+        if (entry->is_mid_event) {
             result = forward_add_body(outbox, BYTES("\n\n"), NULL, exchange->is_chunked);
         }
         if (result == RESULT_OK && event.ptr != NULL) {
@@ -224,6 +235,9 @@ static void break_off(struct exchange *exchange)
 
 static void exchange_pump(struct exchange *exchange)
 {
+    if (exchange->cache != NULL && !exchange->head_sent && exchange_cache_intercept(exchange)) {
+        return;
+    }
     struct entry *entry = exchange->reader.entry;
     if (entry->status == 0) {
         if (entry->state == ENTRY_FAILED) {
@@ -244,8 +258,8 @@ static void exchange_pump(struct exchange *exchange)
     if (result == RESULT_OK) {
         result = send_body(exchange, outbox);
     }
-    bool at_end = entry_reader_is_level(&exchange->reader) && entry->state != ENTRY_FILLING;
-    if (result == RESULT_OK && at_end && entry->state == ENTRY_FAILED) {
+    bool at_end = (entry_reader_is_level(&exchange->reader) && entry->state != ENTRY_FILLING) || exchange->body_left == 0;
+    if (result == RESULT_OK && at_end && entry->state == ENTRY_FAILED && exchange->body_left > 0) {
         break_off(exchange);
         return;
     }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "server/admin.h"
+#include "server/cached.h"
 #include "server/exchange.h"
 
 #define ALLOW_LINE "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
@@ -20,6 +21,7 @@ struct request {
     struct bytes authority;
     struct bytes path;         /* normalised */
     struct conn_answer answer; /* what every answer to it shares */
+    uint64_t sent_bytes;       /* of a body that is not in `answer` */
     char id[FORWARD_REQUEST_ID_BYTES];
 };
 
@@ -39,7 +41,7 @@ static void count(struct request *request, const struct route *route, uint16_t s
                                   .route = route == NULL ? BYTES_NONE : route->config->name,
                                   .request_id = request->answer.request_id,
                                   .status = status,
-                                  .response_bytes = request->answer.body.len,
+                                  .response_bytes = request->answer.body.len + request->sent_bytes,
                               });
     }
 }
@@ -162,6 +164,43 @@ static void begin_exchange(struct request *request, const struct route *route)
     }
 }
 
+/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to it. */
+static bool answer_from_cache(struct request *request, const struct route *route)
+{
+    struct conn *conn = request->conn;
+    struct worker *worker = conn->worker;
+    if (!cached_concerns(worker, route, request->head)) {
+        return false;
+    }
+    char key_room[CACHED_KEY_ROOM_BYTES];
+    struct cached_look look = {
+        .worker = worker,
+        .route = route,
+        .source = {http_head_method(request->head, request->base), request->authority, request->path,
+                   request->target->query, request->head, request->base},
+        .key_room = key_room,
+    };
+    cached_look(&look);
+    if (look.plan != CACHED_FRESH) {
+        return false;
+    }
+    int64_t now_ms = ring_unix_ms(worker->ring);
+    struct cached_serving serving;
+    cached_serve(request->head, request->base, look.object, now_ms, &serving);
+    if (!cached_is_small(&serving)) {
+        return false;
+    }
+    enum result result = cached_put_head(conn, &serving, &look.status, now_ms, &request->answer);
+    if (result == RESULT_OK) {
+        result = cached_put_body(conn->outbox, &serving, look.object);
+    }
+    cached_count_hit(worker, route, look.object, look.status.ttl_ms < 0);
+    request->sent_bytes = cached_body_bytes(&serving);
+    count(request, route, serving.status);
+    settle(request, result);
+    return true;
+}
+
 static void dispatch(struct request *request)
 {
     struct worker *worker = request->conn->worker;
@@ -182,7 +221,7 @@ static void dispatch(struct request *request)
         enum result result = conn_answer(request->conn, &request->answer);
         count(request, route, route->config->status);
         settle(request, result);
-    } else {
+    } else if (!answer_from_cache(request, route)) {
         begin_exchange(request, route);
     }
 }

@@ -81,6 +81,48 @@ static struct bytes make_fixed_head(struct arena *arena, const struct config_rou
     return head;
 }
 
+static enum result make_cache_policy(struct arena *arena, struct route *route)
+{
+    const struct config_cache *config = &route->config->cache;
+    struct storing_target *targets = arena_alloc(arena, config->target_count * sizeof(*targets) + 1);
+    if (targets == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    for (unsigned i = 0; i < config->target_count; i++) {
+        bool is_surrogate = bytes_equal_nocase(config->targets[i], BYTES("surrogate-control"));
+        targets[i] = (struct storing_target){
+            .name = config->targets[i],
+            .syntax = is_surrogate ? DIRECTIVES_SURROGATE : DIRECTIVES_DICTIONARY,
+        };
+    }
+    route->policy = (struct storing_policy){
+        .freshness =
+            {
+                .default_lifetime_ms = (int64_t)config->ttl_ms,
+                .negative_lifetime_ms = config->negative_ttl_ms,
+                .heuristic_lifetime_max_ms = (int64_t)config->heuristic_max_ms,
+                .heuristic_permille = (uint16_t)(config->heuristic_percent * 10),
+                .stale_while_revalidate_ms = (int64_t)config->stale_while_revalidate_ms,
+                .stale_if_error_ms = (int64_t)config->stale_if_error_ms,
+                .stale_despite_s_maxage = true,
+            },
+        .targets = targets,
+        .target_count = config->target_count,
+        .refuses_set_cookie = !config->set_cookie,
+    };
+    route->filling = (struct filling_route){
+        .name = route->config->name,
+        .index = (uint16_t)route->index,
+        .cost = config->cost == CONFIG_COST_TOKENS    ? FILLING_COST_TOKENS
+                : config->cost == CONFIG_COST_UNIFORM ? FILLING_COST_UNIFORM
+                                                      : FILLING_COST_TIME,
+        .keep_ms = (int64_t)config->keep_ms,
+        .ttl_ms = (int64_t)config->ttl_ms,
+        .tool_calls = config->tool_calls,
+    };
+    return RESULT_OK;
+}
+
 enum result route_table_init(struct route_table *table, const struct config *config)
 {
     *table = (struct route_table){.count = config->route_count};
@@ -94,6 +136,9 @@ enum result route_table_init(struct route_table *table, const struct config *con
         route->config = &config->routes[i];
         route->index = i;
         route->methods = method_bits(route->config);
+        if (make_cache_policy(&table->arena, route) != RESULT_OK) {
+            return RESULT_NO_MEMORY;
+        }
         if (route->config->kind == CONFIG_ROUTE_RESPOND) {
             route->fixed_head = make_fixed_head(&table->arena, route->config);
             if (route->fixed_head.ptr == NULL) {
@@ -102,6 +147,10 @@ enum result route_table_init(struct route_table *table, const struct config *con
         }
     }
     qsort(table->routes, table->count, sizeof(*table->routes), compare_routes);
+    for (unsigned i = 0; i < config->route_count; i++) {
+        struct route *route = &table->routes[i];
+        route->filling.policy = &route->policy; /* where it stays from now on */
+    }
     return RESULT_OK;
 }
 

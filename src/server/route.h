@@ -6,6 +6,7 @@
 #ifndef SLUICE_SERVER_ROUTE_H
 #define SLUICE_SERVER_ROUTE_H
 
+#include "proxy/filling.h"
 #include "server/config.h"
 
 struct route {
@@ -14,6 +15,9 @@ struct route {
     uint64_t methods; /* a bit per llhttp_method_t; 0: any */
     /* respond: the answer but for Date, X-Request-Id, Connection and the blank line */
     struct bytes fixed_head;
+    /* http, inference: how its answers are cached */
+    struct filling_route filling;
+    struct storing_policy policy;
 };
 
 struct route_table {

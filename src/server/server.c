@@ -307,6 +307,34 @@ static unsigned count_workers(const struct config *config, const struct topology
     return count > 0 ? count : 1;
 }
 
+/* The cache and its second tier. A database that cannot be used is no reason not to start. */
+static bool make_cache(struct server *server)
+{
+    const struct config *config = server->config;
+    uint64_t bytes_max = config_cache_memory_bytes(config);
+    if (bytes_max == 0) {
+        return true;
+    }
+    server->cache = cache_create(&(struct cache_options){
+        .workers = server->worker_count,
+        .policy = (enum evict_policy)config->cache.eviction,
+        .bytes_max = bytes_max,
+        .entries_max = config->cache.entries_max,
+        .object_bytes_max = config->cache.object_bytes_max,
+    });
+    if (server->cache == NULL) {
+        return false;
+    }
+    if (config->cache.database.len == 0) {
+        return true;
+    }
+    const struct store_options options = {
+        .path = config->cache.database.ptr,
+        .cache_bytes_max = config->cache.database_bytes_max,
+    };
+    return store_open(&options, server->group, &server->store) == RESULT_OK;
+}
+
 static void server_free(struct server *server)
 {
     for (unsigned u = 0; server->resolved != NULL && u < server->config->upstream_count; u++) {
@@ -315,6 +343,10 @@ static void server_free(struct server *server)
     free(server->resolved);
     free(server->listen_fds);
     free(server->workers);
+    if (server->store != NULL) {
+        store_close(server->store); /* writes what is queued */
+    }
+    cache_destroy(server->cache);
     if (server->group != NULL) {
         ring_group_destroy(server->group);
     }
@@ -341,7 +373,8 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
     server.workers = calloc(server.worker_count, sizeof(*server.workers));
-    if (server.group == NULL || server.workers == NULL || !make_resolved(&server) || !open_listeners(&server)) {
+    if (server.group == NULL || server.workers == NULL || !make_cache(&server) || !make_resolved(&server) ||
+        !open_listeners(&server)) {
         server_free(&server);
         free(topology);
         return 1;

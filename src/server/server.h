@@ -18,6 +18,8 @@ struct server {
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
+    struct cache *cache; /* NULL: it is off */
+    struct store *store; /* its second tier; NULL: none */
     struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
     int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
     unsigned listener_count;    /* the admin's included */

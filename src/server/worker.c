@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
 #include "server/server.h"
@@ -73,6 +74,23 @@ static enum result make_upstreams(struct worker *worker)
         }
     }
     return result;
+}
+
+static enum result make_cache(struct worker *worker)
+{
+    worker->cached = calloc(worker->config->route_count, sizeof(*worker->cached));
+    if (worker->cached == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    list_init(&worker->filling.fillings);
+    if (worker->server->cache == NULL) {
+        return RESULT_OK;
+    }
+    worker->cache = cache_core_create(worker->server->cache, worker->ring);
+    worker->filling.core = worker->cache;
+    worker->filling.store = worker->server->store;
+    worker->filling.tier_cost_min_ns = worker->config->cache.database_cost_min_ms * NANOS_PER_MS;
+    return worker->cache == NULL ? RESULT_NO_MEMORY : RESULT_OK;
 }
 
 static void on_accepted(struct ring_listener *listener, int fd)
@@ -144,6 +162,9 @@ static enum result worker_start(struct worker *worker)
         result = route_table_init(&worker->routes, config);
     }
     if (result == RESULT_OK) {
+        result = make_cache(worker);
+    }
+    if (result == RESULT_OK) {
         result = make_upstreams(worker);
     }
     return result == RESULT_OK ? make_listeners(worker) : result;
@@ -157,6 +178,7 @@ static void worker_finish_if_done(struct worker *worker)
     if (!worker->draining || worker->conn_count > 0 || worker->listeners_open > 0 || worker->finish_turns > 0) {
         return;
     }
+    filling_stop_all(&worker->filling);
     for (unsigned i = 0; i < worker->config->upstream_count; i++) {
         model_directory_stop(&worker->directories[i]);
         upstream_close_idle(&worker->upstreams[i]);
@@ -251,6 +273,9 @@ static void worker_free(struct worker *worker)
         model_directory_fini(&worker->directories[i]);
         upstream_fini(&worker->upstreams[i]);
     }
+    ring_set_hooks(worker->ring, NULL);
+    cache_core_destroy(worker->cache);
+    free(worker->cached);
     free(worker->upstreams);
     free(worker->directories);
     free(worker->listeners);

@@ -6,9 +6,11 @@
 #include <pthread.h>
 
 #include "api/models.h"
+#include "cache/cache.h"
 #include "cache/chunk.h"
 #include "http/date.h"
 #include "http/http.h"
+#include "proxy/filling.h"
 #include "proxy/upstream.h"
 #include "ring/mailbox.h"
 #include "ring/ring.h"
@@ -19,6 +21,7 @@
 #include "server/route.h"
 
 struct server;
+struct cached_counters;
 struct conn;
 struct exchange;
 
@@ -38,6 +41,9 @@ struct worker {
     struct ring *ring;
     struct chunk_pool pool;
     struct proxy proxy;
+    struct cache_core *cache; /* NULL: the cache is off */
+    struct filling_env filling;
+    struct cached_counters *cached; /* per route */
     struct upstream *upstreams;
     struct route_table routes;
     struct metrics metrics;

@@ -51,6 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             CHECK((route->path.len > 0) != (route->path_prefix.len > 0));
             CHECK(route->name.len > 0);
             CHECK(route->kind == CONFIG_ROUTE_RESPOND || route->upstream < config->upstream_count);
+            CHECK(route->kind != CONFIG_ROUTE_HTTP || route->cache.key_count > 0);
+            for (unsigned p = 0; p < route->cache.key_count; p++) {
+                CHECK(route->cache.key[p].kind != CONFIG_PART_NONE);
+            }
         }
     } else {
         CHECK(result == RESULT_CONFIG && config == NULL);

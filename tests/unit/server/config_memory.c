@@ -18,13 +18,17 @@
 #define CAN_FAIL 1
 #endif
 
-static const char text[] = LISTENERS "admin: {address: '127.0.0.1:1'}\n"
-                                     "upstreams: &u [{name: a, endpoints: ['http://b', '127.0.0.1:1']}]\n"
-                                     "routes:\n"
-                                     "  - {path_prefix: /a, host: '*.b', methods: [GET], http: {upstream: a}}\n"
-                                     "  - {path: /a, respond: {body: '${HOME:-a}', headers: {X-A: b}}}\n"
-                                     "  - {path_prefix: /a, respond: {}}\n"
-                                     "  - {path_prefix: /b, host: c, respond: {}}\n";
+static const char text[] =
+    LISTENERS "cache: {memory: 1GB, database: a, api_token: abcdefghijklmnop}\n"
+              "admin: {address: '127.0.0.1:1'}\n"
+              "upstreams: &u [{name: a, endpoints: ['http://b', '127.0.0.1:1']}]\n"
+              "routes:\n"
+              "  - {path_prefix: /a, host: '*.b', methods: [GET], http: {upstream: a, cache: {key: [path, header:A],\n"
+              "     bypass: [cookie:b], targets: [a]}}}\n"
+              "  - {path_prefix: /i, inference: {upstream: a, cache: false}}\n"
+              "  - {path: /a, respond: {body: '${HOME:-a}', headers: {X-A: b}}}\n"
+              "  - {path_prefix: /a, respond: {}}\n"
+              "  - {path_prefix: /b, host: c, respond: {}}\n";
 static const char wrong[] = LISTENERS "wrokers: ${NONE}\nlimits: {fields_max: 1000}\nroutes: [{path: a}]\n";
 
 #if CAN_FAIL

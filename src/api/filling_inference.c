@@ -1,0 +1,108 @@
+#include "api/filling_inference.h"
+
+#include "api/inference_capture.h"
+
+struct inference_own {
+    struct inference_capture capture;
+    enum inference_family family;
+    int64_t ttl_ms;
+    bool stores_tool_calls;
+};
+
+enum result filling_inference_init(struct filling *filling, enum inference_family family, int64_t ttl_ms,
+                                   bool stores_tool_calls)
+{
+    struct inference_own *own = arena_alloc(&filling->arena, sizeof(*own));
+    if (own == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    own->family = family;
+    own->ttl_ms = ttl_ms;
+    own->stores_tool_calls = stores_tool_calls;
+    filling->own = own;
+    return RESULT_OK;
+}
+
+/* Cookies are for one client, and what a cache between the backend and us has said of age is not kept. */
+static bool keep_line(const struct filling *filling, const struct http_field *field, const char *base)
+{
+    (void)filling;
+    (void)base;
+    return field->id != HTTP_FIELD_SET_COOKIE && field->id != HTTP_FIELD_AGE;
+}
+
+static bool is_event_stream(struct bytes content_type)
+{
+    const struct bytes wanted = BYTES("text/event-stream");
+    return content_type.len >= wanted.len && bytes_equal_nocase((struct bytes){content_type.ptr, wanted.len}, wanted);
+}
+
+static void inference_on_head(struct filling *filling, const struct http_head *head, const char *base)
+{
+    struct inference_own *own = filling->own;
+    struct bytes coding = http_head_value(head, base, HTTP_FIELD_CONTENT_ENCODING);
+    const struct bytes content_type = http_head_value(head, base, HTTP_FIELD_CONTENT_TYPE);
+    const struct inference_answer_head answer = {
+        .status = head->status,
+        .content_type = content_type,
+        .has_content_coding = coding.len > 0 && !bytes_equal_nocase(coding, BYTES("identity")),
+        .is_event_stream = is_event_stream(content_type),
+    };
+    inference_capture_init(&own->capture, own->family, own->stores_tool_calls, &answer);
+    enum inference_reason reason = inference_capture_reason(&own->capture);
+    if (reason != INFERENCE_OK) {
+        filling->reason = FILLING_REASON_RULES + (unsigned)reason;
+        /* Whose credentials were refused says nothing of the others', and what was coded for one may be unreadable to
+         * another. Other errors serve all who wait, or each would ask a backend that is in trouble again. */
+        filling->is_expelling = head->status == 401 || head->status == 403 || head->status == 407 ||
+                                answer.has_content_coding || http_head_value(head, base, HTTP_FIELD_SET_COOKIE).len > 0;
+        return;
+    }
+    int64_t now_ms = ring_unix_ms(cache_core_ring(filling->env->core));
+    filling->draft.freshness = (struct freshness){
+        .response_ms = now_ms,
+        .lifetime_ms = own->ttl_ms,
+        .date_ms = now_ms,
+        .last_modified_ms = -1,
+    };
+    filling->draft.remove_at_ms = now_ms + own->ttl_ms;
+    if (filling_take_lines(filling, head, base, keep_line) != RESULT_OK) {
+        filling->reason = FILLING_NO_ROOM;
+    }
+    filling->draft.freshness.etag_bytes = 0; /* nobody is asked about it again */
+    filling->draft.freshness.last_modified_bytes = 0;
+}
+
+static void inference_on_body(struct filling *filling, struct bytes run)
+{
+    struct inference_own *own = filling->own;
+    inference_capture_feed(&own->capture, run);
+}
+
+static void inference_on_end(struct filling *filling)
+{
+    struct inference_own *own = filling->own;
+    struct inference_verdict verdict = inference_capture_end(&own->capture);
+    if (verdict.reason != INFERENCE_OK) {
+        filling->reason = FILLING_REASON_RULES + (unsigned)verdict.reason;
+        return;
+    }
+    if (filling->is_join_only) {
+        filling->reason = FILLING_REASON_RULES + (unsigned)INFERENCE_SAMPLED;
+        return;
+    }
+    filling->draft.form = (uint8_t)verdict.form;
+    filling->draft.cost_tokens = verdict.prompt_tokens + verdict.completion_tokens;
+}
+
+static const char *reason_name(unsigned reason)
+{
+    return inference_reason_name((enum inference_reason)reason);
+}
+
+const struct filling_rules filling_inference = {
+    .on_head = inference_on_head,
+    .on_body = inference_on_body,
+    .on_end = inference_on_end,
+    .reason_name = reason_name,
+};

@@ -1,0 +1,66 @@
+/* What cache.c (reading, writing, purging) and flight.c (claims) share. */
+#ifndef SLUICE_CACHE_CACHE_INTERNAL_H
+#define SLUICE_CACHE_CACHE_INTERNAL_H
+
+#include "cache/cache.h"
+#include "cache/flight.h"
+
+enum {
+    CACHE_SECRET_BYTES = 192,     /* as long as XXH3's own */
+    CACHE_MARKS = 4096,           /* per worker; a power of two */
+    CACHE_PUT_STEP_BYTES = 1 << 17, /* copied per turn for one put */
+    CACHE_PURGE_STEP_OBJECTS = 512,
+    CACHE_PUT_GIVE_UP_MS = 1000,
+};
+
+/* What is remembered about a key: a direct-mapped table, so that it is bounded; a later key takes an earlier one's place. */
+struct cache_mark {
+    uint64_t hash;
+    int64_t uncacheable_until_ms;
+    int64_t retry_at_ms;
+    uint8_t failures; /* in a row */
+};
+
+struct cache {
+    struct cache_options options;
+    struct qsbr *qsbr;
+    struct cache_core *_Atomic *cores; /* one per worker; release store when it is made */
+    uint8_t secret[CACHE_SECRET_BYTES];
+};
+
+struct cache_view;
+
+/* The flights whose keys this worker's shard has, by hash: the owner's. */
+struct flight_table {
+    struct flight **buckets;
+    size_t bucket_count; /* a power of two */
+    size_t count;
+};
+
+struct cache_core {
+    struct cache *cache;
+    struct ring *ring;
+    unsigned index;
+    struct shard *shard;
+    struct flight_table flights;
+    struct ring_timer timer;   /* for the shard's own work */
+    struct ring_task work;     /* steps of puts and purges */
+    struct list_node puts;     /* under way at this owner */
+    struct list_node purges;   /* likewise */
+    struct cache_view *free_views;
+    struct cache_mark marks[CACHE_MARKS];
+};
+
+/* Goes on with puts and purges in this turn. */
+void cache_core_work(struct cache_core *core);
+
+struct cache_core *cache_core_at(const struct cache *cache, unsigned index);
+
+MUST_USE bool flight_table_init(struct flight_table *table);
+void flight_table_fini(struct flight_table *table);
+
+/* What is being fetched for these keys is not to be stored. */
+void flight_table_doom_key(struct flight_table *table, struct bytes primary);
+void flight_table_doom(struct flight_table *table, const struct shard_filter *filter);
+
+#endif

@@ -1,0 +1,344 @@
+/* Filling by the rules of RFC 9111: what `http` routes store. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "cache/conditional.h"
+#include "cache/range.h"
+#include "cache/tags.h"
+#include "cache/update.h"
+#include "cache/vary.h"
+#include "proxy/filling.h"
+
+/* What lasts from one look at a head to the next. */
+struct http_own {
+    struct storing_verdict verdict;
+};
+
+static bool keep_by_verdict(const struct filling *filling, const struct http_field *field, const char *base)
+{
+    const struct http_own *own = filling->own;
+    return storing_keeps_field(&own->verdict, field, base);
+}
+
+static const char *http_reason_name(unsigned reason)
+{
+    return storing_reason_name((enum storing_reason)reason);
+}
+
+/* When the answer is of no use any more: not even stale, not even to be asked about. */
+static int64_t remove_at_ms(const struct filling *filling)
+{
+    const struct freshness *freshness = &filling->draft.freshness;
+    int64_t fresh_ms = freshness->lifetime_ms - freshness->initial_age_ms;
+    int64_t after_ms = freshness->stale_while_revalidate_ms > freshness->stale_if_error_ms
+                           ? freshness->stale_while_revalidate_ms
+                           : freshness->stale_if_error_ms;
+    bool has_validator = freshness->etag_bytes > 0 || freshness->last_modified_bytes > 0;
+    if (filling->route->keep_ms > after_ms && has_validator) {
+        after_ms = filling->route->keep_ms;
+    }
+    return freshness->response_ms + (fresh_ms > 0 ? fresh_ms : 0) + after_ms + 1000;
+}
+
+enum result filling_variant_key(char *key, size_t primary_bytes, size_t bytes_max, struct bytes generation,
+                                struct bytes set, const struct http_head *request, const char *base,
+                                size_t *ret_bytes)
+{
+    struct bytes variant = BYTES(FILLING_VARIANT);
+    size_t fixed = primary_bytes + variant.len + generation.len + 1 + set.len + 1;
+    if (fixed > bytes_max) {
+        return RESULT_LIMIT;
+    }
+    char *at = bytes_put(key + primary_bytes, variant);
+    at = bytes_put(at, generation);
+    *at++ = '\n';
+    at = bytes_put(at, set);
+    *at++ = '\n';
+    size_t values = 0;
+    enum result result = vary_put_key(set, request, base, at, bytes_max - fixed, &values);
+    *ret_bytes = fixed + values;
+    return result;
+}
+
+/* The client's request once more, for the fields that the answer says it varies by. */
+static bool parse_request(const struct filling *filling, struct http_parser *parser)
+{
+    const struct http_limits limits = {
+        .head_bytes_max = HTTP_HEAD_BYTES_MAX,
+        .target_bytes_max = HTTP_HEAD_BYTES_MAX,
+        .fields_max = HTTP_FIELDS_MAX,
+    };
+    http_parser_init(parser, HTTP_REQUEST, &limits);
+    return http_parse_head(parser, filling->request_head.ptr, filling->request_head.len) == RESULT_OK;
+}
+
+/* What is known of this key's variants: its marker's generation and note. False: there is no marker. */
+static bool read_marker(const struct filling *filling, struct bytes *ret_generation, struct bytes *ret_note)
+{
+    struct bytes primary = {filling->key.bytes.ptr, filling->key.primary_bytes};
+    struct cache_key key = cache_key_make(cache_of(filling->env->core), primary, primary.len);
+    const struct cache_object *object = cache_find(filling->env->core, &key);
+    if (object == NULL || !filling_is_marker(cache_object_head(object))) {
+        return false;
+    }
+    struct bytes note = cache_head_note(cache_object_head(object));
+    *ret_generation = (struct bytes){note.ptr, FILLING_GENERATION_BYTES};
+    *ret_note = (struct bytes){note.ptr + FILLING_GENERATION_BYTES, note.len - FILLING_GENERATION_BYTES};
+    return true;
+}
+
+static void make_generation(const struct filling *filling, char out[FILLING_GENERATION_BYTES + 1])
+{
+    uint64_t bits = ring_random(cache_core_ring(filling->env->core));
+    snprintf(out, FILLING_GENERATION_BYTES + 1, "%016llx", (unsigned long long)bits);
+}
+
+/* The marker to be stored at the primary key: a new one, or the one that is there with this set in front. */
+static bool prepare_marker(struct filling *filling, struct bytes generation, struct bytes note, struct bytes set)
+{
+    char *text = arena_alloc(&filling->arena, FILLING_GENERATION_BYTES + VARY_NOTE_BYTES_MAX);
+    if (text == NULL) {
+        return false;
+    }
+    memcpy(text, generation.ptr, FILLING_GENERATION_BYTES);
+    size_t note_bytes = vary_note_merge(note, set, text + FILLING_GENERATION_BYTES);
+    struct bytes primary = {filling->key.bytes.ptr, filling->key.primary_bytes};
+    struct cache_key key = cache_key_make(cache_of(filling->env->core), primary, primary.len);
+    filling->has_marker = true;
+    filling->marker.kind = CACHE_PUT_STORE;
+    filling->marker.draft = (struct shard_draft){
+        .key = key.bytes,
+        .hash = key.hash,
+        .note = {text, FILLING_GENERATION_BYTES + note_bytes},
+        .cost = 1e-3,
+        .remove_at_ms = filling->draft.remove_at_ms,
+        .route = filling->route->index,
+    };
+    return true;
+}
+
+/* Where the answer varies, or others for this key have varied, it is stored under a variant's key. */
+static bool choose_key(struct filling *filling, const struct vary_set *set)
+{
+    struct bytes generation;
+    struct bytes note = BYTES_NONE;
+    char fresh[FILLING_GENERATION_BYTES + 1];
+    bool has_marker = read_marker(filling, &generation, &note);
+    if (!has_marker && set->bytes == 0) {
+        filling->key.bytes.len = filling->key.primary_bytes;
+        filling->key = cache_key_make(cache_of(filling->env->core), filling->key.bytes, filling->key.primary_bytes);
+        return true;
+    }
+    if (!has_marker) {
+        make_generation(filling, fresh);
+        generation = (struct bytes){fresh, FILLING_GENERATION_BYTES};
+    }
+    struct http_parser *parser = malloc(sizeof(*parser));
+    char *key = arena_alloc(&filling->arena, FILLING_KEY_BYTES_MAX);
+    size_t bytes = 0;
+    bool ok = parser != NULL && key != NULL && filling->key.primary_bytes < FILLING_KEY_BYTES_MAX &&
+              parse_request(filling, parser);
+    if (ok) {
+        memcpy(key, filling->key.bytes.ptr, filling->key.primary_bytes);
+        ok = filling_variant_key(key, filling->key.primary_bytes, FILLING_KEY_BYTES_MAX, generation,
+                                 vary_set_text(set), &parser->head, filling->request_head.ptr, &bytes) == RESULT_OK;
+    }
+    free(parser);
+    if (!ok || !prepare_marker(filling, generation, note, vary_set_text(set))) {
+        return false;
+    }
+    filling->key =
+        cache_key_make(cache_of(filling->env->core), (struct bytes){key, bytes}, filling->key.primary_bytes);
+    return true;
+}
+
+/* Who joined compares this with their own request. It has to live as long as the entry. */
+static bool tell_variant(struct filling *filling, const struct vary_set *set)
+{
+    struct arena *arena = &filling->fetch->arena;
+    struct entry_variant *variant = arena_alloc(arena, sizeof(*variant));
+    if (variant == NULL) {
+        return false;
+    }
+    variant->fields = arena_copy(arena, vary_set_text(set));
+    size_t behind = filling->key.bytes.len - (filling->key.primary_bytes + sizeof(FILLING_VARIANT) - 1 +
+                                              FILLING_GENERATION_BYTES + 1 + set->bytes + 1);
+    variant->key = arena_copy(
+        arena, (struct bytes){filling->key.bytes.ptr + filling->key.bytes.len - behind, behind});
+    filling->fetch->entry.variant = variant;
+    return variant->fields.ptr != NULL && variant->key.ptr != NULL;
+}
+
+/* Everything that is kept of an answer whose head this is. */
+static bool take_answer(struct filling *filling, const struct http_head *head, const char *base)
+{
+    const struct http_own *own = filling->own;
+    struct vary_set *set = arena_alloc(&filling->arena, sizeof(*set));
+    char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
+    size_t tag_bytes = 0;
+    if (set == NULL || tags == NULL || !vary_of_response(head, base, set) ||
+        tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX,
+                         &tag_bytes) != RESULT_OK) {
+        return false;
+    }
+    filling->draft.freshness = own->verdict.freshness;
+    if (filling_take_lines(filling, head, base, keep_by_verdict) != RESULT_OK) {
+        return false;
+    }
+    filling->draft.tags = (struct bytes){tags, tag_bytes};
+    filling->draft.remove_at_ms = remove_at_ms(filling);
+    if (!choose_key(filling, set)) {
+        return false;
+    }
+    filling->draft.key = filling->key.bytes;
+    filling->draft.hash = filling->key.hash;
+    return !filling->has_marker || tell_variant(filling, set);
+}
+
+static void judge(struct filling *filling, const struct http_head *head, const char *base,
+                  struct storing_verdict *verdict)
+{
+    const struct storing_exchange exchange = {
+        .request = &filling->asks,
+        .response = head,
+        .base = base,
+        .request_ms = filling->started_ms,
+        .response_ms = ring_unix_ms(cache_core_ring(filling->env->core)),
+        .method = STORING_GET,
+        .can_combine = false,
+    };
+    storing_judge(&exchange, filling->route->policy, verdict);
+}
+
+/* ---- 304 ---- */
+
+/* The stored head with the 304's fields, parsed as if it had come so. *Gives* the parser and, in *ret_text, its bytes. */
+static struct http_parser *merge_head(const struct cache_head *stored, const struct http_head *head, const char *base,
+                                      char **ret_text)
+{
+    struct bytes lines = cache_head_lines(stored);
+    struct http_parser *parser = malloc(sizeof(*parser));
+    char *text = malloc(update_lines_bytes_max(lines, head) + 64);
+    if (parser == NULL || text == NULL) {
+        free(parser);
+        free(text);
+        return NULL;
+    }
+    int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", stored->status);
+    struct directives_response directives;
+    directives_read_response(head, base, &directives);
+    char *at = update_put_lines(text + line_bytes, lines, head, base, &directives.named);
+    at = bytes_put(at, BYTES("\r\n"));
+    const struct http_limits limits = {
+        .head_bytes_max = HTTP_HEAD_BYTES_MAX,
+        .target_bytes_max = HTTP_HEAD_BYTES_MAX,
+        .fields_max = HTTP_FIELDS_MAX,
+    };
+    http_parser_init(parser, HTTP_RESPONSE, &limits);
+    http_parser_response_to_head(parser);
+    if (http_parse_head(parser, text, (size_t)(at - text)) != RESULT_OK) {
+        free(parser);
+        free(text);
+        return NULL;
+    }
+    *ret_text = text;
+    return parser;
+}
+
+/* Makes the draft of a new head for the stored answer. */
+static bool freshen(struct filling *filling, const struct cache_head *stored, const struct http_head *head,
+                    const char *base)
+{
+    char *text = NULL;
+    struct http_parser *parser = merge_head(stored, head, base, &text);
+    if (parser == NULL) {
+        return false;
+    }
+    struct http_own *own = filling->own;
+    judge(filling, &parser->head, text, &own->verdict);
+    struct shard_draft *draft = &filling->draft;
+    draft->freshness = own->verdict.freshness;
+    draft->status = stored->status;
+    draft->has_content_length = stored->has_content_length;
+    draft->content_length = stored->content_length;
+    draft->is_event_stream = stored->is_event_stream;
+    draft->form = stored->form;
+    bool ok = filling_take_lines(filling, &parser->head, text, keep_by_verdict) == RESULT_OK;
+    free(parser);
+    free(text);
+    draft->trailers = arena_copy(&filling->arena, cache_head_trailers(stored));
+    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
+    draft->note = arena_copy(&filling->arena, cache_head_note(stored));
+    draft->key = filling->key.bytes;
+    draft->hash = filling->key.hash;
+    draft->remove_at_ms = remove_at_ms(filling);
+    return ok && draft->trailers.ptr != NULL && draft->tags.ptr != NULL && draft->note.ptr != NULL;
+}
+
+static void on_304(struct filling *filling, const struct http_head *head, const char *base)
+{
+    int64_t now_ms = ring_unix_ms(cache_core_ring(filling->env->core));
+    const struct cache_object *object = cache_find(filling->env->core, &filling->key);
+    const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
+    filling->is_swallowing = true;
+    if (stored != NULL && conditional_on_304(true, stored, head, base, now_ms) == CONDITIONAL_304_ANSWER &&
+        freshen(filling, stored, head, base)) {
+        return;
+    }
+    filling->is_refetching = true;
+    if (stored != NULL) {
+        cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
+    }
+}
+
+/* ---- the head ---- */
+
+static void http_on_head(struct filling *filling, const struct http_head *head, const char *base)
+{
+    struct cache_core *core = filling->env->core;
+    int64_t now_ms = ring_unix_ms(cache_core_ring(core));
+    if (head->status < 500) {
+        cache_mark_succeeded(core, filling->key.hash);
+    } else {
+        cache_mark_failed(core, filling->key.hash, now_ms);
+    }
+    struct http_own *own = arena_alloc(&filling->arena, sizeof(*own));
+    filling->own = own;
+    if (own == NULL) {
+        filling->reason = FILLING_NO_ROOM;
+        return;
+    }
+    if (head->status == 304 && filling->is_validating) {
+        on_304(filling, head, base);
+        return;
+    }
+    judge(filling, head, base, &own->verdict);
+    if (own->verdict.reason == STORING_OK) {
+        if (take_answer(filling, head, base)) {
+            /* Who joined would see lines that are not stored. */
+            if (own->verdict.named.count > 0 && filling->flight != NULL) {
+                flight_close(filling->flight, true);
+            }
+            return;
+        }
+        filling->reason = FILLING_TOO_VARIED;
+    } else {
+        filling->reason = FILLING_REASON_RULES + own->verdict.reason;
+    }
+    if (own->verdict.replaces_stored) {
+        cache_remove(core, &filling->key, SHARD_REPLACED);
+    }
+    /* A failing origin's answer serves all who wait for it, unless it is one client's: else each would ask again. */
+    enum storing_reason reason = own->verdict.reason;
+    bool is_shareable = head->status >= 500 && reason != STORING_PRIVATE && reason != STORING_NO_STORE &&
+                        reason != STORING_AUTHORIZATION && reason != STORING_REQUEST_NO_STORE &&
+                        reason != STORING_SET_COOKIE;
+    filling->is_expelling = !is_shareable;
+}
+
+const struct filling_rules filling_http = {
+    .on_head = http_on_head,
+    .reason_name = http_reason_name,
+};

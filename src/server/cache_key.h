@@ -1,0 +1,32 @@
+/* The primary key of a request on an `http` route: what two requests must have in common to get one answer.
+ *
+ *   http://example.org/path?query            the parts that the route's `key` names, host, path and query by default
+ *   http://example.org/path?query\nheader:accept-language=de\ncookie:plan=pro
+ *
+ * It is text, so that what stands in a purge's `key` or `prefix` can be read off a URL. */
+#ifndef SLUICE_SERVER_CACHE_KEY_H
+#define SLUICE_SERVER_CACHE_KEY_H
+
+#include "http/http.h"
+#include "server/config.h"
+
+struct cache_key_source {
+    struct bytes method;
+    struct bytes authority;
+    struct bytes path;  /* normalised */
+    struct bytes query; /* .ptr NULL: none */
+    const struct http_head *head;
+    const char *base;
+};
+
+/* Writes the key to `out`; RESULT_LIMIT: it needs more than bytes_max. */
+MUST_USE enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
+                                   size_t bytes_max, size_t *ret_bytes);
+
+/* Whether the key is made of the URL alone, so that an invalidation by URL names it exactly. */
+bool cache_key_is_url(const struct config_cache *config);
+
+/* Whether one of the route's `bypass` parts is in the request, and neither empty nor "0". */
+bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source);
+
+#endif

@@ -1,0 +1,42 @@
+/* What an exchange has to do with the cache: shared by exchange_cache.c (in general, and `http`) and
+ * exchange_inference.c. */
+#ifndef SLUICE_SERVER_EXCHANGE_CACHE_H
+#define SLUICE_SERVER_EXCHANGE_CACHE_H
+
+#include "server/cached.h"
+#include "server/exchange.h"
+
+struct exchange_inference;
+
+/* In the exchange's arena. */
+struct exchange_cache {
+    struct exchange *exchange;
+    void (*run)(struct exchange *exchange);  /* inference; NULL: http */
+    void (*fini)(struct exchange *exchange); /* likewise */
+    struct exchange_inference *inference;    /* likewise */
+    struct bytes head; /* the request's, as it came; http */
+    struct bytes path; /* normalised */
+    char *key_room;    /* from malloc */
+    struct flight_waiter waiter;
+    struct ring_timer timer; /* joined, and no head has come: how long that may last */
+    struct filling *prepared; /* not started yet */
+    struct cache_status status;
+    unsigned runs;
+    bool is_joined;
+    bool is_alone; /* claims no more */
+    bool is_other_variant;
+};
+
+/* *Gives* it to the exchange. NULL when memory is out. */
+struct exchange_cache *exchange_cache_create(struct exchange *exchange);
+
+/* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. */
+void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, uint8_t variant);
+
+/* Answers from a stored object. False: it cannot be pinned, and nothing was done. Else the exchange may be gone. */
+bool exchange_serve(struct exchange *exchange, struct cache_object *object, struct cached_serving *serving,
+                    const struct cache_status *status);
+
+void exchange_cache_source(const struct exchange_start *start, struct cache_key_source *ret_source);
+
+#endif
