@@ -53,7 +53,7 @@ static void expect_all_works(void)
 
 Test(store_failures, a_folder_that_is_missing_and_comes)
 {
-    char path[2 * PLACE_PATH_BYTES], folder[2 * PLACE_PATH_BYTES];
+    char path[4 * PLACE_PATH_BYTES], folder[2 * PLACE_PATH_BYTES];
     snprintf(folder, sizeof(folder), "%s/later", place.folder);
     snprintf(path, sizeof(path), "%s/cache.db", folder);
     place.options.path = path;
@@ -156,6 +156,24 @@ Test(store_failures, another_applications_database_is_left_alone)
     cr_assert_eq(place_number(&place, "PRAGMA application_id"), 0);
     cr_assert_eq(place_file_bytes(&place, ".corrupt-1"), -1);
     cr_assert_eq(place_file_bytes(&place, "-wal"), -1);
+}
+
+Test(store_failures, the_log_of_another_applications_database_is_left_alone)
+{
+    sqlite3 *other = place_connect(&place);
+    cr_assert_eq(sqlite3_exec(other,
+                              "PRAGMA journal_mode = WAL; CREATE TABLE theirs (x); INSERT INTO theirs VALUES (17);"
+                              "PRAGMA wal_checkpoint; INSERT INTO theirs VALUES (18)",
+                              NULL, NULL, NULL),
+                 SQLITE_OK);
+    sqlite3_db_config(other, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_close(other);
+    long log_bytes = place_file_bytes(&place, "-wal");
+    cr_assert_gt(log_bytes, 0);
+    place_open_until(&place, STORE_UNAVAILABLE);
+    expect_nothing_works(STORE_FAULT_FOREIGN);
+    place_close(&place);
+    cr_assert_eq(place_file_bytes(&place, "-wal"), log_bytes);
 }
 
 Test(store_failures, a_newer_versions_database_is_left_alone)
