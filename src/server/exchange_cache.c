@@ -423,8 +423,8 @@ static void choose_asking(const struct exchange_cache *cache, const struct cache
                           struct exchange_asking *ret_asking)
 {
     *ret_asking = (struct exchange_asking){.for_all = true};
-    /* Validations whose result is not kept (no room, or purged each time) end with a plain answer. */
-    if (cache->runs >= RUNS_MAX) {
+    /* The origin has not confirmed what is stored, or that cannot be kept: what is there still is not asked about again. */
+    if (cache->is_plain || cache->runs >= RUNS_MAX) {
         return;
     }
     ret_asking->validating = validating_head(look);
@@ -694,6 +694,7 @@ bool exchange_cache_intercept(struct exchange *exchange)
         bool entry_was_updated = entry->is_stored;
         leave_entry(exchange);
         cache->is_asked = cache->is_asked || entry_was_updated;
+        cache->is_plain = !entry_was_updated;
         exchange_cache_run(exchange);
         return true;
     }

@@ -26,6 +26,7 @@ struct exchange_cache {
     enum cache_status_forward asked_why; /* when is_asked */
     bool is_asked; /* the origin has said that what is stored holds: what it said since began_ms is used without asking
                     */
+    bool is_plain;       /* http: what is stored was asked about in vain */
     bool is_conditional; /* http: the client has conditions of its own, which were left out of what was asked */
     bool is_joined;
     bool is_alone; /* claims no more */
