@@ -629,3 +629,131 @@ def test_bytes_behind_an_answer_are_dropped_with_the_connection(origin):
     assert origin.get().body == b'body'
     assert origin.get('/other').body == b'?'
     assert origin.backend.connections == 2
+
+
+# ---- when things go wrong ----
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('method', ['GET', 'HEAD', 'PUT', 'RANGE'])
+def test_a_fetch_that_fails_in_any_phase_hangs_nobody(world, workers, method):
+    origin = Origin(world, workers=workers)
+    fields = 'Range: bytes=0-5\r\n' if method == 'RANGE' else ''
+    method = 'GET' if method == 'RANGE' else method
+    half_a_head = b'HTTP/1.1 200 OK\r\nContent-Le'
+    nonsense = b'what?\r\n\r\n'
+    interim_only = b'HTTP/1.1 103 Early Hints\r\n\r\n'
+
+    def broken(bytes_sent):
+        def script(peer):
+            peer.request()
+            peer.send(bytes_sent)
+        return script
+    for sent in (b'', half_a_head, nonsense, interim_only):
+        origin.backend.script = broken(sent)
+        threads, got = [], []
+        for _ in range(6):
+            threads.append(threading.Thread(target=lambda: got.append(origin.get('/', fields, method).status)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(10)
+        assert len(got) == 6 and set(got) <= {502, 503}, (sent, got)
+    origin.backend.script = keep_answering(origin.reply)
+    assert origin.get('/', fields, method).status == 200
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_clients_that_leave_in_any_phase_leave_nothing_behind(world, workers):
+    origin = Origin(world, workers=workers)
+    gates = {path: threading.Event() for path in ('/head', '/body', '/put')}
+
+    def script(peer):
+        while True:
+            request = peer.request()
+            if request is None:
+                return
+            path = request.target
+            if path == '/body':
+                peer.send(f'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n{FRESH}\r\n'.encode() + b'x' * 1000)
+            gates[path].wait(10)
+            try:
+                peer.send(b'x' * 99000 if path == '/body' else answer('late', FRESH))
+            except OSError:
+                return
+    origin.backend.script = script
+    for path, method in (('/head', 'GET'), ('/body', 'GET'), ('/put', 'PUT')):
+        clients = [Client(origin.gateway.address) for _ in range(5)]
+        for client in clients:
+            client.send(f'{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n')
+        wait_until(lambda p=path: any(r.target == p for r in origin.backend.requests))
+        time.sleep(0.05)
+        for client in clients:
+            client.reset()
+        time.sleep(0.05)
+        gates[path].set()
+        assert origin.get(path, method=method).status == 200
+
+
+def test_one_of_many_leaves_and_the_others_are_served(world):
+    origin = Origin(world, workers=2)
+    gate = threading.Event()
+
+    def reply(request, n):
+        gate.wait(10)
+        return answer(b'x' * 300_000, FRESH)
+    origin.answers['/'] = reply
+    clients = [Client(origin.gateway.address) for _ in range(10)]
+    for client in clients:
+        client.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n')
+    wait_until(lambda: origin.count('/') == 1)
+    time.sleep(0.1)
+    for client in clients[::2]:
+        client.reset()
+    time.sleep(0.05)
+    gate.set()
+    for client in clients[1::2]:
+        assert len(client.response().body) == 300_000
+
+
+def test_an_old_client_misses_a_chunked_answer(origin):
+    origin.answers['/'] = (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n' + FRESH.encode() +
+                           b'\r\n3\r\nabc\r\n0\r\n\r\n')
+    for _ in range(3):
+        with Client(origin.gateway.address) as client:
+            assert client.request('GET / HTTP/1.0\r\nHost: test\r\n\r\n').body == b'abc'
+            assert client.end() == 'fin'
+    assert origin.count('/') == 1
+
+
+def test_a_head_whose_origin_sends_a_body(origin):
+    origin.answers['/'] = answer('body', STALE.format('') + 'ETag: "a"\r\n')
+    with Client(origin.gateway.address) as client:
+        for _ in range(2):
+            response = client.request('HEAD / HTTP/1.1\r\nHost: test\r\n\r\n')
+            assert response.status == 200 and response.fields['content-length'] == '4'
+            assert client.request('GET / HTTP/1.1\r\nHost: test\r\n\r\n').body == b'body'
+
+
+def test_a_slow_reader_of_a_long_hit(origin):
+    body = b'z' * 5_000_000
+    origin.answers['/'] = answer(body, FRESH)
+    origin.stored()
+    with Client(origin.gateway.address, receive_buffer=4096) as client:
+        client.send('GET / HTTP/1.1\r\nHost: test\r\n\r\n')
+        time.sleep(0.2)
+        origin.get(method='DELETE')
+        response = client.response()
+        assert response.body == body, 'what is being sent stays, though it has been removed'
+    assert not is_hit(origin.get())
+
+
+def test_ends_while_everything_is_under_way(world):
+    origin = Origin(world, workers=2, limits={'drain_timeout_ms': 300})
+    gate = threading.Event()
+    origin.answers['/'] = lambda request, n: gate.wait(3) and b'' or answer('x', FRESH)
+    clients = [Client(origin.gateway.address) for _ in range(8)]
+    for i, client in enumerate(clients):
+        client.send(f'{("GET", "HEAD", "PUT", "GET")[i % 4]} / HTTP/1.1\r\nHost: test\r\n\r\n')
+    wait_until(lambda: origin.count('/') >= 4)
+    origin.gateway.stop()
+    gate.set()
