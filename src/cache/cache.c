@@ -164,6 +164,11 @@ unsigned cache_shard_count(const struct cache *cache)
     return cache->options.workers;
 }
 
+const struct cache_options *cache_options_of(const struct cache *cache)
+{
+    return &cache->options;
+}
+
 const struct cache *cache_of(const struct cache_core *core)
 {
     return core->cache;
@@ -350,9 +355,15 @@ static void part_on_returned(struct ring *ring, struct ring_message *message)
     struct cache_purge *purge = part->purge;
     purge->removed += part->shard.removed;
     if (--purge->left == 0) {
-        free(purge->parts);
+        cache_purge_fini(purge);
         purge->on_done(purge);
     }
+}
+
+void cache_purge_fini(struct cache_purge *purge)
+{
+    free(purge->parts);
+    purge->parts = NULL;
 }
 
 static void part_on_arrived(struct ring *ring, struct ring_message *message)

@@ -44,6 +44,7 @@ void cache_core_destroy(struct cache_core *core);
 struct ring *cache_core_ring(const struct cache_core *core);
 uint64_t cache_object_bytes_max(const struct cache_core *core);
 unsigned cache_shard_count(const struct cache *cache);
+const struct cache_options *cache_options_of(const struct cache *cache);
 
 /* What a shard counts; NULL before its worker has started. Any thread. */
 const struct shard_counters *cache_shard_counters(const struct cache *cache, unsigned shard);
@@ -120,6 +121,9 @@ struct cache_purge {
 
 /* Removes from all shards what fits; on_done comes when every shard is through. *Keeps* purge until then. */
 MUST_USE enum result cache_purge(struct cache_core *core, struct cache_purge *purge);
+
+/* Frees what a purge holds that will never be through: all workers have stopped. */
+void cache_purge_fini(struct cache_purge *purge);
 
 /* ---- what is remembered about keys that are not stored ---- */
 

@@ -356,10 +356,11 @@ static bool is_met(const struct flight *flight, const struct shard_filter *filte
 {
     struct bytes key = {flight->key, flight->key_bytes};
     switch (filter->kind) {
+    case SHARD_KEY: /* with a few that only begin so: rather fetched once more than stale */
     case SHARD_PREFIX: return bytes_starts_with(key, filter->text);
     case SHARD_TAG: return bytes_starts_with(key, filter->key_prefix); /* its tags are not known yet */
     case SHARD_ALL:
-    case SHARD_ROUTE: return true; /* nor is what its route stands for here: rather fetched once more than stale */
+    case SHARD_ROUTE: return true; /* nor is what its route stands for here */
     }
     return true;
 }

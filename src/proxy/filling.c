@@ -304,7 +304,8 @@ static void marker_on_done(struct cache_put *put, enum result result)
 static void write_behind(struct filling *filling)
 {
     struct filling_env *env = filling->env;
-    if (env->store == NULL || filling->own_record != NULL || filling->has_marker ||
+    bool is_purged = filling->flight != NULL && flight_is_doomed(filling->flight); /* behind the put: cache_api.c */
+    if (env->store == NULL || filling->own_record != NULL || filling->has_marker || is_purged ||
         filling->draft.cost_ns < env->tier_cost_min_ns || filling->put.kind != CACHE_PUT_STORE) {
         return;
     }

@@ -56,6 +56,7 @@ struct exchange {
     struct exchange_cache *cache;      /* its dealings with the cache (exchange_cache.c); NULL: none */
     const struct exchange_start *start; /* while the head is still in the client's buffer */
     struct model_gathering *gathering; /* instead of the fetch; NULL: none */
+    struct cache_deletion *deletion;   /* likewise (cache_api.h) */
 
     struct bytes request_id; /* in the arena, like all below */
     struct bytes log_method;
@@ -80,6 +81,7 @@ struct exchange_start {
     struct bytes authority; /* the target's, or Host */
     struct bytes request_id;
     bool keep_alive;
+    struct cache_deletion *deletion; /* *taken* in any case; NULL: the route says what to do */
 };
 
 /* Begins; on RESULT_OK conn->exchange is set, unless it ended at once. */

@@ -91,9 +91,21 @@ static void drop_prepared(struct exchange *exchange)
     }
 }
 
+static void count_outcome(const struct exchange *exchange)
+{
+    struct cached_counters *counters = cached_counters_of(worker_of(exchange), exchange->route);
+    switch (exchange->cache->outcome) {
+    case EXCHANGE_CACHE_COUNTED: break;
+    case EXCHANGE_CACHE_MISS: counter_add(&counters->misses, 1); break;
+    case EXCHANGE_CACHE_JOIN: counter_add(&counters->joins, 1); break;
+    case EXCHANGE_CACHE_BYPASS: counter_add(&counters->bypasses, 1); break;
+    }
+}
+
 void exchange_cache_fini(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
+    count_outcome(exchange);
     stop_waiting(cache);
     if (cache->prepared != NULL) {
         filling_destroy(cache->prepared);
@@ -197,6 +209,7 @@ bool exchange_serve(struct exchange *exchange, struct cache_object *object, stru
     enum result result = cached_put_head(exchange->conn, serving, status, now_ms, &answer);
     exchange->status = serving->status;
     exchange->head_sent = true;
+    exchange->cache->outcome = EXCHANGE_CACHE_COUNTED;
     cached_count_hit(worker, exchange->route, object, freshness_ttl_ms(&serving->head->freshness, now_ms) < 0);
     if (result == RESULT_OK && is_small) {
         result = cached_put_body(exchange->conn->outbox, serving, object);
@@ -320,6 +333,7 @@ static void go_alone(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
     stop_waiting(cache);
+    cache->outcome = EXCHANGE_CACHE_MISS;
     if (cache->prepared != NULL) {
         follow_filling(exchange, NULL);
         return;
@@ -346,12 +360,12 @@ static void join(struct exchange *exchange, struct entry *entry)
 {
     struct exchange_cache *cache = exchange->cache;
     struct worker *worker = worker_of(exchange);
+    cache->outcome = EXCHANGE_CACHE_JOIN;
     if (cache->run == NULL) {
         drop_prepared(exchange); /* can be made again; an inference request's body is there once */
     }
     cache->is_joined = true;
     cache->status.collapsed = true;
-    counter_add(&cached_counters_of(worker, exchange->route)->joins, 1);
     exchange->entry = entry;
     entry_reader_join(&exchange->reader, entry, exchange_on_progress);
     uint32_t wait_ms = config_of(exchange)->coalesce_wait_ms;
@@ -399,7 +413,7 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
 /* Without the cache: as any proxied request. */
 static void bypass(struct exchange *exchange, const struct exchange_start *start)
 {
-    counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->bypasses, 1);
+    exchange->cache->outcome = EXCHANGE_CACHE_BYPASS;
     if (exchange_prepare_fetch(exchange, start, false, NULL) != RESULT_OK) {
         conn_close(exchange->conn, true);
         return;
@@ -411,7 +425,7 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
 {
     struct exchange_cache *cache = exchange->cache;
     const struct http_head *head = &start->parser->head;
-    counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->misses, 1);
+    cache->outcome = EXCHANGE_CACHE_MISS;
     /* A part, or a head alone, is nothing that others could be answered with. */
     bool is_whole = head->first[HTTP_FIELD_RANGE] == 0 && !exchange->is_head;
     if (look->asks.no_store || (!is_whole && look->object == NULL) || (exchange->is_head)) {

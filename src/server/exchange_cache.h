@@ -8,6 +8,9 @@
 
 struct exchange_inference;
 
+/* Under what a request is counted, once, when it is over; hits are counted with what they saved as they are answered. */
+enum exchange_cache_outcome { EXCHANGE_CACHE_COUNTED, EXCHANGE_CACHE_MISS, EXCHANGE_CACHE_JOIN, EXCHANGE_CACHE_BYPASS };
+
 /* In the exchange's arena. */
 struct exchange_cache {
     struct exchange *exchange;
@@ -21,6 +24,7 @@ struct exchange_cache {
     struct ring_timer timer; /* joined, and no head has come: how long that may last */
     struct filling *prepared; /* not started yet */
     struct cache_status status;
+    enum exchange_cache_outcome outcome;
     unsigned runs;
     bool is_joined;
     bool is_alone; /* claims no more */

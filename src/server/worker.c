@@ -133,11 +133,14 @@ static void on_drain_timer(struct ring_timer *timer);
 static void on_stop(struct ring *ring, struct ring_message *message);
 static void on_cut(struct ring *ring, struct ring_message *message);
 
+static const struct config_route api_route = {.name = {"api", 3}, .kind = CONFIG_ROUTE_RESPOND};
+
 static enum result worker_start(struct worker *worker)
 {
     const struct config *config = worker->server->config;
     worker->config = config;
     list_init(&worker->conns);
+    worker->api = (struct route){.config = &api_route, .index = config->route_count};
     worker->stop_message.on_deliver = on_stop;
     worker->cut_message.on_deliver = on_cut;
     ring_timer_init(&worker->drain_timer, on_drain_timer);

@@ -44,8 +44,10 @@ struct worker {
     struct cache_core *cache; /* NULL: the cache is off */
     struct filling_env filling;
     struct cached_counters *cached; /* per route */
+    struct list_node deletions;     /* of /api/cache, under way */
     struct upstream *upstreams;
     struct route_table routes;
+    struct route api; /* what /api/cache counts under: none of those */
     struct metrics metrics;
     struct access_log access_log;
 
