@@ -4,7 +4,8 @@
  *   store_read [SECONDS [GETS_PER_SECOND [PUTS_PER_SECOND [FOLDER]]]]
  *
  * 10,000 records of 1 to 64 KB (log-uniform); gets arrive evenly in time, whatever the store does (open loop), of keys
- * drawn evenly. How long the call itself keeps the worker is printed too. Exit 1 when the p99 is above a millisecond. */
+ * drawn evenly. How long the call itself keeps the worker is printed too. Exit 1 when the p99 is above a millisecond.
+ */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -150,8 +151,12 @@ static void report(const struct bench *bench)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("store_read [SECONDS [GETS_PER_SECOND [PUTS_PER_SECOND [FOLDER]]]]: 5, 2000, 200, /tmp");
+        return 0;
+    }
     double seconds = argc > 1 ? atof(argv[1]) : 5, gets = argc > 2 ? atof(argv[2]) : 2000;
-    double puts = argc > 3 ? atof(argv[3]) : 200;
+    double writes = argc > 3 ? atof(argv[3]) : 200;
     char folder[PATH_BYTES], path[PATH_BYTES + 16], command[PATH_BYTES + 16];
     snprintf(folder, sizeof(folder), "%s/sluice-bench-XXXXXX", argc > 4 ? argv[4] : "/tmp");
     CHECK(mkdtemp(folder) != NULL);
@@ -166,7 +171,7 @@ int main(int argc, char **argv)
     CHECK(ring_create(&options, &bench.ring) == RESULT_OK);
     CHECK(store_open(&store_options, group, &bench.store) == RESULT_OK);
     bench.gets_per_ns = gets / (double)NANOS_PER_S;
-    bench.puts_per_ns = puts / (double)NANOS_PER_S;
+    bench.puts_per_ns = writes / (double)NANOS_PER_S;
     bench.end_ns = (nanos)(seconds * (double)NANOS_PER_S);
     ring_timer_init(&bench.timer, on_timer);
     ring_timer_set(bench.ring, &bench.timer, ring_now(bench.ring));

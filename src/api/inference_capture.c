@@ -47,6 +47,7 @@ static const struct json_step steps[] = {
     {PLACE_ROOT, PLACE_OUTPUT, BYTES("output")},
     {PLACE_ROOT, PLACE_RESPONSE, BYTES("response")},
     {PLACE_RESPONSE, PLACE_ERROR, BYTES("error")},
+    {PLACE_RESPONSE, PLACE_STATUS, BYTES("status")},
     {PLACE_RESPONSE, PLACE_USAGE, BYTES("usage")},
     {PLACE_RESPONSE, PLACE_OUTPUT, BYTES("output")},
     {PLACE_OUTPUT, PLACE_OUTPUT_ITEM, BYTES_NONE},
@@ -134,7 +135,7 @@ static void on_type(struct inference_capture *capture, enum json_scan_event even
 
 static void on_status(struct inference_capture *capture, struct bytes text)
 {
-    if (capture->family != INFERENCE_RESPONSES || capture->is_event_stream) {
+    if (capture->family != INFERENCE_RESPONSES) {
         return;
     }
     if (bytes_equal(text, BYTES("failed"))) {
@@ -255,10 +256,7 @@ static void event_done(struct inference_capture *capture)
     } else if (capture->ended || !json_scan_end(&capture->scan, on_member, capture) || !capture->is_object) {
         refuse(capture, INFERENCE_MALFORMED);
     }
-    if (capture->event_completes && capture->family == INFERENCE_RESPONSES) {
-        capture->ended = true;
-        capture->is_completed = true;
-    }
+    capture->ended |= capture->event_completes && capture->family == INFERENCE_RESPONSES;
     capture->event_completes = false;
     capture->is_object = false;
     capture->has_data = false;

@@ -55,11 +55,6 @@ void json_buffer_put(struct json_buffer *buffer, struct bytes b)
     }
 }
 
-void json_buffer_text(struct json_buffer *buffer, const char *text)
-{
-    json_buffer_put(buffer, bytes_from(text));
-}
-
 void json_buffer_put_u64(struct json_buffer *buffer, uint64_t value)
 {
     char digits[20];

@@ -25,8 +25,13 @@ void json_buffer_fini(struct json_buffer *buffer);
 char *json_buffer_room(struct json_buffer *buffer, size_t bytes);
 
 void json_buffer_put(struct json_buffer *buffer, struct bytes b);
-void json_buffer_text(struct json_buffer *buffer, const char *text);
 void json_buffer_put_u64(struct json_buffer *buffer, uint64_t value);
+
+/* Inline, so that a literal's length is known when it is compiled. */
+static inline void json_buffer_text(struct json_buffer *buffer, const char *text)
+{
+    json_buffer_put(buffer, bytes_from(text));
+}
 
 /* `b` as a JSON string, quotes included, or only what stands between them. There is one way of writing each: `\"`,
  * `\\`,

@@ -281,10 +281,30 @@ static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t byt
     return put->store.left_bytes == 0;
 }
 
+static nanos *removal_of(struct cache_core *owner, struct bytes primary)
+{
+    const struct cache_key key = cache_key_make(owner->cache, primary, primary.len);
+    return &owner->removed_ns[key.hash % CACHE_REMOVALS];
+}
+
+/* Whether a purge or an invalidation has come since what is to be stored was asked for. */
+static bool put_is_outdated(struct cache_core *owner, const struct cache_put *put)
+{
+    if (put->flight != NULL) {
+        return flight_is_doomed(put->flight);
+    }
+    if (put->asked_ns == 0) {
+        return false;
+    }
+    struct bytes primary = {put->draft.key.ptr, put->primary_bytes};
+    nanos asked_ns = put->asked_ns - CACHE_CLOCK_SLACK_NS;
+    return owner->purged_ns >= asked_ns || *removal_of(owner, primary) >= asked_ns;
+}
+
 /* A step of storing; RESULT_MORE: another is needed. */
 static enum result put_step(struct cache_core *owner, struct cache_put *put)
 {
-    if (put->flight != NULL && flight_is_doomed(put->flight)) {
+    if (put_is_outdated(owner, put)) {
         if (put->has_begun) {
             shard_store_abort(owner->shard, &put->store);
         }
@@ -313,8 +333,8 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put)
 static enum result put_update(struct cache_core *owner, struct cache_put *put)
 {
     struct cache_object *object = shard_find(owner->shard, put->draft.hash, put->draft.key);
-    if (object == NULL) {
-        return RESULT_CANCELED; /* it has gone meanwhile */
+    if (object == NULL || cache_object_head(object)->freshness.response_ms != put->replaces_ms) {
+        return RESULT_CANCELED; /* it has gone meanwhile, or another has taken its place */
     }
     enum result result = shard_update_head(owner->shard, object, &put->draft);
     bool is_late = ring_unix_ms(owner->ring) > put->give_up_ms;
@@ -370,6 +390,7 @@ static void part_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct cache_purge_part *part = CONTAINER_OF(message, struct cache_purge_part, message);
     struct cache_core *owner = cache_core_at(part->purge->core->cache, ring_index(ring));
+    owner->purged_ns = ring_now(ring);
     flight_table_doom(&owner->flights, &part->purge->filter);
     shard_purge_begin(owner->shard, &part->shard, &part->purge->filter);
     list_push_back(&owner->purges, &part->node);
@@ -440,9 +461,9 @@ struct removal {
 
 static void removal_on_arrived(struct ring *ring, struct ring_message *message)
 {
-    (void)ring;
     struct removal *removal = CONTAINER_OF(message, struct removal, message);
     struct cache_core *owner = removal->owner;
+    *removal_of(owner, removal->key.bytes) = ring_now(ring);
     flight_table_doom_key(&owner->flights, removal->key.bytes);
     struct cache_object *object = shard_find(owner->shard, removal->key.hash, removal->key.bytes);
     if (object != NULL) {
@@ -495,7 +516,7 @@ bool cache_is_marked_uncacheable(const struct cache_core *core, uint64_t hash, i
     return mark->hash == hash && mark->uncacheable_until_ms > now_ms;
 }
 
-void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms)
+void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms, bool is_unreachable)
 {
     struct cache_mark *mark = mark_at(core, hash);
     int64_t wait_ms = BACK_OFF_MS_MIN;
@@ -506,6 +527,7 @@ void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms)
     if (mark->failures < UINT8_MAX) {
         mark->failures++;
     }
+    mark->is_unreachable = is_unreachable;
     /* Between half of it and all of it, so that those who failed together do not come back together. */
     mark->retry_at_ms = now_ms + wait_ms / 2 + (int64_t)(ring_random(core->ring) % (uint64_t)(wait_ms / 2));
 }
@@ -517,6 +539,12 @@ void cache_mark_succeeded(struct cache_core *core, uint64_t hash)
         mark->failures = 0;
         mark->retry_at_ms = 0;
     }
+}
+
+bool cache_is_unreachable(const struct cache_core *core, uint64_t hash)
+{
+    const struct cache_mark *mark = &core->marks[hash % CACHE_MARKS];
+    return mark->hash == hash && mark->failures > 0 && mark->is_unreachable;
 }
 
 bool cache_is_in_back_off(const struct cache_core *core, uint64_t hash, int64_t now_ms)

@@ -55,7 +55,8 @@ bool evict_admits(struct evict *evict, const struct evict_node *node);
 /* A new object: hash, bytes and cost of the node are set. *Keeps* node until it is removed or taken. */
 void evict_insert(struct evict *evict, struct evict_node *node);
 
-/* It goes for another reason: purged, expired, replaced. */
+/* It goes for another reason: purged, expired, replaced. If it had been hit, it is remembered: what takes its place
+ * counts as seen when it is inserted after this. */
 void evict_remove(struct evict *evict, struct evict_node *node);
 
 /* The object to go: out of the policy's hands. NULL when there is none, and only then. Every object looked at and kept

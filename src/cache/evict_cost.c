@@ -162,6 +162,9 @@ void cost_insert(struct evict *evict, struct evict_node *node)
 void cost_remove(struct evict *evict, struct evict_node *node)
 {
     unlink_node(&evict->cost, node);
+    if (node->hits > 0 || evict_marks(node) > 0) {
+        ghost_add(&evict->ghost, node->hash, node->bytes);
+    }
 }
 
 static struct evict_node *least(struct cost *cost)

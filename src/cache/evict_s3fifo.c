@@ -57,6 +57,9 @@ void s3fifo_insert(struct evict *evict, struct evict_node *node)
 void s3fifo_remove(struct evict *evict, struct evict_node *node)
 {
     unlink_node(&evict->s3fifo, node);
+    if (node->queue == IN_MAIN || evict_marks(node) >= SEEN_MARKS) {
+        ghost_add(&evict->ghost, node->hash, node->bytes);
+    }
 }
 
 /* The head of the main queue goes unless it was hit, which gives it another round for each hit. */

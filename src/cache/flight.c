@@ -8,8 +8,8 @@
 
 enum {
     TABLE_BUCKETS_MIN = 256,
-    /* A mirror tells how far its readers are each time they have passed this much, less what may still lie in their outboxes
-     * (an outbox takes 64 KB and one run more). */
+    /* A mirror tells how far its readers are each time they have passed this much, less what may still lie in their
+     * outboxes (an outbox takes 64 KB and one run more). */
     ACKNOWLEDGE_BYTES = 64 * 1024,
     OUTBOX_LAG_BYTES = 96 * 1024,
 };
@@ -87,8 +87,8 @@ static void feed_snapshot(struct mirror *mirror)
 static void feed_tell(struct mirror *mirror)
 {
     feed_snapshot(mirror);
-    /* seq_cst pairs with mirror_on_news: either the mirror sees what was just published, or we see that it has cleared the
-     * mark, and send again. */
+    /* seq_cst pairs with mirror_on_news: either the mirror sees what was just published, or we see that it has cleared
+     * the mark, and send again. */
     if (!atomic_exchange(&mirror->news_under_way, true)) {
         mirror->news.on_deliver = news_on_arrived;
         ring_post(mirror->leader->ring, mirror->core->index, &mirror->news);
@@ -126,6 +126,7 @@ static void mirror_look(struct mirror *mirror)
         entry->was_connected = source->was_connected;
         entry->is_mid_event = source->is_mid_event;
         entry->is_look_again = source->is_look_again;
+        entry->is_stored = source->is_stored;
         entry->trailers = source->trailers; /* borrowed: mirror_on_unused takes them out again */
         entry->trailer_bytes = source->trailer_bytes;
         entry->state = state;

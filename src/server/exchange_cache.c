@@ -53,6 +53,7 @@ struct exchange_cache *exchange_cache_create(struct exchange *exchange)
     }
     memset(cache, 0, sizeof(*cache));
     cache->exchange = exchange;
+    cache->began_ms = now_ms_of(exchange);
     cache->waiter.on_answer = on_answer;
     ring_timer_init(&cache->timer, on_wait_over);
     exchange->cache = cache;
@@ -158,8 +159,7 @@ static void with_head(struct exchange *exchange, void (*act)(struct exchange *, 
         .base = cache->head.ptr,
         .target = target,
         .path = bytes_equal(cache->path, target->path) ? target->path : cache->path,
-        .authority =
-            is_absolute ? target->authority : http_head_value(&parser->head, cache->head.ptr, HTTP_FIELD_HOST),
+        .authority = is_absolute ? target->authority : http_head_value(&parser->head, cache->head.ptr, HTTP_FIELD_HOST),
         .request_id = exchange->request_id,
         .keep_alive = exchange->keep_alive,
     };
@@ -181,8 +181,8 @@ void exchange_cache_source(const struct exchange_start *start, struct cache_key_
 
 /* ---- answering from what is stored ---- */
 
-/* Several ranges of a large body would have to be kept track of over many sends: the whole is as good an answer (RFC 9110
- * §14.2). */
+/* Several ranges of a large body would have to be kept track of over many sends: the whole is as good an answer (RFC
+ * 9110 §14.2). */
 static void widen_if_large(struct cached_serving *serving)
 {
     if (serving->status == 206 && serving->ranges.count > 1 && !cached_is_small(serving)) {
@@ -404,8 +404,8 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
     const struct config_cache *config = config_of(exchange);
     bool may_wait = config->coalesce && !cache->is_alone && cache->runs < RUNS_MAX &&
                     !cache_is_marked_uncacheable(worker->cache, key->hash, now_ms_of(exchange));
-    if (!may_wait || flight_claim(worker->cache, &cache->waiter, key, variant, config->coalesce_waiters_max) !=
-                         RESULT_OK) {
+    if (!may_wait ||
+        flight_claim(worker->cache, &cache->waiter, key, variant, config->coalesce_waiters_max) != RESULT_OK) {
         go_alone(exchange);
     }
 }
@@ -434,12 +434,23 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
         bypass(exchange, start);
         return;
     }
-    cache->prepared = make_filling(exchange, start, look, validating_head(look));
+    /* Validations whose result is not kept (no room, or purged each time) end with a plain answer. */
+    const struct cache_head *validating = cache->runs < RUNS_MAX ? validating_head(look) : NULL;
+    cache->asked_why = look->status.forward;
+    cache->prepared = make_filling(exchange, start, look, validating);
     if (cache->prepared == NULL) {
         conn_close(exchange->conn, true);
         return;
     }
     exchange_cache_claim(exchange, &look->key, 0);
+}
+
+/* Whether what is stored may stand in for an answer that the origin fails to give. */
+static bool may_serve_failing(const struct cached_look *look, bool is_unreachable, int64_t now_ms)
+{
+    const struct freshness *freshness = &cache_object_head(look->object)->freshness;
+    return freshness_allows_on_error(freshness, &look->asks, now_ms) ||
+           (is_unreachable && freshness_allows_disconnected(freshness, &look->asks));
 }
 
 static void on_look(struct exchange *exchange, const struct exchange_start *start)
@@ -459,9 +470,18 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
     cache->status.detail = look.status.detail.len > 0 ? look.status.detail : detail;
     struct cached_serving serving;
     bool is_behind = look.plan == CACHED_BEHIND;
-    if (look.plan == CACHED_VALIDATE &&
-        cache_is_in_back_off(look.worker->cache, look.key.hash, now_ms_of(exchange)) &&
-        freshness_allows_on_error(&cache_object_head(look.object)->freshness, &look.asks, now_ms_of(exchange))) {
+    if (look.plan == CACHED_VALIDATE && cache->is_asked &&
+        cache_object_head(look.object)->freshness.response_ms >= cache->began_ms) {
+        look.plan = CACHED_FRESH; /* it is as good as the origin's own answer, however stale it is to others */
+    }
+    bool has_asked = cache->is_asked && look.plan == CACHED_FRESH;
+    if (has_asked) {
+        look.status.forward = cache->asked_why;
+        look.status.forward_status = 304;
+        look.status.collapsed = collapsed;
+    }
+    if (look.plan == CACHED_VALIDATE && cache_is_in_back_off(look.worker->cache, look.key.hash, now_ms_of(exchange)) &&
+        may_serve_failing(&look, cache_is_unreachable(look.worker->cache, look.key.hash), now_ms_of(exchange))) {
         look.plan = CACHED_FRESH; /* the origin has just failed, and is left alone for a while */
         look.status.forward = CACHE_STATUS_HIT;
         look.status.detail = BYTES("origin-failing");
@@ -473,7 +493,6 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
             refresh_behind(exchange, start, &look);
         }
         cached_serve(&start->parser->head, start->base, look.object, now_ms_of(exchange), &serving);
-        look.status.collapsed = false;
         if (exchange_serve(exchange, look.object, &serving, &look.status)) {
             return;
         }
@@ -521,16 +540,16 @@ static void serve_stale(struct exchange *exchange, const struct exchange_start *
     exchange_cache_source(start, &look.source);
     cached_look(&look);
     int64_t now_ms = now_ms_of(exchange);
-    if (look.object == NULL ||
-        !freshness_allows_on_error(&cache_object_head(look.object)->freshness, &look.asks, now_ms)) {
+    const struct entry *entry = exchange->reader.entry;
+    bool is_unreachable = entry->state == ENTRY_FAILED && filling_is_unreachable(entry->failure);
+    if (look.object == NULL || !may_serve_failing(&look, is_unreachable, now_ms)) {
         return;
     }
-    cache_mark_failed(look.worker->cache, look.key.hash, now_ms);
     leave_entry(exchange);
     struct cached_serving serving;
     cached_serve(&start->parser->head, start->base, look.object, now_ms, &serving);
     look.status.forward = CACHE_STATUS_HIT;
-    look.status.detail = BYTES("stale-if-error");
+    look.status.detail = is_unreachable ? BYTES("origin-unreachable") : BYTES("stale-if-error");
     if (!exchange_serve(exchange, look.object, &serving, &look.status)) {
         conn_close(exchange->conn, true);
     }
@@ -561,7 +580,9 @@ bool exchange_cache_intercept(struct exchange *exchange)
     }
     ring_timer_cancel(worker_of(exchange)->ring, &cache->timer);
     if (entry->state == ENTRY_FAILED && entry->is_look_again) {
+        bool entry_was_updated = entry->is_stored;
         leave_entry(exchange);
+        cache->is_asked = cache->is_asked || entry_was_updated;
         exchange_cache_run(exchange);
         return true;
     }

@@ -17,15 +17,19 @@ struct exchange_cache {
     void (*run)(struct exchange *exchange);  /* inference; NULL: http */
     void (*fini)(struct exchange *exchange); /* likewise */
     struct exchange_inference *inference;    /* likewise */
-    struct bytes head; /* the request's, as it came; http */
-    struct bytes path; /* normalised */
-    char *key_room;    /* from malloc */
+    struct bytes head;                       /* the request's, as it came; http */
+    struct bytes path;                       /* normalised */
+    char *key_room;                          /* from malloc */
     struct flight_waiter waiter;
-    struct ring_timer timer; /* joined, and no head has come: how long that may last */
+    struct ring_timer timer;  /* joined, and no head has come: how long that may last */
     struct filling *prepared; /* not started yet */
     struct cache_status status;
     enum exchange_cache_outcome outcome;
     unsigned runs;
+    int64_t began_ms;
+    enum cache_status_forward asked_why; /* when is_asked */
+    bool is_asked; /* the origin has said that what is stored holds: what it said since began_ms is used without asking
+                    */
     bool is_joined;
     bool is_alone; /* claims no more */
     bool is_other_variant;

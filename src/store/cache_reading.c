@@ -42,7 +42,7 @@ static void finish(sqlite3_stmt *statement)
 }
 
 /* Borrowed until the next step. */
-static struct bytes column_bytes(sqlite3_stmt *row, enum column column)
+static struct bytes column_bytes(sqlite3_stmt *row, int column)
 {
     const char *ptr = sqlite3_column_blob(row, column);
     return (struct bytes){ptr, ptr == NULL ? 0 : (size_t)sqlite3_column_bytes(row, column)};

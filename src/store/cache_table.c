@@ -105,7 +105,7 @@ static int count_totals(struct cache_table *table)
 
 int cache_table_open(struct cache_table *table, sqlite3 *sqlite)
 {
-    *table = (struct cache_table){.sqlite = sqlite};
+    *table = (struct cache_table){.sqlite = sqlite, .charge_max = UINT64_MAX};
     int code = count_totals(table);
     for (unsigned i = 0; i < CACHE_STATEMENTS && code == SQLITE_OK; i++) {
         code = sqlite3_prepare_v3(sqlite, STATEMENTS[i], -1, SQLITE_PREPARE_PERSISTENT, &table->statements[i], NULL);
@@ -440,12 +440,12 @@ static int expire(struct cache_table *table, int64_t now_ms, struct slice *slice
     return slice_remove(table, slice);
 }
 
-static int evict(struct cache_table *table, uint64_t bytes_max, struct slice *slice)
+static int evict(struct cache_table *table, uint64_t charge_max, struct slice *slice)
 {
     sqlite3_stmt *select = table->statements[CACHE_SELECT_LEAST];
     double worth = table->totals.inflation;
     int code = SQLITE_OK;
-    while (code == SQLITE_OK && !slice_is_full(slice) && table->totals.bytes > bytes_max + slice->bytes) {
+    while (code == SQLITE_OK && !slice_is_full(slice) && table->totals.bytes > charge_max + slice->bytes) {
         code = sqlite3_step(select);
         if (code == SQLITE_ROW) {
             slice->looked_at++;
@@ -463,11 +463,28 @@ static int evict(struct cache_table *table, uint64_t bytes_max, struct slice *sl
     return slice_remove(table, slice);
 }
 
+/* Records take up to 1.4 times what they are charged, as they happen to fill pages; how much it is in this file tells
+ * how many of them make up bytes_max on the disk. */
+static int measure(struct cache_table *table, uint64_t bytes_max)
+{
+    int64_t pages = 0, free_pages = 0, page_bytes = 0;
+    table->charge_max = bytes_max;
+    int code = database_number(table->sqlite, "PRAGMA page_count", &pages);
+    code = code == SQLITE_OK ? database_number(table->sqlite, "PRAGMA freelist_count", &free_pages) : code;
+    code = code == SQLITE_OK ? database_number(table->sqlite, "PRAGMA page_size", &page_bytes) : code;
+    int64_t used = (pages - free_pages) * page_bytes - CACHE_EMPTY_BYTES;
+    if (code == SQLITE_OK && used > (int64_t)(bytes_max / 2) && (uint64_t)used > table->totals.bytes) {
+        table->charge_max = (uint64_t)((double)bytes_max * ((double)table->totals.bytes / (double)used));
+    }
+    return code;
+}
+
 int cache_table_tend(struct cache_table *table, int64_t now_ms, uint64_t bytes_max, bool *ret_more)
 {
     struct slice expired = {.count = 0}, least = {.count = 0};
     int code = expire(table, now_ms, &expired);
-    code = code == SQLITE_OK ? evict(table, bytes_max, &least) : code;
+    code = code == SQLITE_OK ? measure(table, bytes_max) : code;
+    code = code == SQLITE_OK ? evict(table, table->charge_max, &least) : code;
     *ret_more = slice_is_full(&expired) || slice_is_full(&least);
     return code;
 }

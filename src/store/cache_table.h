@@ -10,10 +10,11 @@
 
 enum {
     CACHE_KEY_HEAD_BYTES = 64,
-    CACHE_SLICE_RECORDS = 256,    /* what one transaction removes at most, */
-    CACHE_SLICE_BYTES = 16 << 20, /* and about so much of it: long bodies are chains of pages */
-    CACHE_VACUUM_PAGES = 512,     /* given back to the system at a time, */
-    CACHE_FREE_PAGES_KEPT = 1024, /* when more than these, and an eighth of the file, are free */
+    CACHE_SLICE_RECORDS = 256,     /* what one transaction removes at most, */
+    CACHE_SLICE_BYTES = 16 << 20,  /* and about so much of it: long bodies are chains of pages */
+    CACHE_VACUUM_PAGES = 512,      /* given back to the system at a time, */
+    CACHE_FREE_PAGES_KEPT = 1024,  /* when more than these, and an eighth of the file, are free */
+    CACHE_EMPTY_BYTES = 128 << 10, /* of the file are the schema and the first pages of tables */
 };
 
 /* A 128-bit XXH3 of the key, in canonical byte order as it is stored. */
@@ -58,6 +59,7 @@ struct cache_table {
     sqlite3_stmt *statements[CACHE_STATEMENTS];
     struct cache_totals totals;    /* in the transaction under way */
     struct cache_totals committed; /* before it */
+    uint64_t charge_max;           /* what may be charged so that the file stays within its bytes, as last measured */
 };
 
 /* Prepares all and counts what is there. On failure nothing is left behind. */

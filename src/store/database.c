@@ -173,6 +173,9 @@ enum store_fault database_open_writer(const char *path, uint32_t lock_timeout_ms
     return STORE_FAULT_NONE;
 
 fail:
+    if (sqlite != NULL) { /* whoever's it is: its log stays as it was */
+        sqlite3_db_config(sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    }
     sqlite3_close(sqlite);
     return ret_error->fault;
 }

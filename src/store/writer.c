@@ -290,7 +290,7 @@ static void settle_batch(struct writer *writer, const struct store_write *end)
     }
     store_count(&writer->store->counters.batches, 1);
     publish_totals(writer);
-    if (writer->table.totals.bytes > writer->store->options.cache_bytes_max) {
+    if (writer->table.totals.bytes > writer->table.charge_max) {
         writer->tend_at_ns = 0;
     }
     if (writer->is_proving && bytes >= writer->to_prove_bytes) {

@@ -130,7 +130,10 @@ static const struct sample samples[] = {
      "\"response\":{\"status\":\"completed\",\"output\":[{\"type\":\"message\"}],\"usage\":{\"input_tokens\":12,"
      "\"output_tokens\":34}}}\n\n",
      INFERENCE_OK},
-    {INFERENCE_RESPONSES, true, "data: {\"type\":\"response.completed\",\"response\":{}}\n\n" DONE, INFERENCE_OK},
+    {INFERENCE_RESPONSES, true, "data: {\"type\":\"response.completed\",\"response\":{}}\n\n" DONE,
+     INFERENCE_TRUNCATED},
+    {INFERENCE_RESPONSES, true,
+     "data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n" DONE, INFERENCE_OK},
     {INFERENCE_RESPONSES, true, "data: {\"type\":\"response.created\"}\n\n" DONE, INFERENCE_NO_END},
     {INFERENCE_RESPONSES, true, "data: {\"type\":\"response.failed\",\"response\":{}}\n\n", INFERENCE_ERROR_IN_BODY},
     {INFERENCE_RESPONSES, true, "data: {\"type\":\"response.incomplete\",\"response\":{}}\n\n", INFERENCE_TRUNCATED},

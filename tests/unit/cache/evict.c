@@ -239,6 +239,35 @@ Test(evict, what_comes_back_soon_after_it_has_gone_is_kept_longer_than_what_is_n
     }
 }
 
+/* As when an object that is often asked for has expired and is fetched again. */
+Test(evict, what_replaces_an_object_that_was_hit_counts_as_seen)
+{
+    enum { CAPACITY = 1000, BEFORE = 500, AFTER = 1000 };
+    for (size_t i = 0; i < ARRAY_COUNT(policies); i++) {
+        struct evict_cache cache;
+        evict_cache_init(&cache, policies[i], CAPACITY, BEFORE + AFTER);
+        for (size_t object = 0; object < BEFORE; object++) {
+            for (int hits = 0; hits < (object % 2 == 0 ? 3 : 1); hits++) {
+                evict_cache_get(&cache, object);
+            }
+        }
+        for (size_t object = 0; object < BEFORE; object++) {
+            evict_cache_remove(&cache, object);
+            evict_cache_get(&cache, object);
+        }
+        size_t kept[2] = {0, 0};
+        for (size_t object = BEFORE; object < BEFORE + AFTER; object++) {
+            evict_cache_get(&cache, object);
+        }
+        for (size_t object = 0; object < BEFORE; object++) {
+            kept[object % 2] += cache.objects[object].is_in;
+        }
+        cr_assert_geq(kept[0], BEFORE / 2 * 9 / 10, "policy %zu: %zu of those that were hit", i, kept[0]);
+        cr_assert_leq(kept[1], BEFORE / 2 / 5, "policy %zu: %zu of those that were not", i, kept[1]);
+        evict_cache_fini(&cache);
+    }
+}
+
 /* ---- memory ---- */
 
 Test(evict, its_memory_is_in_proportion_to_what_is_in)

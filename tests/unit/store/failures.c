@@ -158,6 +158,24 @@ Test(store_failures, another_applications_database_is_left_alone)
     cr_assert_eq(place_file_bytes(&place, "-wal"), -1);
 }
 
+Test(store_failures, the_log_of_another_applications_database_is_left_alone)
+{
+    sqlite3 *other = place_connect(&place);
+    cr_assert_eq(sqlite3_exec(other,
+                              "PRAGMA journal_mode = WAL; CREATE TABLE theirs (x); INSERT INTO theirs VALUES (17);"
+                              "PRAGMA wal_checkpoint; INSERT INTO theirs VALUES (18)",
+                              NULL, NULL, NULL),
+                 SQLITE_OK);
+    sqlite3_db_config(other, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_close(other);
+    long log_bytes = place_file_bytes(&place, "-wal");
+    cr_assert_gt(log_bytes, 0);
+    place_open_until(&place, STORE_UNAVAILABLE);
+    expect_nothing_works(STORE_FAULT_FOREIGN);
+    place_close(&place);
+    cr_assert_eq(place_file_bytes(&place, "-wal"), log_bytes);
+}
+
 Test(store_failures, a_newer_versions_database_is_left_alone)
 {
     place_open_until(&place, STORE_READY);
