@@ -75,6 +75,7 @@ struct entry *cache_view(struct cache_core *core, struct cache_object *object);
 
 enum cache_put_kind {
     CACHE_PUT_STORE,
+    CACHE_PUT_ADD,    /* where something is stored already, nothing is done, which is as well */
     CACHE_PUT_UPDATE, /* swap the head of what is there */
 };
 
@@ -88,7 +89,7 @@ struct cache_put {
     unsigned shard;
     struct shard_draft draft;    /* what it borrows stays valid until on_done */
     struct entry *entry;         /* a COMPLETE entry whose body it is: kept in use by the caller; NULL: see body */
-    struct bytes body;           /* else */
+    struct bytes body;           /* else; what is left of it */
     const struct flight *flight; /* of the same primary key: not stored when that has been doomed; NULL: none */
     size_t primary_bytes;        /* of the draft's key; with asked_ns only */
     nanos asked_ns;              /* not stored when anything was removed under the key since; 0: it does not matter */

@@ -115,6 +115,7 @@ static void mirror_look(struct mirror *mirror)
         entry->head = source->head;
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;
+        entry->is_from_tier = source->is_from_tier;
         entry->status = source->status;
         entry->first = source->head;
     }
@@ -126,6 +127,7 @@ static void mirror_look(struct mirror *mirror)
         entry->was_connected = source->was_connected;
         entry->is_mid_event = source->is_mid_event;
         entry->is_look_again = source->is_look_again;
+        entry->is_from_tier = source->is_from_tier;
         entry->is_stored = source->is_stored;
         entry->trailers = source->trailers; /* borrowed: mirror_on_unused takes them out again */
         entry->trailer_bytes = source->trailer_bytes;

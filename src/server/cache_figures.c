@@ -24,8 +24,8 @@ static void add_route(struct cache_figures *sum, const struct cached_counters *c
     sum->misses += load(&counters->misses);
     sum->joins += load(&counters->joins);
     sum->bypasses += load(&counters->bypasses);
-    sum->saved_ns += load(&counters->saved_ns);
-    sum->saved_tokens += load(&counters->saved_tokens);
+    sum->saved_ns += load(&counters->saved_ns) + load(&counters->filling.tier_saved_ns);
+    sum->saved_tokens += load(&counters->saved_tokens) + load(&counters->filling.tier_saved_tokens);
     sum->stored += load(&counters->filling.stored);
     sum->updated += load(&counters->filling.updated);
     sum->tier_hits += load(&counters->filling.tier_hits);

@@ -21,8 +21,8 @@ bool cached_concerns(const struct worker *worker, const struct route *route, con
 
 /* ---- looking ---- */
 
-/* Among the variants of a key: the one for this request with the latest Date (RFC 9111 §4.1). Leaves its key, or that of the
- * set used last, in look->key. */
+/* Among the variants of a key: the one for this request with the latest Date (RFC 9111 §4.1). Leaves its key, or that
+ * of the set used last, in look->key. */
 static struct cache_object *find_variant(struct cached_look *look, const struct cache_head *marker)
 {
     struct bytes note = cache_head_note(marker);
@@ -60,8 +60,7 @@ static struct cache_object *find_variant(struct cached_look *look, const struct 
     struct bytes wanted = best != NULL ? best_set : first_set;
     if (bytes > 0 && filling_variant_key(look->key_room, primary_bytes, CACHED_KEY_ROOM_BYTES, generation, wanted,
                                          look->source.head, look->source.base, &bytes) == RESULT_OK) {
-        look->key =
-            cache_key_make(cache_of(look->worker->cache), (struct bytes){look->key_room, bytes}, primary_bytes);
+        look->key = cache_key_make(cache_of(look->worker->cache), (struct bytes){look->key_room, bytes}, primary_bytes);
     }
     return best;
 }
@@ -165,8 +164,8 @@ static bool is_multipart(const struct cached_serving *serving)
     return serving->status == 206 && serving->ranges.count > 1;
 }
 
-/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody can
- * have written into the body beforehand without knowing both. */
+/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody
+ * can have written into the body beforehand without knowing both. */
 static struct bytes boundary_of(const struct cached_serving *serving, char out[RANGE_BOUNDARY_BYTES_MAX])
 {
     static const char digits[] = "0123456789abcdef";
@@ -345,6 +344,18 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
     return outbox_commit(outbox, (size_t)(range_put_multipart_end(at, &multipart) - at));
 }
 
+/* What is used in memory is worth keeping on disk, too: every so often that is told. All are told of at the same rate,
+ * so that the store compares them rightly; keys too long for one run are passed over. */
+static void touch_tier(struct worker *worker, const struct cache_object *object)
+{
+    struct store *store = worker->filling.store;
+    if (store == NULL || object->cost_ns < worker->filling.tier_cost_min_ns || object->key_rest != NULL ||
+        ++worker->tier_hits % CACHED_TOUCH_EVERY != 0) {
+        return;
+    }
+    cache_tier_touch(store, (struct bytes){object->key, object->key_here_bytes}, ring_unix_ms(worker->ring));
+}
+
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
@@ -355,4 +366,5 @@ void cached_count_hit(struct worker *worker, const struct route *route, struct c
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);
+    touch_tier(worker, object);
 }

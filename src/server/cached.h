@@ -14,27 +14,29 @@
 #include "server/conn.h"
 
 enum {
-    CACHED_KEY_BYTES_MAX = 8192,        /* of an `http` request; one with a longer key is not cached */
-    CACHED_COPY_BYTES_MAX = 16 * 1024,  /* bodies up to this are copied out within the dispatch, longer ones are pinned */
+    CACHED_KEY_BYTES_MAX = 8192, /* of an `http` request; one with a longer key is not cached */
+    CACHED_TOUCH_EVERY = 16,     /* hits in memory, of those that the second tier hears of */
+    CACHED_COPY_BYTES_MAX =
+        16 * 1024, /* bodies up to this are copied out within the dispatch, longer ones are pinned */
 };
 
 /* One route's counts on one worker; one writer, read by the metrics and /api/cache/stats. */
 struct cached_counters {
     _Atomic uint64_t hits;
     _Atomic uint64_t stale_hits; /* among the hits */
-    _Atomic uint64_t misses; /* each request is counted once: under one of hits, misses, joins and bypasses */
+    _Atomic uint64_t misses;     /* each request is counted once: under one of hits, misses, joins and bypasses */
     _Atomic uint64_t joins;
     _Atomic uint64_t bypasses;
-    _Atomic uint64_t saved_ns;     /* what the hits' answers had cost to make */
+    _Atomic uint64_t saved_ns; /* what the hits' answers had cost to make */
     _Atomic uint64_t saved_tokens;
     struct filling_counters filling;
 };
 
 enum cached_plan {
-    CACHED_BYPASS,      /* neither looked up nor stored */
+    CACHED_BYPASS, /* neither looked up nor stored */
     CACHED_MISS,
     CACHED_FRESH,
-    CACHED_BEHIND,      /* to be answered now and refreshed behind */
+    CACHED_BEHIND, /* to be answered now and refreshed behind */
     CACHED_VALIDATE,
     CACHED_UNAVAILABLE, /* only-if-cached: 504 */
 };
@@ -49,9 +51,9 @@ struct cached_look {
     /* found */
     enum cached_plan plan;
     struct directives_request asks;
-    struct cache_key key;         /* of the object found, or of what would be stored; in key_room */
-    struct cache_object *object;  /* NULL: none; as long as this dispatch */
-    struct cache_status status;   /* for Cache-Status */
+    struct cache_key key;        /* of the object found, or of what would be stored; in key_room */
+    struct cache_object *object; /* NULL: none; as long as this dispatch */
+    struct cache_status status;  /* for Cache-Status */
 };
 
 #define CACHED_KEY_ROOM_BYTES (FILLING_KEY_BYTES_MAX)
@@ -65,8 +67,8 @@ void cached_look(struct cached_look *look);
 /* How a stored answer goes to the client. */
 struct cached_serving {
     const struct cache_head *head;
-    uint64_t body_bytes; /* of the stored body */
-    uint16_t status;     /* the stored one, or 206, 304, 416 */
+    uint64_t body_bytes;     /* of the stored body */
+    uint16_t status;         /* the stored one, or 206, 304, 416 */
     struct range_set ranges; /* of a 206 */
     bool has_body;
     struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */

@@ -97,6 +97,7 @@ static void count_outcome(const struct exchange *exchange)
     struct cached_counters *counters = cached_counters_of(worker_of(exchange), exchange->route);
     switch (exchange->cache->outcome) {
     case EXCHANGE_CACHE_COUNTED: break;
+    case EXCHANGE_CACHE_TIER_HIT: counter_add(&counters->hits, 1); break; /* what it saved: filling_tier.c */
     case EXCHANGE_CACHE_MISS: counter_add(&counters->misses, 1); break;
     case EXCHANGE_CACHE_JOIN: counter_add(&counters->joins, 1); break;
     case EXCHANGE_CACHE_BYPASS: counter_add(&counters->bypasses, 1); break;
@@ -279,7 +280,7 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
     }
     filling->asks = look->asks;
     filling->is_validating = validating != NULL;
-    filling->may_find_in_tier = look->object == NULL;
+    filling->may_find_in_tier = look->object == NULL && exchange->cache->runs < RUNS_MAX;
     filling->request_head = arena_copy(&filling->arena, (struct bytes){start->base, start->parser->head.head_bytes});
     filling->scheme_and_authority = arena_copy(&filling->arena, start->authority);
     if (filling->request_head.ptr == NULL || filling->scheme_and_authority.ptr == NULL) {
@@ -486,6 +487,9 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
         look.status.forward = CACHE_STATUS_HIT;
         look.status.detail = BYTES("origin-failing");
     }
+    if (cache->is_from_tier && look.status.detail.len == 0 && look.status.forward == CACHE_STATUS_HIT) {
+        look.status.detail = BYTES("second-tier");
+    }
     switch (look.plan) {
     case CACHED_FRESH:
     case CACHED_BEHIND:
@@ -581,6 +585,7 @@ bool exchange_cache_intercept(struct exchange *exchange)
     ring_timer_cancel(worker_of(exchange)->ring, &cache->timer);
     if (entry->state == ENTRY_FAILED && entry->is_look_again) {
         bool entry_was_updated = entry->is_stored;
+        cache->is_from_tier = entry->is_from_tier;
         leave_entry(exchange);
         cache->is_asked = cache->is_asked || entry_was_updated;
         exchange_cache_run(exchange);
@@ -604,6 +609,9 @@ bool exchange_cache_intercept(struct exchange *exchange)
             go_alone(exchange);
             return true;
         }
+    }
+    if (entry->is_from_tier && cache->outcome == EXCHANGE_CACHE_MISS) {
+        cache->outcome = EXCHANGE_CACHE_TIER_HIT;
     }
     if (is_origin_failing(entry) && cache->run == NULL && cache->key_room != NULL) {
         struct conn *conn = exchange->conn;

@@ -8,8 +8,15 @@
 
 struct exchange_inference;
 
-/* Under what a request is counted, once, when it is over; hits are counted with what they saved as they are answered. */
-enum exchange_cache_outcome { EXCHANGE_CACHE_COUNTED, EXCHANGE_CACHE_MISS, EXCHANGE_CACHE_JOIN, EXCHANGE_CACHE_BYPASS };
+/* Under what a request is counted, once, when it is over; hits are counted with what they saved as they are answered.
+ */
+enum exchange_cache_outcome {
+    EXCHANGE_CACHE_COUNTED,
+    EXCHANGE_CACHE_TIER_HIT,
+    EXCHANGE_CACHE_MISS,
+    EXCHANGE_CACHE_JOIN,
+    EXCHANGE_CACHE_BYPASS,
+};
 
 /* In the exchange's arena. */
 struct exchange_cache {
@@ -31,7 +38,8 @@ struct exchange_cache {
     bool is_asked; /* the origin has said that what is stored holds: what it said since began_ms is used without asking
                     */
     bool is_joined;
-    bool is_alone; /* claims no more */
+    bool is_from_tier; /* what is to be found in memory was put there from the second tier for us */
+    bool is_alone;     /* claims no more */
     bool is_other_variant;
 };
 

@@ -215,12 +215,13 @@ static struct filling *make_filling(struct exchange *exchange, const struct cach
     if (inference->key.ttl_s >= 0) {
         ttl_ms = inference->key.ttl_s * 1000;
     }
-    if (filling != NULL && filling_inference_init(filling, inference->key.family, ttl_ms,
+    if (filling != NULL && filling_inference_init(filling, &inference->key, ttl_ms,
                                                   exchange->route->filling.tool_calls) != RESULT_OK) {
         filling_destroy(filling);
         return NULL;
     }
     if (filling != NULL) {
+        filling->asks = inference->asks;
         filling->is_join_only = !inference->key.may_store || inference->asks.no_store || ttl_ms <= 0;
         filling->may_find_in_tier = !filling->is_join_only && !inference->asks.no_cache && !inference->key.no_cache;
     }

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proxy/warming.h"
 #include "ring/topology.h"
 #include "server/cache_api.h"
 
@@ -348,6 +349,7 @@ static void server_free(struct server *server)
     }
     for (unsigned w = 0; server->workers != NULL && w < server->worker_count; w++) {
         cache_api_fini(&server->workers[w].deletions);
+        warming_destroy(server->workers[w].warming);
     }
     free(server->workers);
     cache_destroy(server->cache);
