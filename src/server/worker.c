@@ -253,7 +253,9 @@ static void on_drain_timer(struct ring_timer *timer)
         return;
     }
     uint64_t streams = atomic_load_explicit(&ring_counters(worker->ring)->streams, memory_order_relaxed);
-    if (streams == 0 || worker->finish_turns++ >= FINISH_TURNS_MAX) {
+    /* What has been fetched is still stored, and written behind. */
+    bool is_idle = streams == 0 && worker->filling.open == 0;
+    if (is_idle || worker->finish_turns++ >= FINISH_TURNS_MAX) {
         ring_stop(worker->ring);
         return;
     }

@@ -208,9 +208,11 @@ def test_what_was_expensive_survives_a_restart(world, tmp_path):
     cache = {'memory': '64MB', 'database': str(tmp_path / 'cache.db'), 'database_cost_min_ms': 0}
     body = chat(max_tokens=2)
     gateway = world.gateway([inference_route()], endpoints=[sim.address], cache=cache)
+    gateway.wait_line('store ready')
     first = ask(gateway, body)
     gateway.signal()
     assert gateway.wait() == 0
     gateway = world.gateway([inference_route()], endpoints=[sim.address], cache=cache)
-    again = wait_until(lambda: (r := ask(gateway, body)) and 'hit' in status(r) and r, what='an answer from the disk')
-    assert again.body == first.body
+    gateway.wait_line('store ready')
+    again = ask(gateway, body)
+    assert again.body == first.body and 'second-tier' in status(again)
