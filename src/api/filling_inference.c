@@ -1,24 +1,36 @@
 #include "api/filling_inference.h"
 
+#include <stdlib.h>
+
 #include "api/inference_capture.h"
+#include "api/inference_replay.h"
+#include "cache/lines.h"
 
 struct inference_own {
     struct inference_capture capture;
     enum inference_family family;
     int64_t ttl_ms;
+    int64_t max_age_s; /* of a stored answer; -1: any */
     bool stores_tool_calls;
+    bool wants_stream;
+    bool wants_usage;
+    char *converted; /* from malloc; NULL: none */
 };
 
-enum result filling_inference_init(struct filling *filling, enum inference_family family, int64_t ttl_ms,
+enum result filling_inference_init(struct filling *filling, const struct inference_key *key, int64_t ttl_ms,
                                    bool stores_tool_calls)
 {
     struct inference_own *own = arena_alloc(&filling->arena, sizeof(*own));
     if (own == NULL) {
         return RESULT_NO_MEMORY;
     }
-    own->family = family;
+    own->family = key->family;
     own->ttl_ms = ttl_ms;
+    own->max_age_s = key->max_age_s;
     own->stores_tool_calls = stores_tool_calls;
+    own->wants_stream = key->wants_stream;
+    own->wants_usage = key->wants_usage;
+    own->converted = NULL;
     filling->own = own;
     return RESULT_OK;
 }
@@ -95,6 +107,58 @@ static void inference_on_end(struct filling *filling)
     filling->draft.cost_tokens = verdict.prompt_tokens + verdict.completion_tokens;
 }
 
+/* ---- what the second tier has ---- */
+
+static bool keep_but_content_type(const void *unused, struct bytes name)
+{
+    (void)unused;
+    return !bytes_equal_nocase(name, BYTES("content-type"));
+}
+
+/* The answer in the shape that is asked for. False: it cannot be made. */
+static bool convert(struct filling *filling, struct filling_replay *replay)
+{
+    struct inference_own *own = filling->own;
+    struct bytes body;
+    struct bytes type = inference_replay_content_type(own->wants_stream);
+    char *lines = arena_alloc(&filling->arena, replay->lines.len + lines_line_bytes(BYTES("Content-Type"), type));
+    if (lines == NULL || inference_convert(own->family, (enum inference_form)filling->draft.form, own->wants_stream,
+                                           own->wants_usage, replay->body, &body) != RESULT_OK) {
+        return false;
+    }
+    own->converted = (char *)(uintptr_t)body.ptr;
+    char *end = lines_put_kept(lines, replay->lines, keep_but_content_type, NULL);
+    end = lines_put_line(end, BYTES("Content-Type"), type);
+    *replay = (struct filling_replay){{lines, (size_t)(end - lines)}, body, own->wants_stream};
+    return true;
+}
+
+static bool inference_on_record(struct filling *filling, struct filling_replay *replay)
+{
+    const struct inference_own *own = filling->own;
+    const struct freshness *freshness = &filling->draft.freshness;
+    enum freshness_use use = freshness_decide(freshness, &filling->asks, filling->started_ms, NULL);
+    bool is_too_old = own->max_age_s >= 0 && freshness_age_ms(freshness, filling->started_ms) > own->max_age_s * 1000;
+    if ((use != FRESHNESS_FRESH && use != FRESHNESS_STALE) || is_too_old) {
+        return false;
+    }
+    switch (inference_can_serve(own->family, (enum inference_form)filling->draft.form, own->wants_stream,
+                                own->wants_usage)) {
+    case INFERENCE_REPLAY_AS_IS: return true;
+    case INFERENCE_REPLAY_CONVERTED: return convert(filling, replay);
+    case INFERENCE_REPLAY_IMPOSSIBLE: break;
+    }
+    return false;
+}
+
+static void inference_on_free(struct filling *filling)
+{
+    struct inference_own *own = filling->own;
+    if (own != NULL) {
+        free(own->converted);
+    }
+}
+
 static const char *reason_name(unsigned reason)
 {
     return inference_reason_name((enum inference_reason)reason);
@@ -104,5 +168,7 @@ const struct filling_rules filling_inference = {
     .on_head = inference_on_head,
     .on_body = inference_on_body,
     .on_end = inference_on_end,
+    .on_free = inference_on_free,
     .reason_name = reason_name,
+    .on_record = inference_on_record,
 };

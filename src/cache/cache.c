@@ -164,6 +164,11 @@ unsigned cache_shard_count(const struct cache *cache)
     return cache->options.workers;
 }
 
+const struct cache_options *cache_options_of(const struct cache *cache)
+{
+    return &cache->options;
+}
+
 const struct cache *cache_of(const struct cache_core *core)
 {
     return core->cache;
@@ -276,6 +281,23 @@ static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t byt
     return put->store.left_bytes == 0;
 }
 
+static bool put_copy_run(struct cache_core *owner, struct cache_put *put)
+{
+    if (put->body.len == 0) {
+        return true;
+    }
+    size_t part = put->body.len < CACHE_PUT_STEP_BYTES ? put->body.len : CACHE_PUT_STEP_BYTES;
+    shard_store_body(owner->shard, &put->store, (struct bytes){put->body.ptr, part});
+    put->body = (struct bytes){put->body.ptr + part, put->body.len - part};
+    return put->body.len == 0;
+}
+
+/* There is something already, perhaps newer than what is to be added. */
+static bool put_is_needless(struct cache_core *owner, const struct cache_put *put)
+{
+    return put->kind == CACHE_PUT_ADD && shard_find(owner->shard, put->draft.hash, put->draft.key) != NULL;
+}
+
 static nanos *removal_of(struct cache_core *owner, struct bytes primary)
 {
     const struct cache_key key = cache_key_make(owner->cache, primary, primary.len);
@@ -299,11 +321,12 @@ static bool put_is_outdated(struct cache_core *owner, const struct cache_put *pu
 /* A step of storing; RESULT_MORE: another is needed. */
 static enum result put_step(struct cache_core *owner, struct cache_put *put)
 {
-    if (put_is_outdated(owner, put)) {
+    bool is_outdated = put_is_outdated(owner, put);
+    if (is_outdated || put_is_needless(owner, put)) {
         if (put->has_begun) {
             shard_store_abort(owner->shard, &put->store);
         }
-        return RESULT_CANCELED;
+        return is_outdated ? RESULT_CANCELED : RESULT_OK;
     }
     if (!put->has_begun) {
         enum result result = shard_store_begin(owner->shard, &put->store, &put->draft);
@@ -312,14 +335,13 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put)
             return result == RESULT_MORE && is_late ? RESULT_LIMIT : result;
         }
         put->has_begun = true;
-        if (put->entry == NULL) {
-            shard_store_body(owner->shard, &put->store, put->body);
-        } else {
+        if (put->entry != NULL) {
             put->at = put->entry->first;
             put->at_offset = put->at != NULL && put->at == put->entry->head ? put->entry->head_bytes : 0;
         }
     }
-    if (put->entry != NULL && !put_copy(owner, put, CACHE_PUT_STEP_BYTES)) {
+    bool is_whole = put->entry != NULL ? put_copy(owner, put, CACHE_PUT_STEP_BYTES) : put_copy_run(owner, put);
+    if (!is_whole) {
         return RESULT_MORE;
     }
     return shard_store_commit(owner->shard, &put->store);
@@ -370,9 +392,15 @@ static void part_on_returned(struct ring *ring, struct ring_message *message)
     struct cache_purge *purge = part->purge;
     purge->removed += part->shard.removed;
     if (--purge->left == 0) {
-        free(purge->parts);
+        cache_purge_fini(purge);
         purge->on_done(purge);
     }
+}
+
+void cache_purge_fini(struct cache_purge *purge)
+{
+    free(purge->parts);
+    purge->parts = NULL;
 }
 
 static void part_on_arrived(struct ring *ring, struct ring_message *message)
@@ -414,7 +442,7 @@ void cache_core_work(struct cache_core *core)
     while (node != &core->puts) {
         struct list_node *next = node->next;
         struct cache_put *put = CONTAINER_OF(node, struct cache_put, waiting);
-        enum result result = put->kind == CACHE_PUT_STORE ? put_step(core, put) : put_update(core, put);
+        enum result result = put->kind == CACHE_PUT_UPDATE ? put_update(core, put) : put_step(core, put);
         if (result != RESULT_MORE) {
             put_finish(core, put, result);
         } else {

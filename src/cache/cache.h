@@ -44,6 +44,7 @@ void cache_core_destroy(struct cache_core *core);
 struct ring *cache_core_ring(const struct cache_core *core);
 uint64_t cache_object_bytes_max(const struct cache_core *core);
 unsigned cache_shard_count(const struct cache *cache);
+const struct cache_options *cache_options_of(const struct cache *cache);
 
 /* What a shard counts; NULL before its worker has started. Any thread. */
 const struct shard_counters *cache_shard_counters(const struct cache *cache, unsigned shard);
@@ -74,6 +75,7 @@ struct entry *cache_view(struct cache_core *core, struct cache_object *object);
 
 enum cache_put_kind {
     CACHE_PUT_STORE,
+    CACHE_PUT_ADD,    /* where something is stored already, nothing is done, which is as well */
     CACHE_PUT_UPDATE, /* swap the head of what is there */
 };
 
@@ -87,7 +89,7 @@ struct cache_put {
     unsigned shard;
     struct shard_draft draft;    /* what it borrows stays valid until on_done */
     struct entry *entry;         /* a COMPLETE entry whose body it is: kept in use by the caller; NULL: see body */
-    struct bytes body;           /* else */
+    struct bytes body;           /* else; what is left of it */
     const struct flight *flight; /* of the same primary key: not stored when that has been doomed; NULL: none */
     size_t primary_bytes;        /* of the draft's key; with asked_ns only */
     nanos asked_ns;              /* not stored when anything was removed under the key since; 0: it does not matter */
@@ -136,6 +138,9 @@ struct cache_purge {
 
 /* Removes from all shards what fits; on_done comes when every shard is through. *Keeps* purge until then. */
 MUST_USE enum result cache_purge(struct cache_core *core, struct cache_purge *purge);
+
+/* Frees what a purge holds that will never be through: all workers have stopped. */
+void cache_purge_fini(struct cache_purge *purge);
 
 /* ---- what is remembered about keys that are not stored ---- */
 

@@ -115,6 +115,7 @@ static void mirror_look(struct mirror *mirror)
         entry->head = source->head;
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;
+        entry->is_from_tier = source->is_from_tier;
         entry->status = source->status;
         entry->first = source->head;
     }
@@ -126,6 +127,7 @@ static void mirror_look(struct mirror *mirror)
         entry->was_connected = source->was_connected;
         entry->is_mid_event = source->is_mid_event;
         entry->is_look_again = source->is_look_again;
+        entry->is_from_tier = source->is_from_tier;
         entry->is_stored = source->is_stored;
         entry->trailers = source->trailers; /* borrowed: mirror_on_unused takes them out again */
         entry->trailer_bytes = source->trailer_bytes;
@@ -357,10 +359,11 @@ static bool is_met(const struct flight *flight, const struct shard_filter *filte
 {
     struct bytes key = {flight->key, flight->key_bytes};
     switch (filter->kind) {
+    case SHARD_KEY: /* with a few that only begin so: rather fetched once more than stale */
     case SHARD_PREFIX: return bytes_starts_with(key, filter->text);
     case SHARD_TAG: return bytes_starts_with(key, filter->key_prefix); /* its tags are not known yet */
     case SHARD_ALL:
-    case SHARD_ROUTE: return true; /* nor is what its route stands for here: rather fetched once more than stale */
+    case SHARD_ROUTE: return true; /* nor is what its route stands for here */
     }
     return true;
 }

@@ -55,6 +55,13 @@ bool cache_object_same_key(const struct cache_object *a, const struct cache_obje
     return false;
 }
 
+bool cache_object_has_first_line(const struct cache_object *object, struct bytes text)
+{
+    struct key_walk walk = key_walk_start(object);
+    return object->key_bytes >= text.len && key_walk_equals(&walk, text) &&
+           (object->key_bytes == text.len || key_walk_equals(&walk, BYTES("\n")));
+}
+
 bool cache_object_has_prefix(const struct cache_object *object, struct bytes prefix)
 {
     struct key_walk walk = key_walk_start(object);

@@ -105,6 +105,9 @@ bool cache_object_has_key(const struct cache_object *object, struct bytes key);
 /* Whether two objects have the same key. */
 bool cache_object_same_key(const struct cache_object *a, const struct cache_object *b);
 
+/* Whether the key is `text`, or `text` and then further lines. */
+bool cache_object_has_first_line(const struct cache_object *object, struct bytes text);
+
 /* Whether the key begins with `prefix`. */
 bool cache_object_has_prefix(const struct cache_object *object, struct bytes prefix);
 

@@ -113,12 +113,18 @@ void shard_remove(struct shard *shard, struct cache_object *object, enum shard_c
 
 /* ---- purging, many at a time ---- */
 
-enum shard_filter_kind { SHARD_ALL, SHARD_PREFIX, SHARD_TAG, SHARD_ROUTE };
+enum shard_filter_kind {
+    SHARD_ALL,
+    SHARD_KEY, /* this one, and those that go on behind it with a line of their own: its variants */
+    SHARD_PREFIX,
+    SHARD_TAG,
+    SHARD_ROUTE,
+};
 
 struct shard_filter {
     enum shard_filter_kind kind;
     uint16_t route;
-    struct bytes text;       /* the key's prefix, or the tag; outlives the purge */
+    struct bytes text;       /* the key, its prefix, or the tag; outlives the purge */
     struct bytes key_prefix; /* TAG: only objects whose key begins so; may be empty: any */
     enum shard_cause cause;
 };

@@ -47,6 +47,7 @@ static bool filter_matches(const struct shard_filter *filter, const struct cache
 {
     switch (filter->kind) {
     case SHARD_ALL: return true;
+    case SHARD_KEY: return cache_object_has_first_line(object, filter->text);
     case SHARD_PREFIX: return cache_object_has_prefix(object, filter->text);
     case SHARD_TAG: return cache_object_has_prefix(object, filter->key_prefix) && has_tag(object, filter->text);
     case SHARD_ROUTE: return object->route == filter->route;
@@ -69,8 +70,8 @@ bool shard_purge_step(struct shard *shard, struct shard_purge *purge, unsigned o
         }
         struct cache_object *object = CONTAINER_OF(node, struct cache_object, all);
         if (filter_matches(&purge->filter, object)) {
+            purge->removed += shard_head(object)->status != 0; /* what only tells where variants are is no answer */
             shard_unlink(shard, object, purge->filter.cause, false, false);
-            purge->removed++;
         }
     }
     shard_account(shard);

@@ -5,11 +5,11 @@
 
 #include "base/check.h"
 #include "base/counter.h"
-#include "proxy/tier.h"
+#include "proxy/filling_internal.h"
 
 enum { UNCACHEABLE_MS = 10000 }; /* how long nobody waits for another's fetch of what was not stored */
 
-static struct ring *ring_of(const struct filling *filling)
+struct ring *filling_ring(const struct filling *filling)
 {
     return cache_core_ring(filling->env->core);
 }
@@ -65,6 +65,7 @@ void filling_destroy(struct filling *filling)
     }
     fetch_unref(filling->fetch);
     free(filling->own_record);
+    free(filling->marker_record);
     list_remove(&filling->node);
     filling->env->open--;
     arena_fini(&filling->arena);
@@ -72,7 +73,7 @@ void filling_destroy(struct filling *filling)
 }
 
 /* All is settled. */
-static void filling_finish(struct filling *filling)
+void filling_finish(struct filling *filling)
 {
     if (filling->flight != NULL) {
         flight_release(filling->flight);
@@ -131,74 +132,15 @@ const char *filling_reason_name(const struct filling_rules *rules, unsigned reas
 
 /* ---- start ---- */
 
-static void filling_fetch(struct filling *filling)
+void filling_fetch(struct filling *filling)
 {
     filling->fetch->observer = &filling->observer;
     fetch_start(filling->fetch);
 }
 
-/* What the second tier had goes into the entry as if it had been fetched. */
-static bool fill_from_record(struct filling *filling, const struct cache_tier_record *record)
-{
-    struct entry *entry = &filling->fetch->entry;
-    if (!tier_read_head(record, &filling->draft)) {
-        return false;
-    }
-    struct bytes lines = filling->draft.lines;
-    char *at;
-    if (entry_room_for_head(entry, lines.len, &at) != RESULT_OK) {
-        return false;
-    }
-    memcpy(at, lines.ptr, lines.len);
-    entry->has_content_length = true;
-    entry->content_length = record->body.len;
-    entry->has_date = filling->draft.has_date;
-    entry->has_request_id = false;
-    entry->is_event_stream = filling->draft.is_event_stream;
-    entry->is_from_tier = true;
-    entry_commit_head(entry, filling->draft.status, lines.len);
-    enum result result = entry_append(entry, record->body);
-    if (result == RESULT_OK) {
-        entry_complete(entry, NULL, 0);
-    } else {
-        entry_fail(entry, result);
-    }
-    return true;
-}
-
-static void filling_store(struct filling *filling);
-
-static void filling_on_record(struct ring *ring, struct cache_tier_get *get)
-{
-    (void)ring;
-    struct filling *filling = CONTAINER_OF(get, struct filling, get);
-    filling->is_getting = false;
-    struct cache_tier_record *record = get->record;
-    struct fetch *fetch = filling->fetch;
-    if (get->outcome == CACHE_TIER_FOUND && !fetch->is_abandoned && fill_from_record(filling, record)) {
-        counter_add(&filling->counters->tier_hits, 1);
-        filling->draft.key = filling->key.bytes;
-        filling->draft.hash = filling->key.hash;
-        filling->draft.route = filling->route->index;
-        filling->own_record = record;
-        fetch_ref(fetch);
-        entry_tell(&fetch->entry);
-        filling_store(filling);
-        fetch_unref(fetch);
-        return;
-    }
-    free(record);
-    if (fetch->is_abandoned) {
-        entry_fail(&fetch->entry, RESULT_CANCELED);
-        filling_finish(filling);
-        return;
-    }
-    filling_fetch(filling);
-}
-
 void filling_start(struct filling *filling, struct flight *flight)
 {
-    struct ring *ring = ring_of(filling);
+    struct ring *ring = filling_ring(filling);
     filling->flight = flight;
     filling->started_ns = ring_now(ring);
     filling->started_ms = ring_unix_ms(ring);
@@ -207,14 +149,8 @@ void filling_start(struct filling *filling, struct flight *flight)
     if (flight != NULL) {
         flight_begin(flight, &filling->fetch->entry);
     }
-    if (filling->may_find_in_tier && filling->env->store != NULL) {
-        filling->get.key = filling->key.bytes;
-        filling->get.now_ms = filling->started_ms;
-        filling->get.on_done = filling_on_record;
-        if (cache_tier_get(filling->env->store, ring_index(ring), &filling->get) == RESULT_OK) {
-            filling->is_getting = true;
-            return;
-        }
+    if (filling->may_find_in_tier && filling_look_in_tier(filling)) {
+        return;
     }
     filling_fetch(filling);
 }
@@ -223,7 +159,7 @@ void filling_take_over(struct filling *filling)
 {
     struct entry *entry = &filling->fetch->entry;
     filling->started_ns = filling->fetch->started_ns;
-    filling->started_ms = ring_unix_ms(ring_of(filling));
+    filling->started_ms = ring_unix_ms(filling_ring(filling));
     entry->is_private = false;
     entry->keep_bytes_max = cache_object_bytes_max(filling->env->core);
     filling->fetch->observer = &filling->observer;
@@ -329,23 +265,8 @@ static void marker_on_done(struct cache_put *put, enum result result)
     filling_finish(CONTAINER_OF(put, struct filling, marker));
 }
 
-static void write_behind(struct filling *filling)
-{
-    struct filling_env *env = filling->env;
-    if (env->store == NULL || filling->own_record != NULL || filling->has_marker ||
-        filling->draft.cost_ns < env->tier_cost_min_ns || filling->put.kind != CACHE_PUT_STORE ||
-        filling->draft.status == 206) {
-        return;
-    }
-    struct cache_tier_record *record =
-        tier_record(&filling->draft, filling->put.entry, filling->route->name, filling->started_ms);
-    if (record != NULL) {
-        cache_tier_put(env->store, record);
-    }
-}
-
 /* Whoever waits finds what has just been made fresh, or asks anew. */
-static void filling_look_again(struct filling *filling)
+void filling_look_again(struct filling *filling)
 {
     struct entry *entry = &filling->fetch->entry;
     if (filling->flight != NULL) {
@@ -361,7 +282,7 @@ static void put_on_done(struct cache_put *put, enum result result)
     struct filling *filling = CONTAINER_OF(put, struct filling, put);
     if (result == RESULT_OK) {
         counter_add(put->kind == CACHE_PUT_UPDATE ? &filling->counters->updated : &filling->counters->stored, 1);
-        write_behind(filling);
+        filling_write_behind(filling);
     } else {
         unsigned reason = result == RESULT_CANCELED ? FILLING_PURGED : FILLING_NO_ROOM;
         counter_add(&filling->counters->not_stored[reason], 1);
@@ -402,16 +323,14 @@ static void filling_store(struct filling *filling)
 {
     struct shard_draft *draft = &filling->draft;
     struct entry *entry = filling->combined != NULL ? filling->combined : &filling->fetch->entry;
-    struct ring *ring = ring_of(filling);
+    struct ring *ring = filling_ring(filling);
     draft->body_bytes = entry->body_bytes;
     draft->trailers = (struct bytes){entry->trailers, entry->trailer_bytes};
     draft->is_event_stream = entry->is_event_stream;
     draft->has_content_length = entry->has_content_length;
     draft->content_length = entry->content_length;
-    if (filling->own_record == NULL) {
-        draft->cost_ns = ring_now(ring) - filling->started_ns;
-        draft->cost = cost_of(filling);
-    }
+    draft->cost_ns = ring_now(ring) - filling->started_ns;
+    draft->cost = cost_of(filling);
     filling->put.kind = CACHE_PUT_STORE;
     filling->put.draft = *draft;
     filling->put.entry = entry;
@@ -450,7 +369,7 @@ static void mark_failure(struct filling *filling, enum result result)
 {
     bool is_unreachable = filling_is_unreachable(result);
     if (!filling->fetch->is_abandoned && (is_unreachable || result == RESULT_PROTOCOL)) {
-        int64_t now_ms = ring_unix_ms(ring_of(filling));
+        int64_t now_ms = ring_unix_ms(filling_ring(filling));
         cache_mark_failed(filling->env->core, filling->key.hash, now_ms, is_unreachable);
     }
 }
@@ -482,7 +401,7 @@ static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch,
     }
     counter_add(&filling->counters->not_stored[filling->reason < FILLING_REASONS_MAX ? filling->reason : 0], 1);
     if (result == RESULT_OK && filling->is_expelling) {
-        int64_t now_ms = ring_unix_ms(ring_of(filling));
+        int64_t now_ms = ring_unix_ms(filling_ring(filling));
         cache_mark_uncacheable(filling->env->core, filling->key.hash, now_ms + UNCACHEABLE_MS);
     }
     if (filling->flight != NULL && flight_is_open(filling->flight)) {

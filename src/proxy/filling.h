@@ -1,6 +1,6 @@
 /* What fills the cache: a fetch, the flight it leads, the judgement whether its answer is stored, and the storing.
  *
- *   filling_start ─▶ second tier? ──found──▶ into the entry
+ *   filling_start ─▶ second tier? ──found──▶ into the entry, or into memory (filling_tier.c)
  *                       │ no
  *                       ▼
  *                    fetch ─▶ head: judged ─▶ body ─▶ end: put (and the marker of variants) ─▶ release the flight
@@ -35,6 +35,8 @@ struct filling_counters {
     _Atomic uint64_t stored;
     _Atomic uint64_t updated;
     _Atomic uint64_t tier_hits;
+    _Atomic uint64_t tier_saved_ns; /* of those that went to the client without being found in memory first */
+    _Atomic uint64_t tier_saved_tokens;
     _Atomic uint64_t not_stored[FILLING_REASONS_MAX]; /* by filling_reason */
 };
 
@@ -62,6 +64,13 @@ struct filling_route {
 
 struct filling;
 
+/* What of a record goes to the clients. */
+struct filling_replay {
+    struct bytes lines;
+    struct bytes body;
+    bool is_event_stream;
+};
+
 struct filling_rules {
     /* The head has come: sets filling->reason. For what it keeps it has filling->arena. */
     void (*on_head)(struct filling *filling, const struct http_head *head, const char *base);
@@ -69,6 +78,13 @@ struct filling_rules {
     void (*on_end)(struct filling *filling);     /* the last word, again by filling->reason; NULL: none */
     void (*on_free)(struct filling *filling);    /* NULL: nothing to free */
     const char *(*reason_name)(unsigned reason); /* from FILLING_REASON_RULES on */
+
+    /* The second tier has the answer, whose head is in filling->draft: whether and how it is given. What it is made of
+     * here lasts as long as the filling. NULL: it is put into memory, where all who wait find it. */
+    bool (*on_record)(struct filling *filling, struct filling_replay *replay);
+    /* The key of the variant that the request selects by the marker's set number `set`; .bytes.ptr NULL: it does not
+     * fit. False: there is no such set. NULL: answers do not vary. */
+    bool (*variant)(struct filling *filling, struct bytes note, unsigned set, struct cache_key *ret_key);
 };
 
 struct filling {
@@ -113,8 +129,11 @@ struct filling {
 
     /* second tier */
     struct cache_tier_get get;
-    bool is_getting;
-    struct cache_tier_record *own_record; /* what the answer was read from; NULL: it was fetched */
+    struct cache_key tier_key;               /* what is looked for */
+    struct cache_tier_record *own_record;    /* what the answer was read from; NULL: it was fetched */
+    struct cache_tier_record *marker_record; /* found at the primary key: the answer is at a variant's */
+    unsigned marker_sets;                    /* of them, how many have been tried */
+    bool tier_has_none;                      /* it was asked, and has nothing */
 
     void *own; /* the rules' */
 };
@@ -144,6 +163,9 @@ void filling_destroy(struct filling *filling);
 /* Gives up all that run for no client: the worker is ending. */
 void filling_stop_all(struct filling_env *env);
 
+/* Removes what is stored under the key's primary bytes, in memory and in the second tier. */
+void filling_remove(struct filling_env *env, const struct cache_key *key, enum shard_cause cause);
+
 /* A static name for the detail of Cache-Status and a metric label. */
 const char *filling_reason_name(const struct filling_rules *rules, unsigned reason);
 
@@ -162,7 +184,8 @@ MUST_USE enum result filling_take_lines(struct filling *filling, const struct ht
 extern const struct filling_rules filling_http;
 
 /* Suffix of a stored variant's key, behind the primary bytes; what comes after it is generation, fields, values. */
-#define FILLING_VARIANT "\nvary:"
+#define FILLING_VARIANT     "\nvary:"
+#define FILLING_MARKER_COST 1e-3
 enum { FILLING_JOIN_BYTES_MAX = 4 << 20 }; /* parts are put together up to this: a copy of a millisecond */
 enum { FILLING_GENERATION_BYTES = 16, FILLING_KEY_BYTES_MAX = 16384 };
 

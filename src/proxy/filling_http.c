@@ -111,10 +111,47 @@ static bool prepare_marker(struct filling *filling, struct bytes generation, str
         .key = key.bytes,
         .hash = key.hash,
         .note = {text, FILLING_GENERATION_BYTES + note_bytes},
-        .cost = 1e-3,
+        .cost = FILLING_MARKER_COST,
         .remove_at_ms = filling->draft.remove_at_ms,
         .route = filling->route->index,
     };
+    return true;
+}
+
+/* The key of the variant that the client's request selects; .ptr NULL: it does not fit, or memory is out. */
+static struct bytes variant_key(struct filling *filling, struct bytes generation, struct bytes set)
+{
+    struct http_parser *parser = malloc(sizeof(*parser));
+    char *key = arena_alloc(&filling->arena, FILLING_KEY_BYTES_MAX);
+    size_t bytes = 0;
+    bool ok = parser != NULL && key != NULL && filling->key.primary_bytes < FILLING_KEY_BYTES_MAX &&
+              parse_request(filling, parser);
+    if (ok) {
+        memcpy(key, filling->key.bytes.ptr, filling->key.primary_bytes);
+        ok = filling_variant_key(key, filling->key.primary_bytes, FILLING_KEY_BYTES_MAX, generation, set, &parser->head,
+                                 filling->request_head.ptr, &bytes) == RESULT_OK;
+    }
+    free(parser);
+    return ok ? (struct bytes){key, bytes} : BYTES_NONE;
+}
+
+/* A variant whose marker is in the second tier. */
+static bool http_variant(struct filling *filling, struct bytes note, unsigned set, struct cache_key *ret_key)
+{
+    struct bytes fields;
+    if (note.len < FILLING_GENERATION_BYTES) {
+        return false;
+    }
+    struct bytes generation = {note.ptr, FILLING_GENERATION_BYTES};
+    note = (struct bytes){note.ptr + FILLING_GENERATION_BYTES, note.len - FILLING_GENERATION_BYTES};
+    for (unsigned i = 0; i <= set; i++) {
+        if (!vary_note_next(&note, &fields)) {
+            return false;
+        }
+    }
+    struct bytes key = variant_key(filling, generation, fields);
+    *ret_key = key.ptr == NULL ? (struct cache_key){0}
+                               : cache_key_make(cache_of(filling->env->core), key, filling->key.primary_bytes);
     return true;
 }
 
@@ -134,21 +171,11 @@ static bool choose_key(struct filling *filling, const struct vary_set *set)
         make_generation(filling, fresh);
         generation = (struct bytes){fresh, FILLING_GENERATION_BYTES};
     }
-    struct http_parser *parser = malloc(sizeof(*parser));
-    char *key = arena_alloc(&filling->arena, FILLING_KEY_BYTES_MAX);
-    size_t bytes = 0;
-    bool ok = parser != NULL && key != NULL && filling->key.primary_bytes < FILLING_KEY_BYTES_MAX &&
-              parse_request(filling, parser);
-    if (ok) {
-        memcpy(key, filling->key.bytes.ptr, filling->key.primary_bytes);
-        ok = filling_variant_key(key, filling->key.primary_bytes, FILLING_KEY_BYTES_MAX, generation, vary_set_text(set),
-                                 &parser->head, filling->request_head.ptr, &bytes) == RESULT_OK;
-    }
-    free(parser);
-    if (!ok || !prepare_marker(filling, generation, note, vary_set_text(set))) {
+    struct bytes key = variant_key(filling, generation, vary_set_text(set));
+    if (key.ptr == NULL || !prepare_marker(filling, generation, note, vary_set_text(set))) {
         return false;
     }
-    filling->key = cache_key_make(cache_of(filling->env->core), (struct bytes){key, bytes}, filling->key.primary_bytes);
+    filling->key = cache_key_make(cache_of(filling->env->core), key, filling->key.primary_bytes);
     return true;
 }
 
@@ -207,6 +234,16 @@ void filling_http_judge(struct filling *filling, const struct http_head *head, c
         .can_combine = filling->is_range || filling->is_completing,
     };
     storing_judge(&exchange, filling->route->policy, verdict);
+}
+
+/* What was stored is out of date, and what has come is not stored in its place. */
+static void forget(struct filling *filling)
+{
+    if (filling->tier_has_none) {
+        cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
+    } else {
+        filling_remove(filling->env, &filling->key, SHARD_REPLACED);
+    }
 }
 
 /* ---- a stored head, made fresh ---- */
@@ -335,7 +372,7 @@ static void on_304(struct filling *filling, const struct http_head *head, const 
     }
     filling->is_refetching = true;
     if (stored != NULL) {
-        cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
+        forget(filling);
     }
 }
 
@@ -386,7 +423,7 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
         filling->reason = FILLING_REASON_RULES + own->verdict.reason;
     }
     if (own->verdict.replaces_stored) {
-        cache_remove(core, &filling->key, SHARD_REPLACED);
+        forget(filling);
     }
     /* A failing origin's answer serves all who wait for it, unless it is one client's: else each would ask again. */
     enum storing_reason reason = own->verdict.reason;
@@ -407,4 +444,5 @@ const struct filling_rules filling_http = {
     .on_head = http_on_head,
     .on_end = http_on_end,
     .reason_name = http_reason_name,
+    .variant = http_variant,
 };

@@ -1,10 +1,32 @@
-/* What the files that fill by the rules of RFC 9111 share: filling_http.c (whole answers), filling_partial.c (parts).
- */
+/* What the files of a filling share. */
 #ifndef SLUICE_PROXY_FILLING_INTERNAL_H
 #define SLUICE_PROXY_FILLING_INTERNAL_H
 
 #include "cache/range.h"
 #include "proxy/filling.h"
+
+/* ---- filling.c ---- */
+
+struct ring *filling_ring(const struct filling *filling);
+
+/* Asks the origin. */
+void filling_fetch(struct filling *filling);
+
+/* Whoever waits finds what has just been made fresh, or asks anew. */
+void filling_look_again(struct filling *filling);
+
+/* All is settled: frees it. */
+void filling_finish(struct filling *filling);
+
+/* ---- filling_tier.c ---- */
+
+/* Looks in the second tier, and goes on from what is there. False: it cannot be asked. */
+MUST_USE bool filling_look_in_tier(struct filling *filling);
+
+/* What has just been stored in memory goes there, too, when it is worth it; if not, what is there goes. */
+void filling_write_behind(struct filling *filling);
+
+/* ---- filling_http.c ---- */
 
 /* What lasts from the head to the end. */
 struct http_own {
@@ -23,6 +45,8 @@ MUST_USE bool filling_http_take(struct filling *filling, const struct http_head 
  * *ret_text, its bytes. NULL: memory is out, or it has become too large. */
 struct http_parser *filling_http_merge(const struct cache_head *stored, uint16_t status, const struct http_head *head,
                                        const char *base, const struct storing_verdict *verdict, char **ret_text);
+
+/* ---- filling_partial.c ---- */
 
 /* A 206 to a range that the client has asked for. */
 void filling_partial_on_head(struct filling *filling, const struct http_head *head, const char *base);

@@ -37,7 +37,7 @@ struct cache_tier_record *tier_record(const struct shard_draft *draft, const str
         .route = route,
         .tags = draft->tags,
         .head = {NULL, head_bytes},
-        .body = {NULL, entry->body_bytes},
+        .body = {NULL, entry == NULL ? 0 : entry->body_bytes},
         .cost = draft->cost,
         .made_ms = now_ms,
         .remove_at_ms = draft->remove_at_ms,
@@ -68,12 +68,12 @@ struct cache_tier_record *tier_record(const struct shard_draft *draft, const str
     at = bytes_put(at, draft->trailers);
     bytes_put(at, draft->note);
     at = cache_tier_record_bytes(record->body);
-    for (const struct chunk *chunk = entry->first; chunk != NULL;
+    for (const struct chunk *chunk = entry == NULL ? NULL : entry->first; chunk != NULL;
          chunk = atomic_load_explicit(&chunk->next, memory_order_acquire)) {
         size_t skip = chunk == entry->head ? entry->head_bytes : 0;
         at = bytes_put(at, (struct bytes){chunk->data + skip, chunk_used(chunk) - skip});
     }
-    CHECK((size_t)(at - record->body.ptr) == entry->body_bytes);
+    CHECK((size_t)(at - record->body.ptr) == record->body.len);
     return record;
 }
 

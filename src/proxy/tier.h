@@ -6,7 +6,7 @@
 #include "cache/shard.h"
 #include "store/cache_tier.h"
 
-/* *Gives* a record of what `draft` and the COMPLETE `entry` say. NULL when memory is out. */
+/* *Gives* a record of what `draft` and the COMPLETE `entry` say (NULL: no body). NULL when memory is out. */
 struct cache_tier_record *tier_record(const struct shard_draft *draft, const struct entry *entry, struct bytes route,
                                       int64_t now_ms);
 

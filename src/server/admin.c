@@ -40,7 +40,7 @@ void admin_answer(struct conn *conn, const struct http_head *head, struct bytes 
         answer->keep_alive = false; /* nobody reads it */
     }
     if (!is_head && head->method != HTTP_GET) {
-        struct api_error error = {405, "the admin listener takes GET", "method_not_allowed"};
+        struct api_error error = {405, "the admin listener takes GET, and DELETE for /api/cache", "method_not_allowed"};
         result = conn_answer_error(conn, API_DIALECT_PLAIN, &error, BYTES("Allow: GET, HEAD\r\n"), answer, is_head);
     } else if (bytes_equal(path, BYTES("/health"))) {
         bool draining = conn->worker->draining;
@@ -51,7 +51,7 @@ void admin_answer(struct conn *conn, const struct http_head *head, struct bytes 
     } else if (bytes_equal(path, BYTES("/metrics"))) {
         result = answer_metrics(conn, is_head, answer);
     } else {
-        struct api_error error = {404, "the admin listener has /health and /metrics", "not_found"};
+        struct api_error error = {404, "the admin listener has /health, /metrics, /api/cache/stats and /api/cache", "not_found"};
         result = conn_answer_error(conn, API_DIALECT_PLAIN, &error, BYTES_NONE, answer, is_head);
     }
     if (result != RESULT_OK) {

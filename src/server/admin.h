@@ -1,4 +1,4 @@
-/* The admin listener: /health, /metrics. */
+/* The admin listener: /health, /metrics, /api/cache. */
 #ifndef SLUICE_SERVER_ADMIN_H
 #define SLUICE_SERVER_ADMIN_H
 

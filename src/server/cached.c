@@ -394,6 +394,18 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
     return outbox_commit(outbox, (size_t)(range_put_multipart_end(at, &multipart) - at));
 }
 
+/* What is used in memory is worth keeping on disk, too: every so often that is told. All are told of at the same rate,
+ * so that the store compares them rightly; keys too long for one run are passed over. */
+static void touch_tier(struct worker *worker, const struct cache_object *object)
+{
+    struct store *store = worker->filling.store;
+    if (store == NULL || object->cost_ns < worker->filling.tier_cost_min_ns || object->key_rest != NULL ||
+        ++worker->tier_hits % CACHED_TOUCH_EVERY != 0) {
+        return;
+    }
+    cache_tier_touch(store, (struct bytes){object->key, object->key_here_bytes}, ring_unix_ms(worker->ring));
+}
+
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
@@ -404,4 +416,5 @@ void cached_count_hit(struct worker *worker, const struct route *route, struct c
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);
+    touch_tier(worker, object);
 }

@@ -15,6 +15,7 @@
 
 enum {
     CACHED_KEY_BYTES_MAX = 8192, /* of an `http` request; one with a longer key is not cached */
+    CACHED_TOUCH_EVERY = 16,     /* hits in memory, of those that the second tier hears of */
     CACHED_COPY_BYTES_MAX =
         16 * 1024, /* bodies up to this are copied out within the dispatch, longer ones are pinned */
 };
@@ -23,7 +24,7 @@ enum {
 struct cached_counters {
     _Atomic uint64_t hits;
     _Atomic uint64_t stale_hits; /* among the hits */
-    _Atomic uint64_t misses;
+    _Atomic uint64_t misses;     /* each request is counted once: under one of hits, misses, joins and bypasses */
     _Atomic uint64_t joins;
     _Atomic uint64_t bypasses;
     _Atomic uint64_t saved_ns; /* what the hits' answers had cost to make */

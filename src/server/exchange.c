@@ -6,6 +6,7 @@
 
 #include "api/inference.h"
 #include "base/check.h"
+#include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange_internal.h"
 
@@ -55,6 +56,9 @@ static void exchange_release(struct worker *worker, struct exchange *exchange)
         model_gathering_cancel(exchange->gathering);
     }
     exchange_drop_fetch(exchange);
+    if (exchange->deletion != NULL) {
+        cache_api_leave(exchange->deletion);
+    }
     if (exchange->body_kind == EXCHANGE_BODY_STREAMED) {
         entry_fini(&exchange->stream);
     }
@@ -79,6 +83,9 @@ static void exchange_log(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     nanos now = ring_now(worker->ring);
+    if (exchange->conn->is_admin) {
+        return;
+    }
     metrics_request(&worker->metrics, exchange->route->index, exchange->method, exchange->status,
                     now - exchange->started_ns);
     if (!worker->access_log.is_on) {
@@ -321,7 +328,9 @@ static void exchange_on_body_ready(struct exchange *exchange)
         exchange->buffer = NULL;
         choose_by_model(exchange);
     }
-    if (exchange->route->config->kind == CONFIG_ROUTE_RESPOND) {
+    if (exchange->deletion != NULL) {
+        cache_api_delete(exchange, exchange->deletion);
+    } else if (exchange->route->config->kind == CONFIG_ROUTE_RESPOND) {
         exchange_answer_fixed(exchange);
     } else if (exchange->cache != NULL) {
         exchange_cache_run(exchange);
@@ -344,8 +353,12 @@ enum result exchange_begin(struct conn *conn, const struct exchange_start *start
     struct worker *worker = conn->worker;
     struct exchange *exchange = exchange_acquire(worker);
     if (exchange == NULL) {
+        if (start->deletion != NULL) {
+            cache_api_leave(start->deletion);
+        }
         return RESULT_NO_MEMORY;
     }
+    exchange->deletion = start->deletion;
     counter_add(&worker->metrics.active_requests, 1);
     const struct http_head *head = &start->parser->head;
     exchange->conn = conn;

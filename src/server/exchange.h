@@ -58,6 +58,7 @@ struct exchange {
     struct exchange_invalidation *invalidation; /* of an unsafe request (exchange_invalidation.c); NULL: none */
     const struct exchange_start *start;         /* while the head is still in the client's buffer */
     struct model_gathering *gathering;          /* instead of the fetch; NULL: none */
+    struct cache_deletion *deletion;            /* likewise (cache_api.h) */
 
     struct bytes request_id; /* in the arena, like all below */
     struct bytes log_method;
@@ -82,6 +83,7 @@ struct exchange_start {
     struct bytes authority; /* the target's, or Host */
     struct bytes request_id;
     bool keep_alive;
+    struct cache_deletion *deletion; /* *taken* in any case; NULL: the route says what to do */
 };
 
 /* Begins; on RESULT_OK conn->exchange is set, unless it ended at once. */

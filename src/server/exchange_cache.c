@@ -90,9 +90,22 @@ static void drop_prepared(struct exchange *exchange)
     exchange_drop_fetch(exchange);
 }
 
+static void count_outcome(const struct exchange *exchange)
+{
+    struct cached_counters *counters = cached_counters_of(worker_of(exchange), exchange->route);
+    switch (exchange->cache->outcome) {
+    case EXCHANGE_CACHE_COUNTED: break;
+    case EXCHANGE_CACHE_TIER_HIT: counter_add(&counters->hits, 1); break; /* what it saved: filling_tier.c */
+    case EXCHANGE_CACHE_MISS: counter_add(&counters->misses, 1); break;
+    case EXCHANGE_CACHE_JOIN: counter_add(&counters->joins, 1); break;
+    case EXCHANGE_CACHE_BYPASS: counter_add(&counters->bypasses, 1); break;
+    }
+}
+
 void exchange_cache_fini(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
+    count_outcome(exchange);
     stop_waiting(cache);
     if (cache->prepared != NULL) {
         filling_destroy(cache->prepared);
@@ -194,6 +207,7 @@ bool exchange_serve(struct exchange *exchange, struct cache_object *object, stru
     enum result result = cached_put_head(exchange->conn, serving, status, now_ms, &answer);
     exchange->status = serving->status;
     exchange->head_sent = true;
+    exchange->cache->outcome = EXCHANGE_CACHE_COUNTED;
     cached_count_hit(worker, exchange->route, object, freshness_ttl_ms(&serving->head->freshness, now_ms) < 0);
     if (result == RESULT_OK && is_small) {
         result = cached_put_body(exchange->conn->outbox, serving, object);
@@ -261,7 +275,7 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
     filling->asks = look->asks;
     filling->is_validating = asking->validating != NULL;
     filling->is_completing = asking->completing != NULL;
-    filling->may_find_in_tier = look->object == NULL && look->part == NULL;
+    filling->may_find_in_tier = look->object == NULL && look->part == NULL && exchange->cache->runs < RUNS_MAX;
     filling->request_head = arena_copy(&filling->arena, (struct bytes){start->base, start->parser->head.head_bytes});
     filling->scheme_and_authority = arena_copy(&filling->arena, start->authority);
     if (filling->request_head.ptr == NULL || filling->scheme_and_authority.ptr == NULL) {
@@ -315,6 +329,7 @@ static void go_alone(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
     stop_waiting(cache);
+    cache->outcome = EXCHANGE_CACHE_MISS;
     if (cache->prepared != NULL) {
         follow_filling(exchange, NULL);
         return;
@@ -341,12 +356,12 @@ static void join(struct exchange *exchange, struct entry *entry)
 {
     struct exchange_cache *cache = exchange->cache;
     struct worker *worker = worker_of(exchange);
+    cache->outcome = EXCHANGE_CACHE_JOIN;
     if (cache->run == NULL) {
         drop_prepared(exchange); /* can be made again; an inference request's body is there once */
     }
     cache->is_joined = true;
     cache->status.collapsed = true;
-    counter_add(&cached_counters_of(worker, exchange->route)->joins, 1);
     exchange->entry = entry;
     entry_reader_join(&exchange->reader, entry, exchange_on_progress);
     uint32_t wait_ms = config_of(exchange)->coalesce_wait_ms;
@@ -394,7 +409,7 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
 /* Without the cache: as any proxied request. */
 static void bypass(struct exchange *exchange, const struct exchange_start *start)
 {
-    counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->bypasses, 1);
+    exchange->cache->outcome = EXCHANGE_CACHE_BYPASS;
     if (exchange_prepare_fetch(exchange, start, NULL) != RESULT_OK) {
         conn_close(exchange->conn, true);
         return;
@@ -449,7 +464,7 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
     struct exchange_cache *cache = exchange->cache;
     const struct http_head *head = &start->parser->head;
     int64_t now_ms = now_ms_of(exchange);
-    counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->misses, 1);
+    cache->outcome = EXCHANGE_CACHE_MISS;
     bool is_conditional = conditional_is_conditional(head, start->base);
     bool is_range = head->first[HTTP_FIELD_RANGE] != 0;
     /* Conditions of a client's stay where nobody else is to have the answer: the origin may spare its body. */
@@ -521,6 +536,9 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
         look.plan = CACHED_FRESH; /* the origin has just failed, and is left alone for a while */
         look.status.forward = CACHE_STATUS_HIT;
         look.status.detail = BYTES("origin-failing");
+    }
+    if (cache->is_from_tier && look.status.detail.len == 0 && look.status.forward == CACHE_STATUS_HIT) {
+        look.status.detail = BYTES("second-tier");
     }
     switch (look.plan) {
     case CACHED_FRESH:
@@ -692,9 +710,10 @@ bool exchange_cache_intercept(struct exchange *exchange)
     ring_timer_cancel(worker_of(exchange)->ring, &cache->timer);
     if (entry->state == ENTRY_FAILED && entry->is_look_again) {
         bool entry_was_updated = entry->is_stored;
+        cache->is_from_tier = entry->is_from_tier;
         leave_entry(exchange);
         cache->is_asked = cache->is_asked || entry_was_updated;
-        cache->is_plain = !entry_was_updated;
+        cache->is_plain = !entry_was_updated && !cache->is_from_tier;
         exchange_cache_run(exchange);
         return true;
     }
@@ -716,6 +735,9 @@ bool exchange_cache_intercept(struct exchange *exchange)
             go_alone(exchange);
             return true;
         }
+    }
+    if (entry->is_from_tier && cache->outcome == EXCHANGE_CACHE_MISS) {
+        cache->outcome = EXCHANGE_CACHE_TIER_HIT;
     }
     if (is_origin_failing(entry) && cache->run == NULL && cache->key_room != NULL) {
         struct conn *conn = exchange->conn;

@@ -8,6 +8,16 @@
 
 struct exchange_inference;
 
+/* Under what a request is counted, once, when it is over; hits are counted with what they saved as they are answered.
+ */
+enum exchange_cache_outcome {
+    EXCHANGE_CACHE_COUNTED,
+    EXCHANGE_CACHE_TIER_HIT,
+    EXCHANGE_CACHE_MISS,
+    EXCHANGE_CACHE_JOIN,
+    EXCHANGE_CACHE_BYPASS,
+};
+
 /* In the exchange's arena. */
 struct exchange_cache {
     struct exchange *exchange;
@@ -21,6 +31,7 @@ struct exchange_cache {
     struct ring_timer timer;  /* joined, and no head has come: how long that may last */
     struct filling *prepared; /* not started yet */
     struct cache_status status;
+    enum exchange_cache_outcome outcome;
     unsigned runs;
     int64_t began_ms;
     enum cache_status_forward asked_why; /* when is_asked */
@@ -29,7 +40,8 @@ struct exchange_cache {
     bool is_plain;       /* http: what is stored was asked about in vain */
     bool is_conditional; /* http: the client has conditions of its own, which were left out of what was asked */
     bool is_joined;
-    bool is_alone; /* claims no more */
+    bool is_from_tier; /* what is to be found in memory was put there from the second tier for us */
+    bool is_alone;     /* claims no more */
     bool is_other_variant;
 };
 

@@ -83,7 +83,7 @@ enum result exchange_inference_prepare(struct exchange *exchange, const struct e
 static void bypass(struct exchange *exchange, struct bytes detail)
 {
     struct exchange_cache *cache = exchange->cache;
-    counter_add(&cached_counters_of(worker_of(exchange), exchange->route)->bypasses, 1);
+    cache->outcome = EXCHANGE_CACHE_BYPASS;
     cache->status = (struct cache_status){.forward = CACHE_STATUS_BYPASS, .detail = detail};
     exchange_start_fetch(exchange);
 }
@@ -161,6 +161,7 @@ static bool serve_converted(struct exchange *exchange, struct cache_object *obje
     exchange->status = serving.status;
     exchange->head_sent = true;
     exchange->sent_bytes = converted.len;
+    exchange->cache->outcome = EXCHANGE_CACHE_COUNTED;
     cached_count_hit(worker_of(exchange), exchange->route, object, false);
     exchange_finish(exchange, true);
     return true;
@@ -214,12 +215,13 @@ static struct filling *make_filling(struct exchange *exchange, const struct cach
     if (inference->key.ttl_s >= 0) {
         ttl_ms = inference->key.ttl_s * 1000;
     }
-    if (filling != NULL && filling_inference_init(filling, inference->key.family, ttl_ms,
+    if (filling != NULL && filling_inference_init(filling, &inference->key, ttl_ms,
                                                   exchange->route->filling.tool_calls) != RESULT_OK) {
         filling_destroy(filling);
         return NULL;
     }
     if (filling != NULL) {
+        filling->asks = inference->asks;
         filling->is_join_only = !inference->key.may_store || inference->asks.no_store || ttl_ms <= 0;
         filling->may_find_in_tier = !filling->is_join_only && !inference->asks.no_cache && !inference->key.no_cache;
     }
@@ -261,7 +263,7 @@ static void run(struct exchange *exchange)
                               "only_if_cached", METRICS_ERROR_UPSTREAM_TIMEOUT);
         return;
     }
-    counter_add(&cached_counters_of(worker, exchange->route)->misses, 1);
+    cache->outcome = EXCHANGE_CACHE_MISS;
     if (cache->prepared == NULL) {
         cache->prepared = make_filling(exchange, &stored);
     }

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "http/http.h"
+#include "server/cache_figures.h"
 #include "server/metrics_internal.h"
 #include "server/server.h"
+#include "store/store.h"
 
 static const char *const method_names[METRICS_METHODS] = {"GET",    "HEAD",  "POST",    "PUT",
                                                           "DELETE", "PATCH", "OPTIONS", "OTHER"};
@@ -239,6 +241,177 @@ static void put_endpoints(FILE *out, const struct server *server)
     }
 }
 
+/* ---- the cache ---- */
+
+static void put_route_sample(FILE *out, const struct config_route *route, const char *name, const char *label,
+                             const char *value)
+{
+    fprintf(out, "%s{route=\"", name);
+    put_label(out, route->name);
+    if (label != NULL) {
+        fprintf(out, "\",%s=\"%s", label, value);
+    }
+    fputs("\"} ", out);
+}
+
+static void put_results(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    const struct {
+        const char *result;
+        uint64_t count;
+    } results[] = {
+        {"hit", figures->hits - figures->stale_hits},
+        {"stale", figures->stale_hits},
+        {"join", figures->joins},
+        {"miss", figures->misses},
+        {"bypass", figures->bypasses},
+    };
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        put_route_sample(out, route, "sluice_cache_requests_total", "result", results[i].result);
+        fprintf(out, "%llu\n", (unsigned long long)results[i].count);
+    }
+}
+
+static void put_reasons(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    for (unsigned i = 0; i < FILLING_REASONS_MAX; i++) {
+        const char *reason = cache_figures_reason(route, i);
+        if (reason != NULL && figures->not_stored[i] > 0) {
+            put_route_sample(out, route, "sluice_cache_not_stored_total", "reason", reason);
+            fprintf(out, "%llu\n", (unsigned long long)figures->not_stored[i]);
+        }
+    }
+}
+
+static void put_saved(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    put_route_sample(out, route, "sluice_cache_saved_seconds_total", NULL, NULL);
+    fprintf(out, "%.9f\n", (double)figures->saved_ns / 1e9);
+}
+
+static void put_saved_tokens(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    put_route_sample(out, route, "sluice_cache_saved_tokens_total", NULL, NULL);
+    fprintf(out, "%llu\n", (unsigned long long)figures->saved_tokens);
+}
+
+static void put_stored(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    put_route_sample(out, route, "sluice_cache_stored_total", NULL, NULL);
+    fprintf(out, "%llu\n", (unsigned long long)figures->stored);
+}
+
+static void put_updated(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    put_route_sample(out, route, "sluice_cache_updated_total", NULL, NULL);
+    fprintf(out, "%llu\n", (unsigned long long)figures->updated);
+}
+
+static void put_cache_routes(FILE *out, const struct server *server)
+{
+    static const struct {
+        const char *name;
+        const char *help;
+        void (*put)(FILE *out, const struct config_route *route, const struct cache_figures *figures);
+    } metrics[] = {
+        {"sluice_cache_requests_total", "Requests on routes with a cache, by what became of them.", put_results},
+        {"sluice_cache_stored_total", "Answers stored.", put_stored},
+        {"sluice_cache_updated_total", "Stored answers that were confirmed, and got a new head.", put_updated},
+        {"sluice_cache_not_stored_total", "Answers not stored, by reason.", put_reasons},
+        {"sluice_cache_saved_seconds_total", "Seconds that the hits' answers had taken to make.", put_saved},
+        {"sluice_cache_saved_tokens_total", "Tokens that the hits' answers had cost.", put_saved_tokens},
+    };
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        put_type(out, metrics[i].name, "counter", metrics[i].help);
+        for (unsigned r = 0; r < server->config->route_count; r++) {
+            const struct config_route *route = &server->config->routes[r];
+            if (route->cache.enabled) {
+                struct cache_figures figures;
+                cache_figures_read(server, r, &figures);
+                metrics[i].put(out, route, &figures);
+            }
+        }
+    }
+}
+
+static void put_cache_memory(FILE *out, const struct server *server)
+{
+    struct cache_figures_memory figures;
+    cache_figures_read_memory(server, &figures);
+    const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        uint64_t value;
+    } metrics[] = {
+        {"sluice_cache_entries", "gauge", "Answers stored now.", figures.entries},
+        {"sluice_cache_bytes", "gauge", "Bytes charged to the budget now.", figures.charged_bytes},
+        {"sluice_cache_budget_bytes", "gauge", "Bytes that may be charged.", figures.budget_bytes},
+        {"sluice_cache_mapped_bytes", "gauge", "Bytes mapped for what is stored.", figures.mapped_bytes},
+        {"sluice_cache_retired_bytes", "gauge", "Bytes unlinked that are still being read.", figures.retired_bytes},
+        {"sluice_cache_no_room_total", "counter", "Stores given up because nothing could go.", figures.no_room},
+    };
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
+        fprintf(out, "%s %llu\n", metrics[i].name, (unsigned long long)metrics[i].value);
+    }
+    put_type(out, "sluice_cache_removals_total", "counter", "Answers that went, by cause.");
+    for (unsigned i = 0; i < SHARD_CAUSES; i++) {
+        fprintf(out, "sluice_cache_removals_total{cause=\"%s\"} %llu\n", cache_figures_cause((enum shard_cause)i),
+                (unsigned long long)figures.removed[i]);
+    }
+}
+
+static void put_cache_tier(FILE *out, const struct server *server)
+{
+    static const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        size_t offset;
+    } words[] = {
+        {"sluice_cache_tier_hits_total", "counter", "Reads that found a record.",
+         offsetof(struct store_counters, hits)},
+        {"sluice_cache_tier_misses_total", "counter", "Reads that found none.",
+         offsetof(struct store_counters, misses)},
+        {"sluice_cache_tier_reads_failed_total", "counter", "Reads that the database failed at.",
+         offsetof(struct store_counters, gets_failed)},
+        {"sluice_cache_tier_writes_total", "counter", "Records written.", offsetof(struct store_counters, puts)},
+        {"sluice_cache_tier_writes_dropped_total", "counter", "Records dropped: queue full, too large, no database.",
+         offsetof(struct store_counters, puts_dropped)},
+        {"sluice_cache_tier_expired_total", "counter", "Records that expired.",
+         offsetof(struct store_counters, expired)},
+        {"sluice_cache_tier_evicted_total", "counter", "Records that went for room.",
+         offsetof(struct store_counters, evicted)},
+        {"sluice_cache_tier_purged_total", "counter", "Records purged.", offsetof(struct store_counters, purged)},
+        {"sluice_cache_tier_opens_total", "counter", "Times the database was opened.",
+         offsetof(struct store_counters, opens)},
+        {"sluice_cache_tier_records", "gauge", "Records now.", offsetof(struct store_counters, records)},
+        {"sluice_cache_tier_bytes", "gauge", "Bytes charged for them.", offsetof(struct store_counters, bytes)},
+        {"sluice_cache_tier_queued_writes", "gauge", "Writes that wait.",
+         offsetof(struct store_counters, queued_writes)},
+        {"sluice_cache_tier_queued_bytes", "gauge", "Bytes that wait to be written.",
+         offsetof(struct store_counters, queued_bytes)},
+        {"sluice_cache_tier_queued_reads", "gauge", "Reads that wait.", offsetof(struct store_counters, queued_reads)},
+    };
+    const struct store_counters *counters = store_counters(server->store);
+    uint32_t state = atomic_load_explicit(&counters->state, memory_order_relaxed);
+    put_type(out, "sluice_cache_tier_state", "gauge", "1 for the state that the database is in.");
+    for (unsigned i = 0; i < STORE_STATES; i++) {
+        fprintf(out, "sluice_cache_tier_state{state=\"%s\"} %d\n", store_state_name((enum store_state)i), i == state);
+    }
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        put_type(out, words[i].name, words[i].type, words[i].help);
+        const char *at = (const char *)counters + words[i].offset;
+        fprintf(out, "%s %llu\n", words[i].name, (unsigned long long)load((const _Atomic uint64_t *)(const void *)at));
+    }
+    put_type(out, "sluice_cache_tier_errors_total", "counter", "Failed calls of the database, by fault.");
+    for (unsigned i = STORE_FAULT_NONE + 1; i < STORE_FAULTS; i++) {
+        fprintf(out, "sluice_cache_tier_errors_total{fault=\"%s\"} %llu\n", store_fault_name((enum store_fault)i),
+                (unsigned long long)load(&counters->errors[i]));
+    }
+}
+
 struct bytes metrics_text(const struct server *server)
 {
     char *text = NULL;
@@ -259,6 +432,13 @@ struct bytes metrics_text(const struct server *server)
     put_totals(out, server);
     put_endpoints(out, server);
     put_ring(out, server);
+    if (server->cache != NULL) {
+        put_cache_routes(out, server);
+        put_cache_memory(out, server);
+    }
+    if (server->store != NULL) {
+        put_cache_tier(out, server);
+    }
     free(sum);
     if (fclose(out) != 0) {
         free(text);

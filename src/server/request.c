@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "server/admin.h"
+#include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange.h"
 
@@ -201,9 +202,34 @@ static bool answer_from_cache(struct request *request, const struct route *route
     return true;
 }
 
+static void answer_cache_api(struct request *request)
+{
+    uint16_t status = 0;
+    const struct cache_api_request asked = {
+        .parser = request->parser,
+        .base = request->base,
+        .target = request->target,
+        .path = request->path,
+        .authority = request->authority,
+        .answer = &request->answer,
+    };
+    enum result result = cache_api_begin(request->conn, &asked, &status);
+    if (status == 0 && result == RESULT_OK) {
+        return; /* an exchange sees to it */
+    }
+    if (!request->conn->is_admin && result == RESULT_OK) {
+        count(request, NULL, status);
+    }
+    settle(request, result);
+}
+
 static void dispatch(struct request *request)
 {
     struct worker *worker = request->conn->worker;
+    if (UNLIKELY(cache_api_is_path(request->path)) && cache_api_is_offered(request->conn)) {
+        answer_cache_api(request);
+        return;
+    }
     struct bytes host;
     struct bytes port;
     http_authority_split(request->authority, &host, &port);
@@ -280,7 +306,10 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
     if (request.target->form == HTTP_TARGET_ABSOLUTE) {
         request.authority = request.target->authority; /* wins over Host (RFC 9112 §3.2.2) */
     }
-    if (conn->is_admin) {
+    if (conn->is_admin && cache_api_is_path(request.target->path)) {
+        request.path = request.target->path;
+        answer_cache_api(&request);
+    } else if (conn->is_admin) {
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
     } else if (request.target->form == HTTP_TARGET_ASTERISK) {

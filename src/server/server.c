@@ -10,7 +10,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proxy/warming.h"
 #include "ring/topology.h"
+#include "server/cache_api.h"
 
 enum { RESOLVE_SECONDS_MIN = 1 };
 
@@ -342,10 +344,14 @@ static void server_free(struct server *server)
     }
     free(server->resolved);
     free(server->listen_fds);
-    free(server->workers);
     if (server->store != NULL) {
         store_close(server->store); /* writes what is queued */
     }
+    for (unsigned w = 0; server->workers != NULL && w < server->worker_count; w++) {
+        cache_api_fini(&server->workers[w].deletions);
+        warming_destroy(server->workers[w].warming);
+    }
+    free(server->workers);
     cache_destroy(server->cache);
     if (server->group != NULL) {
         ring_group_destroy(server->group);
@@ -383,6 +389,7 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
         /* More workers than cores would only take turns on them: those stay unpinned. */
         bool pin = config->pin && server.worker_count <= topology->cpu_count;
         server.workers[w].server = &server;
+        list_init(&server.workers[w].deletions);
         server.workers[w].index = w;
         server.workers[w].cpu = pin ? topology->cpus[w] : -1;
     }

@@ -5,10 +5,12 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proxy/warming.h"
 #include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
 #include "server/server.h"
+#include "store/store.h"
 
 enum { FINISH_TURNS_MAX = 1000 };
 
@@ -93,6 +95,48 @@ static enum result make_cache(struct worker *worker)
     return worker->cache == NULL ? RESULT_NO_MEMORY : RESULT_OK;
 }
 
+/* ---- the second tier ---- */
+
+static void on_tier_timer(struct ring_timer *timer)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, tier_timer);
+    store_tick(worker->server->store, ring_unix_ms(worker->ring));
+    ring_timer_set(worker->ring, timer, ring_now(worker->ring) + NANOS_PER_S);
+}
+
+static int route_of(const void *context, struct bytes name)
+{
+    const struct config *config = context;
+    for (unsigned i = 0; i < config->route_count; i++) {
+        if (config->routes[i].cache.enabled && bytes_equal(config->routes[i].name, name)) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static void start_tier(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    if (worker->server->store == NULL || worker->index != 0) {
+        return;
+    }
+    ring_timer_init(&worker->tier_timer, on_tier_timer);
+    on_tier_timer(&worker->tier_timer);
+    uint64_t bytes_max = cache_options_of(worker->server->cache)->bytes_max;
+    if (config->cache.warm_start_percent > 0) {
+        worker->warming = warming_start(&(struct warming_options){
+            .core = worker->cache,
+            .store = worker->server->store,
+            .bytes = bytes_max / 100 * config->cache.warm_start_percent,
+            .route_of = route_of,
+            .context = config,
+        });
+    }
+}
+
+/* ---- listeners ---- */
+
 static void on_accepted(struct ring_listener *listener, int fd)
 {
     struct worker_listener *own = CONTAINER_OF(listener, struct worker_listener, listener);
@@ -133,11 +177,14 @@ static void on_drain_timer(struct ring_timer *timer);
 static void on_stop(struct ring *ring, struct ring_message *message);
 static void on_cut(struct ring *ring, struct ring_message *message);
 
+static const struct config_route api_route = {.name = {"api", 3}, .kind = CONFIG_ROUTE_RESPOND};
+
 static enum result worker_start(struct worker *worker)
 {
     const struct config *config = worker->server->config;
     worker->config = config;
     list_init(&worker->conns);
+    worker->api = (struct route){.config = &api_route, .index = config->route_count};
     worker->stop_message.on_deliver = on_stop;
     worker->cut_message.on_deliver = on_cut;
     ring_timer_init(&worker->drain_timer, on_drain_timer);
@@ -222,6 +269,9 @@ static void on_stop(struct ring *ring, struct ring_message *message)
         return;
     }
     worker->draining = true;
+    if (worker->warming != NULL) {
+        warming_stop(worker->warming);
+    }
     ring_timer_set(ring, &worker->drain_timer, ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS);
     for (unsigned i = 0; i < worker->listener_count; i++) {
         ring_listener_stop(&worker->listeners[i].listener);
@@ -299,6 +349,7 @@ void *worker_main(void *context)
     }
     if (server_on_worker_start(worker->server, result == RESULT_OK)) {
         start_listeners(worker);
+        start_tier(worker);
         ring_run(worker->ring);
         server_on_worker_stop(worker->server);
         worker_free(worker);

@@ -1,0 +1,106 @@
+#include "server/cache_figures.h"
+
+#include <string.h>
+
+#include "api/filling_inference.h"
+#include "api/inference_reason.h"
+#include "base/check.h"
+#include "server/cached.h"
+#include "server/server.h"
+
+_Static_assert(FILLING_REASON_RULES + STORING_REASON_COUNT <= FILLING_REASONS_MAX &&
+                   FILLING_REASON_RULES + INFERENCE_REASONS <= FILLING_REASONS_MAX,
+               "each reason has a counter");
+
+static uint64_t load(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void add_route(struct cache_figures *sum, const struct cached_counters *counters)
+{
+    sum->hits += load(&counters->hits);
+    sum->stale_hits += load(&counters->stale_hits);
+    sum->misses += load(&counters->misses);
+    sum->joins += load(&counters->joins);
+    sum->bypasses += load(&counters->bypasses);
+    sum->saved_ns += load(&counters->saved_ns) + load(&counters->filling.tier_saved_ns);
+    sum->saved_tokens += load(&counters->saved_tokens) + load(&counters->filling.tier_saved_tokens);
+    sum->stored += load(&counters->filling.stored);
+    sum->updated += load(&counters->filling.updated);
+    sum->tier_hits += load(&counters->filling.tier_hits);
+    for (unsigned i = 0; i < FILLING_REASONS_MAX; i++) {
+        sum->not_stored[i] += load(&counters->filling.not_stored[i]);
+    }
+}
+
+void cache_figures_read(const struct server *server, unsigned route, struct cache_figures *ret_figures)
+{
+    unsigned count = server->config->route_count;
+    memset(ret_figures, 0, sizeof(*ret_figures));
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        const struct cached_counters *counters = server->workers[w].cached;
+        for (unsigned r = 0; r < count; r++) {
+            if (r == route || route == count) {
+                add_route(ret_figures, &counters[r]);
+            }
+        }
+    }
+    if (route == count) {
+        memset(ret_figures->not_stored, 0, sizeof(ret_figures->not_stored));
+    }
+}
+
+double cache_figures_hit_rate(const struct cache_figures *figures)
+{
+    uint64_t asked = figures->hits + figures->joins + figures->misses;
+    return asked == 0 ? 0 : (double)(figures->hits + figures->joins) / (double)asked;
+}
+
+const char *cache_figures_reason(const struct config_route *route, unsigned reason)
+{
+    bool is_http = route->kind == CONFIG_ROUTE_HTTP;
+    unsigned count = FILLING_REASON_RULES + (is_http ? (unsigned)STORING_REASON_COUNT : (unsigned)INFERENCE_REASONS);
+    /* The two that say that it was stored are no reasons. */
+    if (reason == FILLING_OK || reason == FILLING_REASON_RULES || reason >= count) {
+        return NULL;
+    }
+    return filling_reason_name(is_http ? &filling_http : &filling_inference, reason);
+}
+
+void cache_figures_read_memory(const struct server *server, struct cache_figures_memory *ret_memory)
+{
+    memset(ret_memory, 0, sizeof(*ret_memory));
+    if (server->cache == NULL) {
+        return;
+    }
+    const struct cache_options *options = cache_options_of(server->cache);
+    ret_memory->budget_bytes = options->bytes_max;
+    ret_memory->entries_max = options->entries_max;
+    for (unsigned i = 0; i < cache_shard_count(server->cache); i++) {
+        const struct shard_counters *counters = cache_shard_counters(server->cache, i);
+        if (counters == NULL) {
+            continue;
+        }
+        ret_memory->entries += load(&counters->entries);
+        ret_memory->charged_bytes += load(&counters->charged_bytes);
+        ret_memory->mapped_bytes += load(&counters->mapped_bytes);
+        ret_memory->retired_bytes += load(&counters->retired_bytes);
+        ret_memory->stores += load(&counters->stores);
+        ret_memory->updates += load(&counters->updates);
+        ret_memory->no_room += load(&counters->no_room);
+        for (unsigned cause = 0; cause < SHARD_CAUSES; cause++) {
+            ret_memory->removed[cause] += load(&counters->removed[cause]);
+        }
+    }
+}
+
+const char *cache_figures_cause(enum shard_cause cause)
+{
+    static const char *const names[] = {
+        [SHARD_EVICTED] = "evicted", [SHARD_EXPIRED] = "expired",         [SHARD_REPLACED] = "replaced",
+        [SHARD_PURGED] = "purged",   [SHARD_INVALIDATED] = "invalidated",
+    };
+    _Static_assert(ARRAY_COUNT(names) == SHARD_CAUSES, "each cause has a name");
+    return names[cause];
+}
