@@ -131,6 +131,10 @@ static bool fill_from_record(struct filling *filling, const struct cache_tier_re
     }
     struct bytes lines = filling->draft.lines;
     char *at;
+    if (lines.len > CHUNK_LARGE_BYTES - sizeof(struct chunk) ||
+        record->body.len > cache_object_bytes_max(filling->env->core)) {
+        return false; /* written when more was allowed */
+    }
     if (entry_room_for_head(entry, lines.len, &at) != RESULT_OK) {
         return false;
     }
@@ -153,6 +157,25 @@ static bool fill_from_record(struct filling *filling, const struct cache_tier_re
 
 static void filling_store(struct filling *filling);
 
+/* What was read has become the answer, and goes to memory. */
+static void filling_take_record(struct filling *filling, struct cache_tier_record *record)
+{
+    struct entry *entry = &filling->fetch->entry;
+    counter_add(&filling->counters->tier_hits, 1);
+    filling->draft.key = filling->key.bytes;
+    filling->draft.hash = filling->key.hash;
+    filling->draft.route = filling->route->index;
+    filling->own_record = record;
+    fetch_ref(filling->fetch);
+    entry_tell(entry);
+    if (entry->state == ENTRY_COMPLETE) {
+        filling_store(filling);
+    } else {
+        filling_finish(filling);
+    }
+    entry_unref(entry);
+}
+
 static void filling_on_record(struct ring *ring, struct cache_tier_get *get)
 {
     (void)ring;
@@ -161,20 +184,14 @@ static void filling_on_record(struct ring *ring, struct cache_tier_get *get)
     struct cache_tier_record *record = get->record;
     struct fetch *fetch = filling->fetch;
     if (get->outcome == CACHE_TIER_FOUND && !fetch->is_abandoned && fill_from_record(filling, record)) {
-        counter_add(&filling->counters->tier_hits, 1);
-        filling->draft.key = filling->key.bytes;
-        filling->draft.hash = filling->key.hash;
-        filling->draft.route = filling->route->index;
-        filling->own_record = record;
-        fetch_ref(fetch);
-        entry_tell(&fetch->entry);
-        filling_store(filling);
-        fetch_unref(fetch);
+        filling_take_record(filling, record);
         return;
     }
     free(record);
+    filling->draft = (struct shard_draft){0}; /* the record may have begun it */
     if (fetch->is_abandoned) {
         entry_fail(&fetch->entry, RESULT_CANCELED);
+        entry_tell(&fetch->entry); /* somebody may have joined since */
         filling_finish(filling);
         return;
     }
@@ -255,6 +272,10 @@ static void filling_refuse(struct filling *filling)
 {
     if (filling->flight != NULL && flight_is_open(filling->flight)) {
         flight_close(filling->flight, filling->is_expelling);
+    }
+    if (filling->is_expelling) {
+        int64_t now_ms = ring_unix_ms(ring_of(filling));
+        cache_mark_uncacheable(filling->env->core, filling->key.hash, now_ms + UNCACHEABLE_MS);
     }
     entry_make_private(&filling->fetch->entry);
 }
@@ -423,10 +444,6 @@ static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch,
         return;
     }
     counter_add(&filling->counters->not_stored[filling->reason < FILLING_REASONS_MAX ? filling->reason : 0], 1);
-    if (result == RESULT_OK && filling->is_expelling) {
-        int64_t now_ms = ring_unix_ms(ring_of(filling));
-        cache_mark_uncacheable(filling->env->core, filling->key.hash, now_ms + UNCACHEABLE_MS);
-    }
     if (filling->flight != NULL && flight_is_open(filling->flight)) {
         flight_close(filling->flight, false);
     }
