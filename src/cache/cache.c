@@ -292,10 +292,30 @@ static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t *io
     return put->store.left_bytes == 0;
 }
 
+static nanos *removal_of(struct cache_core *owner, struct bytes primary)
+{
+    const struct cache_key key = cache_key_make(owner->cache, primary, primary.len);
+    return &owner->removed_ns[key.hash % CACHE_REMOVALS];
+}
+
+/* Whether a purge or an invalidation has come since what is to be stored was asked for. */
+static bool put_is_outdated(struct cache_core *owner, const struct cache_put *put)
+{
+    if (put->flight != NULL) {
+        return flight_is_doomed(put->flight);
+    }
+    if (put->asked_ns == 0) {
+        return false;
+    }
+    struct bytes primary = {put->draft.key.ptr, put->primary_bytes};
+    nanos asked_ns = put->asked_ns - CACHE_CLOCK_SLACK_NS;
+    return owner->purged_ns >= asked_ns || *removal_of(owner, primary) >= asked_ns;
+}
+
 /* A step of storing; RESULT_MORE: another is needed. */
 static enum result put_step(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
-    if (put->flight != NULL && flight_is_doomed(put->flight)) {
+    if (put_is_outdated(owner, put)) {
         if (put->has_begun) {
             shard_store_abort(owner->shard, &put->store);
         }
@@ -324,9 +344,8 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
 static enum result put_update(struct cache_core *owner, struct cache_put *put)
 {
     struct cache_object *object = shard_find(owner->shard, put->draft.hash, put->draft.key);
-    struct cache_seen seen = cache_seen_of(object);
-    if (object == NULL || !cache_seen_same(&seen, &put->seen)) {
-        return RESULT_CANCELED; /* it has gone meanwhile, or is another: what was said was not of this one */
+    if (object == NULL || cache_object_head(object)->freshness.response_ms != put->replaces_ms) {
+        return RESULT_CANCELED; /* it has gone meanwhile, or another has taken its place */
     }
     enum result result = shard_update_head(owner->shard, object, &put->draft);
     bool is_late = ring_unix_ms(owner->ring) > put->give_up_ms;
@@ -378,6 +397,7 @@ static void part_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct cache_purge_part *part = CONTAINER_OF(message, struct cache_purge_part, message);
     struct cache_core *owner = cache_core_at(part->purge->core->cache, ring_index(ring));
+    owner->purged_ns = ring_now(ring);
     flight_table_doom(&owner->flights, &part->purge->filter);
     shard_purge_begin(owner->shard, &part->shard, &part->purge->filter);
     list_push_back(&owner->purges, &part->node);
@@ -455,8 +475,8 @@ struct removal {
 
 static void removal_on_returned(struct ring *ring, struct ring_message *message)
 {
-    (void)ring;
     struct removal *removal = CONTAINER_OF(message, struct removal, message);
+    (void)ring;
     removal->core->under_way--;
     free(removal);
 }
@@ -465,6 +485,7 @@ static void removal_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct removal *removal = CONTAINER_OF(message, struct removal, message);
     struct cache_core *owner = cache_core_at(removal->core->cache, ring_index(ring));
+    *removal_of(owner, removal->key.bytes) = ring_now(ring);
     flight_table_doom_key(&owner->flights, &removal->key);
     struct cache_object *object = shard_find(owner->shard, removal->key.hash, removal->key.bytes);
     if (object != NULL) {
@@ -517,7 +538,7 @@ bool cache_is_marked_uncacheable(const struct cache_core *core, uint64_t hash, i
     return mark->hash == hash && mark->uncacheable_until_ms > now_ms;
 }
 
-void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms)
+void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms, bool is_unreachable)
 {
     struct cache_mark *mark = mark_at(core, hash);
     int64_t wait_ms = BACK_OFF_MS_MIN;
@@ -528,6 +549,7 @@ void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms)
     if (mark->failures < UINT8_MAX) {
         mark->failures++;
     }
+    mark->is_unreachable = is_unreachable;
     /* Between half of it and all of it, so that those who failed together do not come back together. */
     mark->retry_at_ms = now_ms + wait_ms / 2 + (int64_t)(ring_random(core->ring) % (uint64_t)(wait_ms / 2));
 }
@@ -539,6 +561,12 @@ void cache_mark_succeeded(struct cache_core *core, uint64_t hash)
         mark->failures = 0;
         mark->retry_at_ms = 0;
     }
+}
+
+bool cache_is_unreachable(const struct cache_core *core, uint64_t hash)
+{
+    const struct cache_mark *mark = &core->marks[hash % CACHE_MARKS];
+    return mark->hash == hash && mark->failures > 0 && mark->is_unreachable;
 }
 
 bool cache_is_in_back_off(const struct cache_core *core, uint64_t hash, int64_t now_ms)

@@ -3,8 +3,8 @@
  *   worker 0: core ── shard 0 ◀──┐  reads: every worker, every shard, without a lock
  *   worker 1: core ── shard 1 ◀──┘  writes: by message to the shard's owner (cache_put, cache_remove, flights)
  *
- * A key is the bytes of a primary key (what was asked for), perhaps with a suffix that tells variants of the answer apart.
- * The primary key alone chooses the shard, so that everything about one resource has one owner.
+ * A key is the bytes of a primary key (what was asked for), perhaps with a suffix that tells variants of the answer
+ * apart. The primary key alone chooses the shard, so that everything about one resource has one owner.
  *
  * A cache_core belongs to its worker; everything here is called on that worker. */
 #ifndef SLUICE_CACHE_CACHE_H
@@ -34,15 +34,15 @@ struct cache *cache_create(const struct cache_options *options);
 /* After all workers have stopped. */
 void cache_destroy(struct cache *cache);
 
-/* A worker's side, with its shard. To be made on the worker's thread, before any worker serves. *Keeps* ring; takes its turn
- * hooks. NULL when memory is out. */
+/* A worker's side, with its shard. To be made on the worker's thread, before any worker serves. *Keeps* ring; takes its
+ * turn hooks. NULL when memory is out. */
 struct cache_core *cache_core_create(struct cache *cache, struct ring *ring);
 
 /* After all workers have stopped. */
 void cache_core_destroy(struct cache_core *core);
 
-/* Nothing that this worker has asked of others (claims, flights, entries read elsewhere, puts, purges, removals) is still
- * under way. A worker has to keep turning until that holds on all: then no message is on its way to anyone. */
+/* Nothing that this worker has asked of others (claims, flights, entries read elsewhere, puts, purges, removals) is
+ * still under way. A worker has to keep turning until that holds on all: then no message is on its way to anyone. */
 bool cache_core_is_settled(const struct cache_core *core);
 
 struct ring *cache_core_ring(const struct cache_core *core);
@@ -59,7 +59,7 @@ struct cache_key {
     size_t primary_bytes; /* the first of them say what was asked for; the rest which variant of it */
     uint64_t hash;        /* of all bytes */
     uint64_t primary_hash;
-    unsigned shard;       /* by the primary ones */
+    unsigned shard; /* by the primary ones */
 };
 
 /* *Borrows* bytes as long as the key is used. */
@@ -100,11 +100,13 @@ struct cache_put {
     struct cache_core *core; /* whose it is */
     enum cache_put_kind kind;
     unsigned shard;
-    struct shard_draft draft; /* what it borrows stays valid until on_done */
-    struct cache_seen seen;   /* UPDATE: of this object and no other */
-    struct entry *entry;      /* a COMPLETE entry whose body it is: kept in use by the caller; NULL: see body */
-    struct bytes body;        /* else */
+    struct shard_draft draft;    /* what it borrows stays valid until on_done */
+    struct entry *entry;         /* a COMPLETE entry whose body it is: kept in use by the caller; NULL: see body */
+    struct bytes body;           /* else */
     const struct flight *flight; /* of the same primary key: not stored when that has been doomed; NULL: none */
+    size_t primary_bytes;        /* of the draft's key; with asked_ns only */
+    nanos asked_ns;              /* not stored when anything was removed under the key since; 0: it does not matter */
+    int64_t replaces_ms;         /* UPDATE: response_ms of the head that the new one was made from */
     void (*on_done)(struct cache_put *put, enum result result); /* RESULT_LIMIT, RESULT_NO_MEMORY: not stored */
     /* the owner's */
     struct shard_store store;
@@ -143,10 +145,13 @@ MUST_USE enum result cache_purge(struct cache_core *core, struct cache_purge *pu
 void cache_mark_uncacheable(struct cache_core *core, uint64_t hash, int64_t until_ms);
 bool cache_is_marked_uncacheable(const struct cache_core *core, uint64_t hash, int64_t now_ms);
 
-/* The origin has just failed for this key: do not ask before `until_ms` where something stale will do. Each failure in a row
- * doubles the time, up to a bound, with jitter. */
-void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms);
+/* The origin has just failed for this key: do not ask before `until_ms` where something stale will do. Each failure in
+ * a row doubles the time, up to a bound, with jitter. */
+void cache_mark_failed(struct cache_core *core, uint64_t hash, int64_t now_ms, bool is_unreachable);
 void cache_mark_succeeded(struct cache_core *core, uint64_t hash);
 bool cache_is_in_back_off(const struct cache_core *core, uint64_t hash, int64_t now_ms);
+
+/* Whether it was not even reached when it failed last. */
+bool cache_is_unreachable(const struct cache_core *core, uint64_t hash);
 
 #endif

@@ -6,20 +6,23 @@
 #include "cache/flight.h"
 
 enum {
-    CACHE_SECRET_BYTES = 192,     /* as long as XXH3's own */
-    CACHE_MARKS = 4096,           /* per worker; a power of two */
+    CACHE_SECRET_BYTES = 192,       /* as long as XXH3's own */
+    CACHE_REMOVALS = 1024,          /* a power of two */
+    CACHE_MARKS = 4096,             /* per worker; a power of two */
     CACHE_PUT_STEP_BYTES = 1 << 17, /* copied per turn for all puts */
     CACHE_PUTS_PER_TURN = 32,       /* begun, or gone on with */
     CACHE_PURGE_STEP_OBJECTS = 512,
     CACHE_PUT_GIVE_UP_MS = 1000,
 };
 
-/* What is remembered about a key: a direct-mapped table, so that it is bounded; a later key takes an earlier one's place. */
+/* What is remembered about a key: a direct-mapped table, so that it is bounded; a later key takes an earlier one's
+ * place. */
 struct cache_mark {
     uint64_t hash;
     int64_t uncacheable_until_ms;
     int64_t retry_at_ms;
     uint8_t failures; /* in a row */
+    bool is_unreachable;
 };
 
 struct cache {
@@ -28,6 +31,9 @@ struct cache {
     struct cache_core *_Atomic *cores; /* one per worker; release store when it is made */
     uint8_t secret[CACHE_SECRET_BYTES];
 };
+
+/* Workers read the clock once a turn, so that moments of two of them compare to within a turn. */
+#define CACHE_CLOCK_SLACK_NS (50 * NANOS_PER_MS)
 
 struct cache_view;
 
@@ -45,12 +51,16 @@ struct cache_core {
     unsigned index;
     struct shard *shard;
     struct flight_table flights;
-    struct ring_timer timer;   /* for the shard's own work */
-    struct ring_task work;     /* steps of puts and purges */
-    struct list_node puts;     /* under way at this owner */
-    struct list_node purges;   /* likewise */
+    struct ring_timer timer; /* for the shard's own work */
+    struct ring_task work;   /* steps of puts and purges */
+    struct list_node puts;   /* under way at this owner */
+    struct list_node purges; /* likewise */
     struct cache_view *free_views;
     uint64_t under_way; /* what this worker has sent to others, itself included, and what is to come back */
+    /* When something was last removed whose primary key's hash falls there, and by a purge: the owner's. What nobody's
+     * flight stands for is compared with it. A hash that falls on another's place costs a store, no more. */
+    nanos removed_ns[CACHE_REMOVALS];
+    nanos purged_ns;
     struct cache_mark marks[CACHE_MARKS];
 };
 

@@ -7,9 +7,9 @@
  *
  * One filler appends, and ends it COMPLETE or FAILED. A reader looks, and when there is nothing new it is
  * told by `on_progress` once there is. An entry that may be joined keeps everything, and its filler goes at its own
- * pace. One that may not (`is_private`: an uncacheable response, a request's body, what has become too large to keep) lets go
- * of chunks that its readers have passed; the bytes that the slowest reader has not passed are its window, and the filler
- * waits when that is full. Readers that make the others wait for too long are shed (entry_shed_slow).
+ * pace. One that may not (`is_private`: an uncacheable response, a request's body, what has become too large to keep)
+ * lets go of chunks that its readers have passed; the bytes that the slowest reader has not passed are its window, and
+ * the filler waits when that is full. Readers that make the others wait for too long are shed (entry_shed_slow).
  *
  * An entry belongs to one worker; its filler and its readers run there. Readers on other cores read a mirror of it
  * (flight.h): an entry whose chunks lie elsewhere, and are copied rather than pinned. */
@@ -47,7 +47,7 @@ struct entry {
     uint64_t passed_bytes;   /* by the slowest reader, while has_window */
     uint32_t slowest_count;  /* readers that stand there, likewise: it is looked for anew when the last of them moves */
     uint64_t keep_bytes_max; /* a longer body makes it private; 0: no bound */
-    uint64_t first_at;     /* the place of the first chunk's first byte in the body */
+    uint64_t first_at;       /* the place of the first chunk's first byte in the body */
     uint64_t window_bytes_max;
     uint64_t rewind_bytes_max; /* a private entry keeps what was read until its reader has passed more than this */
     struct list_node readers;
@@ -60,21 +60,21 @@ struct entry {
     void (*on_passed)(struct entry *entry); /* passed_bytes has moved; NULL: nobody asks */
     struct hold *hold; /* keeps the chunks of an entry that only shows a stored body; NULL: they are its own */
     enum entry_state state;
-    enum result failure;       /* of FAILED */
-    const char *failure_text;  /* static: what was wrong; NULL */
-    bool was_connected;        /* it failed with a connection to the upstream, or after one */
-    bool is_mid_event;         /* an event stream broke off within an event */
-    bool is_look_again;        /* FAILED, because what the readers want is to be found in the cache */
-    bool is_stored;            /* it will be found in the cache */
+    enum result failure;        /* of FAILED */
+    const char *failure_text;   /* static: what was wrong; NULL */
+    bool was_connected;         /* it failed with a connection to the upstream, or after one */
+    bool is_mid_event;          /* an event stream broke off within an event */
+    bool is_look_again;         /* FAILED, because what the readers want is to be found in the cache */
+    bool is_stored;             /* it will be found in the cache */
     const char *not_stored_why; /* static: why it will not; NULL: nobody has looked */
-    bool is_from_tier;         /* it was not fetched but read from the second tier */
-    bool is_expelled;          /* who joined it is to leave: the answer is for its leader alone */
+    bool is_from_tier;          /* it was not fetched but read from the second tier */
+    bool is_expelled;           /* who joined it is to leave: the answer is for its leader alone */
     bool is_private;
     bool has_window; /* it is known how far the slowest reader is: private, or a mirror of what is private */
     bool is_mirror;  /* its chunks are another core's, and go when all readers have passed them */
     bool is_trimmed; /* a private entry's first bytes have gone */
     bool was_full;   /* the filler waits for on_drained */
-    bool has_news; /* readers are to be told */
+    bool has_news;   /* readers are to be told */
 
     /* the head block; status 0 until it is there */
     uint16_t status;
@@ -83,8 +83,8 @@ struct entry {
     bool has_request_id;
     bool is_event_stream;
     uint64_t content_length;
-    struct chunk *head;  /* holds the lines at its front, and the first of the body behind them */
-    uint32_t head_bytes; /* of the lines */
+    struct chunk *head;                  /* holds the lines at its front, and the first of the body behind them */
+    uint32_t head_bytes;                 /* of the lines */
     const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */
 };
 
@@ -100,8 +100,8 @@ struct entry_reader {
     void (*on_slow)(struct entry_reader *reader, uint64_t below, bool others_wait);
 };
 
-/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. The caller sets on_unused if uses are
- * to be counted. */
+/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. The caller sets on_unused if uses
+ * are to be counted. */
 void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_filler *filler, uint64_t window_bytes_max,
                 bool is_private);
 

@@ -59,8 +59,9 @@ struct mirror {
     _Atomic bool is_private;
     _Atomic uint32_t state; /* enum entry_state; its details are constant once it is not FILLING */
     _Atomic uint64_t body_bytes;
-    _Atomic uint64_t slow_below; /* readers that have not passed this are too slow, if others wait; 0: nothing of the sort */
-    _Atomic bool slow_others;    /* readers elsewhere wait for them */
+    _Atomic uint64_t
+        slow_below; /* readers that have not passed this are too slow, if others wait; 0: nothing of the sort */
+    _Atomic bool slow_others; /* readers elsewhere wait for them */
 
     /* the mirror's */
     struct cache_core *core;
@@ -93,8 +94,8 @@ static void feed_snapshot(struct mirror *mirror)
 static void feed_tell(struct mirror *mirror)
 {
     feed_snapshot(mirror);
-    /* seq_cst pairs with mirror_on_news: either the mirror sees what was just published, or we see that it has cleared the
-     * mark, and send again. */
+    /* seq_cst pairs with mirror_on_news: either the mirror sees what was just published, or we see that it has cleared
+     * the mark, and send again. */
     if (!atomic_exchange(&mirror->news_under_way, true)) {
         mirror->news.on_deliver = news_on_arrived;
         ring_post(mirror->leader->ring, mirror->core->index, &mirror->news);
@@ -135,7 +136,8 @@ static void mirror_acknowledge(struct mirror *mirror)
 static void mirror_on_passed(struct entry *entry)
 {
     struct mirror *mirror = CONTAINER_OF(entry, struct mirror, entry);
-    if (entry->passed_bytes - mirror->acknowledged_bytes >= mirror->source->window_bytes_max / ACKNOWLEDGES_PER_WINDOW) {
+    if (entry->passed_bytes - mirror->acknowledged_bytes >=
+        mirror->source->window_bytes_max / ACKNOWLEDGES_PER_WINDOW) {
         mirror_acknowledge(mirror);
     }
 }
@@ -177,6 +179,7 @@ static void mirror_look(struct mirror *mirror)
         entry->was_connected = source->was_connected;
         entry->is_mid_event = source->is_mid_event;
         entry->is_look_again = source->is_look_again;
+        entry->is_stored = source->is_stored;
         entry->trailers = source->trailers; /* borrowed: mirror_on_unused takes them out again */
         entry->trailer_bytes = source->trailer_bytes;
         entry->state = state;

@@ -1,8 +1,8 @@
 /* Flights: requests for the same thing at the same time cost one fetch.
  *
- * Who misses claims the key at the shard's owner. The first gets it (MINE), fetches, and fills an entry; the others are led
- * to that entry (JOINED), before its head has come, and read it as it grows: on the filler's worker directly, elsewhere
- * through a mirror.
+ * Who misses claims the key at the shard's owner. The first gets it (MINE), fetches, and fills an entry; the others are
+ * led to that entry (JOINED), before its head has come, and read it as it grows: on the filler's worker directly,
+ * elsewhere through a mirror.
  *
  *   worker A                owner of the shard          worker B
  *   claim ────────────────▶ table: A has it
@@ -15,8 +15,9 @@
  *         ◀──── settled ───
  *
  * A flight that will not be stored is closed when its head is there: who joined leaves and goes alone, and so does who
- * comes later, as long as the fetch goes on. One that has become private is as good as closed. The claim lasts until flight_release, which comes after what was fetched has been stored, so that nobody fetches again in
- * between. Messages between two workers come in order: when `settled` has come back to A, no join is under way. */
+ * comes later, as long as the fetch goes on. One that has become private is as good as closed. The claim lasts until
+ * flight_release, which comes after what was fetched has been stored, so that nobody fetches again in between. Messages
+ * between two workers come in order: when `settled` has come back to A, no join is under way. */
 #ifndef SLUICE_CACHE_FLIGHT_H
 #define SLUICE_CACHE_FLIGHT_H
 
@@ -55,8 +56,8 @@ void flight_begin(struct flight *flight, struct entry *entry);
 
 struct bytes flight_key(const struct flight *flight);
 
-/* Nobody joins from now on. With `expel`, those who did are told to leave (entry->is_expelled, for the mirrors' entries,
- * too) when they are told next: before the head is committed. */
+/* Nobody joins from now on. With `expel`, those who did are told to leave (entry->is_expelled, for the mirrors'
+ * entries, too) when they are told next: before the head is committed. */
 void flight_close(struct flight *flight, bool expel);
 bool flight_is_open(const struct flight *flight);
 

@@ -214,3 +214,8 @@ bool freshness_allows_on_error(const struct freshness *freshness, const struct d
     }
     return stale_ms < window_ms;
 }
+
+bool freshness_allows_disconnected(const struct freshness *freshness, const struct directives_request *request)
+{
+    return !freshness->no_cache && !freshness->must_revalidate && !request->no_cache;
+}

@@ -104,4 +104,8 @@ enum freshness_use freshness_decide(const struct freshness *freshness, const str
 bool freshness_allows_on_error(const struct freshness *freshness, const struct directives_request *request,
                                int64_t now_ms);
 
+/* Whether it may be used, however stale, because the origin cannot be reached (RFC 9111 §4.2.4). What an origin
+ * answers, an error included, is none of that. */
+bool freshness_allows_disconnected(const struct freshness *freshness, const struct directives_request *request);
+
 #endif

@@ -359,11 +359,14 @@ static void put_on_done(struct cache_put *put, enum result result)
         counter_add(&filling->counters->not_stored[reason], 1);
     }
     if (filling->is_swallowing) {
+        filling->fetch->entry.is_stored = result == RESULT_OK;
         filling_look_again(filling);
     }
     if (result == RESULT_OK && filling->has_marker) {
         filling->marker.shard = filling->key.shard;
         filling->marker.flight = filling->flight;
+        filling->marker.primary_bytes = filling->key.primary_bytes;
+        filling->marker.asked_ns = filling->put.asked_ns;
         filling->marker.on_done = marker_on_done;
         cache_put(filling->env->core, &filling->marker);
         return;
@@ -406,6 +409,8 @@ static void filling_store(struct filling *filling)
     filling->put.entry = entry;
     filling->put.shard = filling->key.shard;
     filling->put.flight = filling->flight;
+    filling->put.primary_bytes = filling->key.primary_bytes;
+    filling->put.asked_ns = filling->started_ns;
     filling->put.on_done = put_on_done;
     cache_put(filling->env->core, &filling->put);
 }
@@ -417,6 +422,28 @@ static void filling_update(struct filling *filling)
     filling->put.shard = filling->key.shard;
     filling->put.on_done = put_on_done;
     cache_put(filling->env->core, &filling->put);
+}
+
+bool filling_is_unreachable(enum result failure)
+{
+    switch (failure) {
+    case RESULT_TIMEOUT:
+    case RESULT_CLOSED:
+    case RESULT_RESET:
+    case RESULT_UNREACHABLE:
+    case RESULT_IO: return true;
+    default: return false;
+    }
+}
+
+/* What the origin failed at; our own want of memory, or a client that left, says nothing of it. */
+static void mark_failure(struct filling *filling, enum result result)
+{
+    bool is_unreachable = filling_is_unreachable(result);
+    if (!filling->fetch->is_abandoned && (is_unreachable || result == RESULT_PROTOCOL)) {
+        int64_t now_ms = ring_unix_ms(ring_of(filling));
+        cache_mark_failed(filling->env->core, filling->key.hash, now_ms, is_unreachable);
+    }
 }
 
 static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch, enum result result)
@@ -434,6 +461,7 @@ static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch,
     }
     if (result != RESULT_OK) {
         filling->reason = FILLING_FAILED;
+        mark_failure(filling, result);
     } else if (filling->reason == FILLING_OK && entry->is_private) {
         filling->reason = FILLING_TOO_LARGE; /* that turned out on the way */
     } else if (filling->reason == FILLING_OK && filling->rules->on_end != NULL) {

@@ -22,10 +22,10 @@ enum filling_cost { FILLING_COST_TIME, FILLING_COST_UNIFORM, FILLING_COST_TOKENS
 /* A worker's side of filling: what all of them share. */
 struct filling_env {
     struct cache_core *core;
-    struct store *store;         /* the second tier; NULL: none */
-    uint64_t tier_cost_min_ns;   /* what took less to make is not written there */
-    unsigned open;               /* fillings that are not over */
-    struct list_node fillings;   /* all of them */
+    struct store *store;       /* the second tier; NULL: none */
+    uint64_t tier_cost_min_ns; /* what took less to make is not written there */
+    unsigned open;             /* fillings that are not over */
+    struct list_node fillings; /* all of them */
 };
 
 enum { FILLING_REASONS_MAX = 48 };
@@ -42,10 +42,10 @@ struct filling_counters {
 enum filling_reason {
     FILLING_OK,
     FILLING_TOO_LARGE,
-    FILLING_FAILED,     /* the fetch broke off */
-    FILLING_NO_ROOM,    /* nothing could go to make room */
-    FILLING_PURGED,     /* a purge or an invalidation met it on its way */
-    FILLING_TOO_VARIED, /* its Vary, tags or key are more than is kept */
+    FILLING_FAILED,       /* the fetch broke off */
+    FILLING_NO_ROOM,      /* nothing could go to make room */
+    FILLING_PURGED,       /* a purge or an invalidation met it on its way */
+    FILLING_TOO_VARIED,   /* its Vary, tags or key are more than is kept */
     FILLING_REASON_RULES, /* the rules' reasons begin here */
 };
 
@@ -53,8 +53,8 @@ enum filling_reason {
 struct filling_route {
     struct bytes name;
     uint16_t index;
-    unsigned cost; /* enum filling_cost */
-    int64_t keep_ms; /* a stale answer with a validator is kept this long to be asked about */
+    unsigned cost;                       /* enum filling_cost */
+    int64_t keep_ms;                     /* a stale answer with a validator is kept this long to be asked about */
     const struct storing_policy *policy; /* http */
     int64_t ttl_ms;                      /* inference */
     bool tool_calls;
@@ -66,9 +66,9 @@ struct filling_rules {
     /* The head has come: sets filling->reason. For what it keeps it has filling->arena. */
     void (*on_head)(struct filling *filling, const struct http_head *head, const char *base);
     void (*on_body)(struct filling *filling, struct bytes run); /* NULL: does not look */
-    void (*on_end)(struct filling *filling);                    /* the last word, again by filling->reason; NULL: none */
-    void (*on_free)(struct filling *filling);                   /* NULL: nothing to free */
-    const char *(*reason_name)(unsigned reason);                /* from FILLING_REASON_RULES on */
+    void (*on_end)(struct filling *filling);     /* the last word, again by filling->reason; NULL: none */
+    void (*on_free)(struct filling *filling);    /* NULL: nothing to free */
+    const char *(*reason_name)(unsigned reason); /* from FILLING_REASON_RULES on */
 };
 
 struct filling {
@@ -78,18 +78,18 @@ struct filling {
     const struct filling_route *route;
     struct filling_counters *counters;
     struct list_node node;
-    struct fetch *fetch;   /* one use */
-    struct flight *flight; /* NULL: it goes alone, and is joined by nobody */
+    struct fetch *fetch;        /* one use */
+    struct flight *flight;      /* NULL: it goes alone, and is joined by nobody */
     struct entry_reader keeper; /* of one that runs for no client: reads along, so that it is not given up */
     struct arena arena;
 
-    struct cache_key key;     /* under which the answer is stored; memory in the arena */
-    unsigned reason;          /* FILLING_OK: it is stored */
-    bool is_swallowing;       /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
-    bool is_refetching;       /* likewise, but it spoke of something else: what was stored has gone, ask anew */
-    bool is_join_only;        /* who asks at the same time shares the answer, but it is not stored */
-    bool is_validating;       /* the request carried a stored answer's validators */
-    bool is_expelling;        /* not stored, and nobody else's either */
+    struct cache_key key; /* under which the answer is stored; memory in the arena */
+    unsigned reason;      /* FILLING_OK: it is stored */
+    bool is_swallowing;   /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
+    bool is_refetching;   /* likewise, but it spoke of something else: what was stored has gone, ask anew */
+    bool is_join_only;    /* who asks at the same time shares the answer, but it is not stored */
+    bool is_validating;   /* the request carried a stored answer's validators */
+    bool is_expelling;    /* not stored, and nobody else's either */
     bool may_find_in_tier;
     nanos started_ns;
     int64_t started_ms;
@@ -111,7 +111,8 @@ struct filling {
     void *own; /* the rules' */
 };
 
-/* *Gives* a filling for `fetch` (takes a use of it), keyed by `key`, whose bytes are copied. NULL when memory is out. */
+/* *Gives* a filling for `fetch` (takes a use of it), keyed by `key`, whose bytes are copied. NULL when memory is out.
+ */
 struct filling *filling_create(struct filling_env *env, const struct filling_route *route,
                                struct filling_counters *counters, const struct filling_rules *rules,
                                struct fetch *fetch, const struct cache_key *key);
@@ -131,6 +132,9 @@ void filling_stop_all(struct filling_env *env);
 /* A static name for the detail of Cache-Status and a metric label. */
 const char *filling_reason_name(const struct filling_rules *rules, unsigned reason);
 
+/* Whether a fetch that failed so did not get through to the origin, or got no answer from it. */
+bool filling_is_unreachable(enum result failure);
+
 /* ---- for the rules ---- */
 
 /* Puts the lines of `head` for which `keep` holds into the draft, with the places of the validators. */
@@ -146,8 +150,8 @@ extern const struct filling_rules filling_http;
 #define FILLING_VARIANT "\nvary:"
 enum { FILLING_GENERATION_BYTES = 16, FILLING_KEY_BYTES_MAX = 16384 };
 
-/* Writes the key of the variant that `request` selects by `set` behind the primary key at `key`; RESULT_LIMIT: it does not
- * fit into `bytes_max`. *ret_bytes: all of it. */
+/* Writes the key of the variant that `request` selects by `set` behind the primary key at `key`; RESULT_LIMIT: it does
+ * not fit into `bytes_max`. *ret_bytes: all of it. */
 MUST_USE enum result filling_variant_key(char *key, size_t primary_bytes, size_t bytes_max, struct bytes generation,
                                          struct bytes set, const struct http_head *request, const char *base,
                                          size_t *ret_bytes);

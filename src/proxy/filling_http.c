@@ -27,7 +27,7 @@ static const char *http_reason_name(unsigned reason)
     return storing_reason_name((enum storing_reason)reason);
 }
 
-/* When the answer is of no use any more: not even stale, not even to be asked about. */
+/* When the answer is of no use any more: not even stale, not even to be asked about, nor while its origin is away. */
 static int64_t remove_at_ms(const struct filling *filling)
 {
     const struct freshness *freshness = &filling->draft.freshness;
@@ -36,15 +36,15 @@ static int64_t remove_at_ms(const struct filling *filling)
                            ? freshness->stale_while_revalidate_ms
                            : freshness->stale_if_error_ms;
     bool has_validator = freshness->etag_bytes > 0 || freshness->last_modified_bytes > 0;
-    if (filling->route->keep_ms > after_ms && has_validator) {
+    bool may_be_stale = !freshness->no_cache && !freshness->must_revalidate;
+    if (filling->route->keep_ms > after_ms && (has_validator || may_be_stale)) {
         after_ms = filling->route->keep_ms;
     }
     return freshness->response_ms + (fresh_ms > 0 ? fresh_ms : 0) + after_ms + 1000;
 }
 
 enum result filling_variant_key(char *key, size_t primary_bytes, size_t bytes_max, struct bytes generation,
-                                struct bytes set, const struct http_head *request, const char *base,
-                                size_t *ret_bytes)
+                                struct bytes set, const struct http_head *request, const char *base, size_t *ret_bytes)
 {
     struct bytes variant = BYTES(FILLING_VARIANT);
     size_t fixed = primary_bytes + variant.len + generation.len + 1 + set.len + 1;
@@ -142,15 +142,14 @@ static bool choose_key(struct filling *filling, const struct vary_set *set)
               parse_request(filling, parser);
     if (ok) {
         memcpy(key, filling->key.bytes.ptr, filling->key.primary_bytes);
-        ok = filling_variant_key(key, filling->key.primary_bytes, FILLING_KEY_BYTES_MAX, generation,
-                                 vary_set_text(set), &parser->head, filling->request_head.ptr, &bytes) == RESULT_OK;
+        ok = filling_variant_key(key, filling->key.primary_bytes, FILLING_KEY_BYTES_MAX, generation, vary_set_text(set),
+                                 &parser->head, filling->request_head.ptr, &bytes) == RESULT_OK;
     }
     free(parser);
     if (!ok || !prepare_marker(filling, generation, note, vary_set_text(set))) {
         return false;
     }
-    filling->key =
-        cache_key_make(cache_of(filling->env->core), (struct bytes){key, bytes}, filling->key.primary_bytes);
+    filling->key = cache_key_make(cache_of(filling->env->core), (struct bytes){key, bytes}, filling->key.primary_bytes);
     return true;
 }
 
@@ -165,8 +164,7 @@ static bool tell_variant(struct filling *filling, const struct vary_set *set)
     variant->fields = arena_copy(arena, vary_set_text(set));
     size_t behind = filling->key.bytes.len - (filling->key.primary_bytes + sizeof(FILLING_VARIANT) - 1 +
                                               FILLING_GENERATION_BYTES + 1 + set->bytes + 1);
-    variant->key = arena_copy(
-        arena, (struct bytes){filling->key.bytes.ptr + filling->key.bytes.len - behind, behind});
+    variant->key = arena_copy(arena, (struct bytes){filling->key.bytes.ptr + filling->key.bytes.len - behind, behind});
     filling->fetch->entry.variant = variant;
     return variant->fields.ptr != NULL && variant->key.ptr != NULL;
 }
@@ -179,8 +177,8 @@ static bool take_answer(struct filling *filling, const struct http_head *head, c
     char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
     size_t tag_bytes = 0;
     if (set == NULL || tags == NULL || !vary_of_response(head, base, set) ||
-        tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX,
-                         &tag_bytes) != RESULT_OK) {
+        tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX, &tag_bytes) !=
+            RESULT_OK) {
         return false;
     }
     filling->draft.freshness = own->verdict.freshness;
@@ -214,7 +212,8 @@ static void judge(struct filling *filling, const struct http_head *head, const c
 
 /* ---- 304 ---- */
 
-/* The stored head with the 304's fields, parsed as if it had come so. *Gives* the parser and, in *ret_text, its bytes. */
+/* The stored head with the 304's fields, parsed as if it had come so. *Gives* the parser and, in *ret_text, its bytes.
+ */
 static struct http_parser *merge_head(const struct cache_head *stored, const struct http_head *head, const char *base,
                                       const struct storing_verdict *verdict, char **ret_text)
 {
@@ -282,6 +281,7 @@ static void on_304(struct filling *filling, const struct http_head *head, const 
     const struct cache_object *object = cache_find(filling->env->core, &filling->key);
     const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
     filling->is_swallowing = true;
+    filling->put.replaces_ms = stored == NULL ? 0 : stored->freshness.response_ms;
     if (stored != NULL && conditional_on_304(true, stored, head, base, now_ms) == CONDITIONAL_304_ANSWER &&
         freshen(filling, stored, head, base)) {
         return;
@@ -301,7 +301,7 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
     if (head->status < 500) {
         cache_mark_succeeded(core, filling->key.hash);
     } else {
-        cache_mark_failed(core, filling->key.hash, now_ms);
+        cache_mark_failed(core, filling->key.hash, now_ms, false);
     }
     struct http_own *own = arena_alloc(&filling->arena, sizeof(*own));
     filling->own = own;

@@ -21,8 +21,8 @@ struct forward {
     struct bytes client;    /* the client's address, for X-Forwarded-For; empty: not added */
     struct bytes request_id;
     /* for the cache */
-    bool for_all;                          /* the answer may serve others: the client's own conditions stay behind */
-    const struct cache_head *validating;   /* a stored answer to be asked about; NULL: none */
+    bool for_all;                        /* the answer may serve others: the client's own conditions stay behind */
+    const struct cache_head *validating; /* a stored answer to be asked about; NULL: none */
 };
 
 /* Writes line, host and fields of `request` into `arena`. *Borrows* everything in `forward`. */
@@ -36,7 +36,7 @@ struct bytes forward_request_id(const struct http_head *head, const char *base);
  * judged when it was parsed. */
 MUST_USE enum result forward_response_head(struct entry *entry, const struct http_head *head, const char *base);
 
-/* Adds a run of body, in a chunk of its own when `chunked`. */
+/* Adds a run of body, in a chunk of its own when `chunked`. `hold` NULL: a copy of it. */
 MUST_USE enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked);
 
 /* Adds the last chunk with trailers (`Name: value\r\n` lines, may be empty). */

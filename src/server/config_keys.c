@@ -473,7 +473,8 @@ const struct config_key config_keys[] = {
      MS(0, YEAR_MS),
      .fallback = "3600000",
      .help =
-         "For how long beyond its lifetime a response with a validator is kept, so that the upstream can answer 304."},
+         "For how long beyond its lifetime a response is kept: to be asked about, where it has a validator, and to be "
+         "sent when the upstream cannot be reached, unless the response forbids that (must-revalidate, no-cache)."},
     {.path = "routes[].http.cache.key",
      .type = CONFIG_LIST,
      LIST_AT(config_route, cache.key, cache.key_count),

@@ -53,6 +53,7 @@ struct exchange_cache *exchange_cache_create(struct exchange *exchange)
     }
     memset(cache, 0, sizeof(*cache));
     cache->exchange = exchange;
+    cache->began_ms = now_ms_of(exchange);
     cache->waiter.on_answer = on_answer;
     ring_timer_init(&cache->timer, on_wait_over);
     exchange->cache = cache;
@@ -146,8 +147,7 @@ static void with_head(struct exchange *exchange, void (*act)(struct exchange *, 
         .base = cache->head.ptr,
         .target = target,
         .path = bytes_equal(cache->path, target->path) ? target->path : cache->path,
-        .authority =
-            is_absolute ? target->authority : http_head_value(&parser->head, cache->head.ptr, HTTP_FIELD_HOST),
+        .authority = is_absolute ? target->authority : http_head_value(&parser->head, cache->head.ptr, HTTP_FIELD_HOST),
         .request_id = exchange->request_id,
         .keep_alive = exchange->keep_alive,
     };
@@ -169,8 +169,8 @@ void exchange_cache_source(const struct exchange_start *start, struct cache_key_
 
 /* ---- answering from what is stored ---- */
 
-/* Several ranges of a large body would have to be kept track of over many sends: the whole is as good an answer (RFC 9110
- * §14.2). */
+/* Several ranges of a large body would have to be kept track of over many sends: the whole is as good an answer (RFC
+ * 9110 §14.2). */
 static void widen_if_large(struct cached_serving *serving)
 {
     if (serving->status == 206 && serving->ranges.count > 1 && !cached_is_small(serving)) {
@@ -229,17 +229,20 @@ bool exchange_serve(struct exchange *exchange, struct cache_object *object, stru
 /* A refresh that is waiting for its claim; then the filling is on its own. */
 struct refresh {
     struct flight_waiter waiter;
+    struct worker *worker;
     struct filling *filling;
 };
 
 static void refresh_on_answer(struct flight_waiter *waiter, enum flight_answer answer)
 {
     struct refresh *refresh = CONTAINER_OF(waiter, struct refresh, waiter);
-    if (answer == FLIGHT_MINE) {
+    if (answer == FLIGHT_MINE && !refresh->worker->draining) {
         filling_keep_going(refresh->filling);
         filling_start(refresh->filling, waiter->flight);
     } else {
-        if (answer == FLIGHT_JOINED) {
+        if (answer == FLIGHT_MINE) {
+            flight_release(waiter->flight); /* who asks next fetches it */
+        } else if (answer == FLIGHT_JOINED) {
             entry_unref(waiter->entry); /* somebody is at it already */
         }
         filling_destroy(refresh->filling);
@@ -297,9 +300,10 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
     }
     fetch_unref(exchange->fetch); /* the filling's alone */
     exchange->fetch = NULL;
+    refresh->worker = worker;
     refresh->filling = filling;
     refresh->waiter.on_answer = refresh_on_answer;
-    if (flight_claim(worker->cache, &refresh->waiter, &look->key, 0, UINT32_MAX) != RESULT_OK) {
+    if (flight_claim(worker->cache, &refresh->waiter, &look->key, look->object, 0, UINT32_MAX) != RESULT_OK) {
         filling_destroy(filling);
         free(refresh);
     }
@@ -307,12 +311,29 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
 
 /* ---- fetching ---- */
 
+/* It holds up others that read the same answer: without it they go on. */
+static void on_slow(struct entry_reader *reader, uint64_t below, bool others_wait)
+{
+    (void)below;
+    struct exchange *exchange = CONTAINER_OF(reader, struct exchange, reader);
+    if (others_wait) {
+        metrics_error(&worker_of(exchange)->metrics, METRICS_ERROR_CLIENT_TIMEOUT);
+        conn_close(exchange->conn, true);
+    }
+}
+
+static void read_shared(struct exchange *exchange, struct entry *entry)
+{
+    entry_reader_join(&exchange->reader, entry, exchange_on_progress);
+    exchange->reader.on_slow = on_slow;
+}
+
 /* Reads the entry of the fetch that `filling` runs. */
 static void follow_filling(struct exchange *exchange, struct flight *flight)
 {
     struct filling *filling = exchange->cache->prepared;
     exchange->cache->prepared = NULL;
-    entry_reader_join(&exchange->reader, &exchange->fetch->entry, exchange_on_progress);
+    read_shared(exchange, &exchange->fetch->entry);
     filling_start(filling, flight);
 }
 
@@ -328,18 +349,21 @@ static void go_alone(struct exchange *exchange)
     exchange_cache_run(exchange);
 }
 
-static void on_wait_over(struct ring_timer *timer)
+/* What was joined is not for this one: nothing of it has been shown. */
+static void leave_joined(struct exchange *exchange, struct bytes detail)
 {
-    struct exchange_cache *cache = CONTAINER_OF(timer, struct exchange_cache, timer);
-    struct exchange *exchange = cache->exchange;
-    if (exchange->head_sent || !cache->is_joined) {
-        return;
-    }
+    struct exchange_cache *cache = exchange->cache;
     leave_entry(exchange);
     cache->is_joined = false;
     cache->status.collapsed = false;
-    cache->status.detail = BYTES("wait-timeout");
-    go_alone(exchange);
+    cache->status.detail = detail;
+}
+
+static void on_wait_over(struct ring_timer *timer)
+{
+    struct exchange_cache *cache = CONTAINER_OF(timer, struct exchange_cache, timer);
+    leave_joined(cache->exchange, BYTES("wait-timeout"));
+    go_alone(cache->exchange);
 }
 
 static void join(struct exchange *exchange, struct entry *entry)
@@ -353,7 +377,7 @@ static void join(struct exchange *exchange, struct entry *entry)
     cache->status.collapsed = true;
     counter_add(&cached_counters_of(worker, exchange->route)->joins, 1);
     exchange->entry = entry;
-    entry_reader_join(&exchange->reader, entry, exchange_on_progress);
+    read_shared(exchange, entry);
     uint32_t wait_ms = config_of(exchange)->coalesce_wait_ms;
     if (entry->status == 0 && wait_ms > 0) {
         ring_timer_set(worker->ring, &cache->timer, ring_now(worker->ring) + wait_ms * NANOS_PER_MS);
@@ -383,15 +407,16 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     }
 }
 
-void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, uint8_t variant)
+void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
+                          uint8_t variant)
 {
     struct exchange_cache *cache = exchange->cache;
     struct worker *worker = worker_of(exchange);
     const struct config_cache *config = config_of(exchange);
     bool may_wait = config->coalesce && !cache->is_alone && cache->runs < RUNS_MAX &&
                     !cache_is_marked_uncacheable(worker->cache, key->hash, now_ms_of(exchange));
-    if (!may_wait || flight_claim(worker->cache, &cache->waiter, key, variant, config->coalesce_waiters_max) !=
-                         RESULT_OK) {
+    if (!may_wait ||
+        flight_claim(worker->cache, &cache->waiter, key, seen, variant, config->coalesce_waiters_max) != RESULT_OK) {
         go_alone(exchange);
     }
 }
@@ -420,12 +445,23 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
         bypass(exchange, start);
         return;
     }
-    cache->prepared = make_filling(exchange, start, look, validating_head(look));
+    /* Validations whose result is not kept (no room, or purged each time) end with a plain answer. */
+    const struct cache_head *validating = cache->runs < RUNS_MAX ? validating_head(look) : NULL;
+    cache->asked_why = look->status.forward;
+    cache->prepared = make_filling(exchange, start, look, validating);
     if (cache->prepared == NULL) {
         conn_close(exchange->conn, true);
         return;
     }
-    exchange_cache_claim(exchange, &look->key, 0);
+    exchange_cache_claim(exchange, &look->key, look->object, 0);
+}
+
+/* Whether what is stored may stand in for an answer that the origin fails to give. */
+static bool may_serve_failing(const struct cached_look *look, bool is_unreachable, int64_t now_ms)
+{
+    const struct freshness *freshness = &cache_object_head(look->object)->freshness;
+    return freshness_allows_on_error(freshness, &look->asks, now_ms) ||
+           (is_unreachable && freshness_allows_disconnected(freshness, &look->asks));
 }
 
 static void on_look(struct exchange *exchange, const struct exchange_start *start)
@@ -445,9 +481,18 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
     cache->status.detail = look.status.detail.len > 0 ? look.status.detail : detail;
     struct cached_serving serving;
     bool is_behind = look.plan == CACHED_BEHIND;
-    if (look.plan == CACHED_VALIDATE &&
-        cache_is_in_back_off(look.worker->cache, look.key.hash, now_ms_of(exchange)) &&
-        freshness_allows_on_error(&cache_object_head(look.object)->freshness, &look.asks, now_ms_of(exchange))) {
+    if (look.plan == CACHED_VALIDATE && cache->is_asked &&
+        cache_object_head(look.object)->freshness.response_ms >= cache->began_ms) {
+        look.plan = CACHED_FRESH; /* it is as good as the origin's own answer, however stale it is to others */
+    }
+    bool has_asked = cache->is_asked && look.plan == CACHED_FRESH;
+    if (has_asked) {
+        look.status.forward = cache->asked_why;
+        look.status.forward_status = 304;
+        look.status.collapsed = collapsed;
+    }
+    if (look.plan == CACHED_VALIDATE && cache_is_in_back_off(look.worker->cache, look.key.hash, now_ms_of(exchange)) &&
+        may_serve_failing(&look, cache_is_unreachable(look.worker->cache, look.key.hash), now_ms_of(exchange))) {
         look.plan = CACHED_FRESH; /* the origin has just failed, and is left alone for a while */
         look.status.forward = CACHE_STATUS_HIT;
         look.status.detail = BYTES("origin-failing");
@@ -459,7 +504,6 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
             refresh_behind(exchange, start, &look);
         }
         cached_serve(&start->parser->head, start->base, look.object, now_ms_of(exchange), &serving);
-        look.status.collapsed = false;
         if (exchange_serve(exchange, look.object, &serving, &look.status)) {
             return;
         }
@@ -507,16 +551,16 @@ static void serve_stale(struct exchange *exchange, const struct exchange_start *
     exchange_cache_source(start, &look.source);
     cached_look(&look);
     int64_t now_ms = now_ms_of(exchange);
-    if (look.object == NULL ||
-        !freshness_allows_on_error(&cache_object_head(look.object)->freshness, &look.asks, now_ms)) {
+    const struct entry *entry = exchange->reader.entry;
+    bool is_unreachable = entry->state == ENTRY_FAILED && filling_is_unreachable(entry->failure);
+    if (look.object == NULL || !may_serve_failing(&look, is_unreachable, now_ms)) {
         return;
     }
-    cache_mark_failed(look.worker->cache, look.key.hash, now_ms);
     leave_entry(exchange);
     struct cached_serving serving;
     cached_serve(&start->parser->head, start->base, look.object, now_ms, &serving);
     look.status.forward = CACHE_STATUS_HIT;
-    look.status.detail = BYTES("stale-if-error");
+    look.status.detail = is_unreachable ? BYTES("origin-unreachable") : BYTES("stale-if-error");
     if (!exchange_serve(exchange, look.object, &serving, &look.status)) {
         conn_close(exchange->conn, true);
     }
@@ -538,6 +582,39 @@ static bool is_origin_failing(const struct entry *entry)
     return entry->state == ENTRY_FAILED || entry->status == 500 || (entry->status >= 502 && entry->status <= 504);
 }
 
+/* The first news of an entry that another's request fills: true when this one leaves it. */
+static bool intercept_joined(struct exchange *exchange)
+{
+    struct exchange_cache *cache = exchange->cache;
+    struct conn *conn = exchange->conn;
+    const struct entry *entry = exchange->reader.entry;
+    if (entry->is_expelled) {
+        leave_joined(exchange, BYTES("not-shared"));
+        go_alone(exchange);
+        return true;
+    }
+    if (entry->state == ENTRY_FAILED && entry->failure == RESULT_CANCELED) {
+        leave_joined(exchange, BYTES_NONE); /* its readers had left as this one came: not the origin's doing */
+        exchange_cache_run(exchange);
+        return true;
+    }
+    if (entry->variant != NULL && cache->key_room != NULL) {
+        with_head(exchange, compare_variant);
+        if (conn->exchange != exchange) {
+            return true;
+        }
+        if (cache->is_other_variant) {
+            leave_joined(exchange, BYTES_NONE);
+            go_alone(exchange);
+            return true;
+        }
+    }
+    if (cache->prepared != NULL) {
+        drop_prepared(exchange); /* the answer is here */
+    }
+    return false;
+}
+
 bool exchange_cache_intercept(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
@@ -547,28 +624,14 @@ bool exchange_cache_intercept(struct exchange *exchange)
     }
     ring_timer_cancel(worker_of(exchange)->ring, &cache->timer);
     if (entry->state == ENTRY_FAILED && entry->is_look_again) {
+        cache->is_asked = cache->is_asked || entry->is_stored;
+        cache->is_joined = false;
         leave_entry(exchange);
         exchange_cache_run(exchange);
         return true;
     }
-    bool is_abandoned = entry->state == ENTRY_FAILED && entry->failure == RESULT_CANCELED; /* not the origin's doing */
-    if (cache->is_joined && (entry->is_expelled || is_abandoned)) {
-        leave_entry(exchange);
-        cache->is_joined = false;
-        cache->status.collapsed = false;
-        cache->status.detail = BYTES("not-shared");
-        go_alone(exchange);
+    if (cache->is_joined && intercept_joined(exchange)) {
         return true;
-    }
-    if (cache->is_joined && entry->variant != NULL && cache->key_room != NULL) {
-        with_head(exchange, compare_variant);
-        if (cache->is_other_variant) {
-            leave_entry(exchange);
-            cache->is_joined = false;
-            cache->status.collapsed = false;
-            go_alone(exchange);
-            return true;
-        }
     }
     if (is_origin_failing(entry) && cache->run == NULL && cache->key_room != NULL) {
         struct conn *conn = exchange->conn;

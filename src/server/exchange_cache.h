@@ -14,14 +14,18 @@ struct exchange_cache {
     void (*run)(struct exchange *exchange);  /* inference; NULL: http */
     void (*fini)(struct exchange *exchange); /* likewise */
     struct exchange_inference *inference;    /* likewise */
-    struct bytes head; /* the request's, as it came; http */
-    struct bytes path; /* normalised */
-    char *key_room;    /* from malloc */
+    struct bytes head;                       /* the request's, as it came; http */
+    struct bytes path;                       /* normalised */
+    char *key_room;                          /* from malloc */
     struct flight_waiter waiter;
-    struct ring_timer timer; /* joined, and no head has come: how long that may last */
+    struct ring_timer timer;  /* joined, and no head has come: how long that may last */
     struct filling *prepared; /* not started yet */
     struct cache_status status;
     unsigned runs;
+    int64_t began_ms;
+    enum cache_status_forward asked_why; /* when is_asked */
+    bool is_asked; /* the origin has said that what is stored holds: what it said since began_ms is used without asking
+                    */
     bool is_joined;
     bool is_alone; /* claims no more */
     bool is_other_variant;
@@ -30,8 +34,10 @@ struct exchange_cache {
 /* *Gives* it to the exchange. NULL when memory is out. */
 struct exchange_cache *exchange_cache_create(struct exchange *exchange);
 
-/* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. */
-void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, uint8_t variant);
+/* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. `seen`: what is stored, and
+ * will not do; may be NULL. */
+void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
+                          uint8_t variant);
 
 /* Answers from a stored object. False: it cannot be pinned, and nothing was done. Else the exchange may be gone. */
 bool exchange_serve(struct exchange *exchange, struct cache_object *object, struct cached_serving *serving,

@@ -138,6 +138,16 @@ bool server_on_worker_start(struct server *server, bool ok)
     return all;
 }
 
+void server_on_worker_done(struct server *server)
+{
+    if (atomic_fetch_add(&server->done, 1) + 1 < server->worker_count) {
+        return;
+    }
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        ring_group_post(server->group, w, &server->workers[w].end_message);
+    }
+}
+
 void server_on_worker_stop(struct server *server)
 {
     pthread_mutex_lock(&server->start_lock);

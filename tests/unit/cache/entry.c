@@ -260,7 +260,7 @@ Test(entry, a_slow_reader_that_leaves_frees_the_window_for_the_others)
     char *body = pattern(1000);
     entry_reader_join(&readers[0].reader, &entry, on_progress);
     entry_reader_join(&readers[1].reader, &entry, on_progress);
-    entry_make_private(&entry); /* too large to keep, joined already */
+    entry_make_private(&entry); /* until then it keeps everything, and is never full */
     cr_assert_eq(entry_append(&entry, (struct bytes){body, 1000}), RESULT_OK);
     cr_assert(entry_is_full(&entry));
     read_all(&readers[0], SIZE_MAX);

@@ -53,7 +53,7 @@ static void expect_all_works(void)
 
 Test(store_failures, a_folder_that_is_missing_and_comes)
 {
-    char path[2 * PLACE_PATH_BYTES], folder[2 * PLACE_PATH_BYTES];
+    char path[4 * PLACE_PATH_BYTES], folder[2 * PLACE_PATH_BYTES];
     snprintf(folder, sizeof(folder), "%s/later", place.folder);
     snprintf(path, sizeof(path), "%s/cache.db", folder);
     place.options.path = path;
