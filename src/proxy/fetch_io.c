@@ -294,8 +294,7 @@ static enum result read_body(struct fetch *fetch, struct bytes data)
     size_t used = 0;
     enum result result = http_body_read(&fetch->body, data, &used, sink_body, fetch);
     if (result == RESULT_OK && used < data.len) {
-        fetch->keep_alive =
-            false; /* what is too much belongs to no response (RFC 9112 §6.3), and goes with the connection */
+        return bad_response(fetch, "the upstream sent more than its response");
     }
     if (result == RESULT_PROTOCOL || result == RESULT_LIMIT) {
         return bad_response(fetch, fetch->body.fault.message);
