@@ -81,6 +81,9 @@ static void inference_on_head(struct filling *filling, const struct http_head *h
     if (filling_take_lines(filling, head, base, keep_line) != RESULT_OK) {
         filling->reason = FILLING_NO_ROOM;
     }
+    if (http_head_value(head, base, HTTP_FIELD_SET_COOKIE).len > 0 && filling->flight != NULL) {
+        flight_close(filling->flight, true); /* who joined would be given another's cookie */
+    }
     filling->draft.freshness.etag_bytes = 0; /* nobody is asked about it again */
     filling->draft.freshness.last_modified_bytes = 0;
 }

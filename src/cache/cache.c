@@ -149,6 +149,11 @@ void cache_core_destroy(struct cache_core *core)
     free(core);
 }
 
+bool cache_core_is_settled(const struct cache_core *core)
+{
+    return core->under_way == 0;
+}
+
 struct ring *cache_core_ring(const struct cache_core *core)
 {
     return core->ring;
@@ -191,6 +196,7 @@ struct cache_key cache_key_make(const struct cache *cache, struct bytes bytes, s
         primary = XXH3_64bits_withSecret(bytes.ptr, primary_bytes, cache->secret, sizeof(cache->secret));
     }
     /* From the middle: the index takes its buckets from one end and its tags from the other. */
+    key.primary_hash = primary;
     key.shard = (unsigned)((primary >> 24 & 0xffffff) % cache->options.workers);
     return key;
 }
@@ -201,6 +207,15 @@ struct cache_object *cache_find(const struct cache_core *core, const struct cach
 {
     const struct cache_core *owner = cache_core_at(core->cache, key->shard);
     return owner == NULL ? NULL : shard_find(owner->shard, key->hash, key->bytes);
+}
+
+struct cache_seen cache_seen_of(const struct cache_object *object)
+{
+    if (object == NULL) {
+        return (struct cache_seen){.object = NULL};
+    }
+    const struct cache_head *head = cache_object_head(object);
+    return (struct cache_seen){.object = object, .head = head, .response_ms = head->freshness.response_ms};
 }
 
 static void view_on_free(struct hold_other *holder)
@@ -251,6 +266,7 @@ static void put_on_returned(struct ring *ring, struct ring_message *message)
 {
     (void)ring;
     struct cache_put *put = CONTAINER_OF(message, struct cache_put, message);
+    put->core->under_way--;
     put->on_done(put, put->result);
 }
 
@@ -262,10 +278,10 @@ static void put_finish(struct cache_core *owner, struct cache_put *put, enum res
     ring_post(owner->ring, put->core->index, &put->message);
 }
 
-/* Copies up to `bytes_max` of the entry's body; true when all of it is there. */
-static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t bytes_max)
+/* Copies up to *io_bytes of the entry's body, and takes them off; true when all of it is there. */
+static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
-    while (put->store.left_bytes > 0 && bytes_max > 0) {
+    while (put->store.left_bytes > 0 && *io_bytes > 0) {
         uint32_t used = chunk_used(put->at);
         if (put->at_offset == used) {
             put->at = atomic_load_explicit(&put->at->next, memory_order_acquire);
@@ -273,20 +289,22 @@ static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t byt
             continue;
         }
         size_t part = used - put->at_offset;
-        part = part < bytes_max ? part : bytes_max;
+        part = part < *io_bytes ? part : *io_bytes;
         shard_store_body(owner->shard, &put->store, (struct bytes){put->at->data + put->at_offset, part});
         put->at_offset += (uint32_t)part;
-        bytes_max -= part;
+        *io_bytes -= part;
     }
     return put->store.left_bytes == 0;
 }
 
-static bool put_copy_run(struct cache_core *owner, struct cache_put *put)
+/* The same for bytes that are no entry. */
+static bool put_copy_run(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
-    if (put->body.len == 0) {
-        return true;
+    size_t part = put->body.len < *io_bytes ? put->body.len : *io_bytes;
+    if (part == 0) {
+        return put->body.len == 0;
     }
-    size_t part = put->body.len < CACHE_PUT_STEP_BYTES ? put->body.len : CACHE_PUT_STEP_BYTES;
+    *io_bytes -= part;
     shard_store_body(owner->shard, &put->store, (struct bytes){put->body.ptr, part});
     put->body = (struct bytes){put->body.ptr + part, put->body.len - part};
     return put->body.len == 0;
@@ -319,7 +337,7 @@ static bool put_is_outdated(struct cache_core *owner, const struct cache_put *pu
 }
 
 /* A step of storing; RESULT_MORE: another is needed. */
-static enum result put_step(struct cache_core *owner, struct cache_put *put)
+static enum result put_step(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
     bool is_outdated = put_is_outdated(owner, put);
     if (is_outdated || put_is_needless(owner, put)) {
@@ -340,7 +358,7 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put)
             put->at_offset = put->at != NULL && put->at == put->entry->head ? put->entry->head_bytes : 0;
         }
     }
-    bool is_whole = put->entry != NULL ? put_copy(owner, put, CACHE_PUT_STEP_BYTES) : put_copy_run(owner, put);
+    bool is_whole = put->entry != NULL ? put_copy(owner, put, io_bytes) : put_copy_run(owner, put, io_bytes);
     if (!is_whole) {
         return RESULT_MORE;
     }
@@ -370,6 +388,7 @@ static void put_on_arrived(struct ring *ring, struct ring_message *message)
 void cache_put(struct cache_core *core, struct cache_put *put)
 {
     put->core = core;
+    core->under_way++;
     put->has_begun = false;
     list_init(&put->waiting);
     put->message.on_deliver = put_on_arrived;
@@ -392,6 +411,7 @@ static void part_on_returned(struct ring *ring, struct ring_message *message)
     struct cache_purge *purge = part->purge;
     purge->removed += part->shard.removed;
     if (--purge->left == 0) {
+        purge->core->under_way--;
         cache_purge_fini(purge);
         purge->on_done(purge);
     }
@@ -421,6 +441,7 @@ enum result cache_purge(struct cache_core *core, struct cache_purge *purge)
     if (parts == NULL) {
         return RESULT_NO_MEMORY;
     }
+    core->under_way++;
     purge->core = core;
     purge->removed = 0;
     purge->left = count;
@@ -434,25 +455,31 @@ enum result cache_purge(struct cache_core *core, struct cache_purge *purge)
     return RESULT_OK;
 }
 
+/* Goes on with puts, each in its turn, as far as one turn of the loop may: who cannot end goes to the back, so that a
+ * long body holds up nobody behind it. */
+static void work_on_puts(struct cache_core *core)
+{
+    size_t bytes = CACHE_PUT_STEP_BYTES;
+    for (unsigned i = 0; i < CACHE_PUTS_PER_TURN && bytes > 0 && !list_is_empty(&core->puts); i++) {
+        struct cache_put *put = CONTAINER_OF(core->puts.next, struct cache_put, waiting);
+        bool is_update = put->kind == CACHE_PUT_UPDATE;
+        enum result result = is_update ? put_update(core, put) : put_step(core, put, &bytes);
+        if (result != RESULT_MORE) {
+            put_finish(core, put, result);
+            continue;
+        }
+        list_remove(&put->waiting);
+        list_push_back(&core->puts, &put->waiting);
+        if (!put->has_begun) {
+            return; /* room is being made: looking for it once a turn is enough */
+        }
+    }
+}
+
 /* One step of everything under way: each a bounded amount, so that a turn stays short. */
 void cache_core_work(struct cache_core *core)
 {
-    struct list_node *node = core->puts.next;
-    bool is_waiting = false;
-    while (node != &core->puts) {
-        struct list_node *next = node->next;
-        struct cache_put *put = CONTAINER_OF(node, struct cache_put, waiting);
-        enum result result = put->kind == CACHE_PUT_UPDATE ? put_update(core, put) : put_step(core, put);
-        if (result != RESULT_MORE) {
-            put_finish(core, put, result);
-        } else {
-            is_waiting = true;
-        }
-        if (put->has_begun && result == RESULT_MORE) {
-            break; /* one long copy a turn */
-        }
-        node = next;
-    }
+    work_on_puts(core);
     if (!list_is_empty(&core->purges)) {
         struct cache_purge_part *part = CONTAINER_OF(core->purges.next, struct cache_purge_part, node);
         if (!shard_purge_step(core->shard, &part->shard, CACHE_PURGE_STEP_OBJECTS)) {
@@ -461,7 +488,7 @@ void cache_core_work(struct cache_core *core)
             ring_post(core->ring, part->purge->core->index, &part->message);
         }
     }
-    if (is_waiting || !list_is_empty(&core->purges)) {
+    if (!list_is_empty(&core->puts) || !list_is_empty(&core->purges)) {
         ring_defer(core->ring, &core->work);
     }
 }
@@ -470,7 +497,7 @@ void cache_core_work(struct cache_core *core)
 
 struct removal {
     struct ring_message message;
-    struct cache_core *owner;
+    struct cache_core *core; /* whose it is */
     struct cache_key key;
     enum shard_cause cause;
     char bytes[];
@@ -479,25 +506,34 @@ struct removal {
 static void remove_at_owner(struct cache_core *owner, const struct cache_key *key, enum shard_cause cause)
 {
     *removal_of(owner, key->bytes) = ring_now(owner->ring);
-    flight_table_doom_key(&owner->flights, key->bytes);
+    flight_table_doom_key(&owner->flights, key);
     struct cache_object *object = shard_find(owner->shard, key->hash, key->bytes);
     if (object != NULL) {
         shard_remove(owner->shard, object, cause);
     }
 }
 
-static void removal_on_arrived(struct ring *ring, struct ring_message *message)
+static void removal_on_returned(struct ring *ring, struct ring_message *message)
 {
     (void)ring;
     struct removal *removal = CONTAINER_OF(message, struct removal, message);
-    remove_at_owner(removal->owner, &removal->key, removal->cause);
+    removal->core->under_way--;
     free(removal);
+}
+
+static void removal_on_arrived(struct ring *ring, struct ring_message *message)
+{
+    struct removal *removal = CONTAINER_OF(message, struct removal, message);
+    remove_at_owner(cache_core_at(removal->core->cache, ring_index(ring)), &removal->key, removal->cause);
+    removal->message.on_deliver = removal_on_returned;
+    ring_post(ring, removal->core->index, &removal->message);
 }
 
 static void told_on_returned(struct ring *ring, struct ring_message *message)
 {
     (void)ring;
     struct cache_removal *removal = CONTAINER_OF(message, struct cache_removal, message);
+    removal->core->under_way--;
     removal->on_done(removal);
 }
 
@@ -512,6 +548,7 @@ static void told_on_arrived(struct ring *ring, struct ring_message *message)
 void cache_remove_and_tell(struct cache_core *core, struct cache_removal *removal)
 {
     removal->core = core;
+    core->under_way++;
     removal->message.on_deliver = told_on_arrived;
     ring_post(core->ring, removal->key.shard, &removal->message);
 }
@@ -519,16 +556,15 @@ void cache_remove_and_tell(struct cache_core *core, struct cache_removal *remova
 void cache_remove(struct cache_core *core, const struct cache_key *key, enum shard_cause cause)
 {
     struct removal *removal = malloc(sizeof(*removal) + key->primary_bytes);
-    struct cache_core *owner = cache_core_at(core->cache, key->shard);
-    if (removal == NULL || owner == NULL) {
-        free(removal);
+    if (removal == NULL) {
         return; /* what is stored lives on until it is stale: the same as for a gateway that was not asked */
     }
     memcpy(removal->bytes, key->bytes.ptr, key->primary_bytes);
     struct bytes primary = {removal->bytes, key->primary_bytes};
-    removal->owner = owner;
+    removal->core = core;
     removal->key = cache_key_make(core->cache, primary, primary.len);
     removal->cause = cause;
+    core->under_way++;
     removal->message.on_deliver = removal_on_arrived;
     ring_post(core->ring, key->shard, &removal->message);
 }

@@ -41,6 +41,10 @@ struct cache_core *cache_core_create(struct cache *cache, struct ring *ring);
 /* After all workers have stopped. */
 void cache_core_destroy(struct cache_core *core);
 
+/* Nothing that this worker has asked of others (claims, flights, entries read elsewhere, puts, purges, removals) is
+ * still under way. A worker has to keep turning until that holds on all: then no message is on its way to anyone. */
+bool cache_core_is_settled(const struct cache_core *core);
+
 struct ring *cache_core_ring(const struct cache_core *core);
 uint64_t cache_object_bytes_max(const struct cache_core *core);
 unsigned cache_shard_count(const struct cache *cache);
@@ -55,7 +59,8 @@ struct cache_key {
     struct bytes bytes;
     size_t primary_bytes; /* the first of them say what was asked for; the rest which variant of it */
     uint64_t hash;        /* of all bytes */
-    unsigned shard;       /* by the primary ones */
+    uint64_t primary_hash;
+    unsigned shard; /* by the primary ones */
 };
 
 /* *Borrows* bytes as long as the key is used. */
@@ -66,6 +71,16 @@ const struct cache *cache_of(const struct cache_core *core);
 
 /* The object, or NULL; valid until this dispatch returns. Does not count as a hit: evict_touch does. */
 struct cache_object *cache_find(const struct cache_core *core, const struct cache_key *key);
+
+/* What a look found, to be compared with a later one: nothing of it is read. */
+struct cache_seen {
+    const struct cache_object *object; /* NULL: nothing was there */
+    const struct cache_head *head;
+    int64_t response_ms; /* another head may come to lie where this one did */
+};
+
+/* `object` may be NULL. */
+struct cache_seen cache_seen_of(const struct cache_object *object);
 
 /* An entry that shows the object's body, COMPLETE, kept for as long as the entry, or a run of it in an outbox, is used.
  * The head is not in it. *Gives* one use. NULL: it cannot be pinned now (treat as a miss). */

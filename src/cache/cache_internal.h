@@ -9,7 +9,8 @@ enum {
     CACHE_SECRET_BYTES = 192,       /* as long as XXH3's own */
     CACHE_REMOVALS = 1024,          /* a power of two */
     CACHE_MARKS = 4096,             /* per worker; a power of two */
-    CACHE_PUT_STEP_BYTES = 1 << 17, /* copied per turn for one put */
+    CACHE_PUT_STEP_BYTES = 1 << 17, /* copied per turn for all puts */
+    CACHE_PUTS_PER_TURN = 32,       /* begun, or gone on with */
     CACHE_PURGE_STEP_OBJECTS = 512,
     CACHE_PUT_GIVE_UP_MS = 1000,
 };
@@ -36,10 +37,11 @@ struct cache {
 
 struct cache_view;
 
-/* The flights whose keys this worker's shard has, by hash: the owner's. */
+/* The flights whose keys this worker's shard has, by hash, and by the primary key's: the owner's. */
 struct flight_table {
     struct flight **buckets;
-    size_t bucket_count; /* a power of two */
+    struct list_node *primaries; /* as many */
+    size_t bucket_count;         /* a power of two */
     size_t count;
 };
 
@@ -54,12 +56,18 @@ struct cache_core {
     struct list_node puts;   /* under way at this owner */
     struct list_node purges; /* likewise */
     struct cache_view *free_views;
+    uint64_t under_way; /* what this worker has sent to others, itself included, and what is to come back */
     /* When something was last removed whose primary key's hash falls there, and by a purge: the owner's. What nobody's
      * flight stands for is compared with it. A hash that falls on another's place costs a store, no more. */
     nanos removed_ns[CACHE_REMOVALS];
     nanos purged_ns;
     struct cache_mark marks[CACHE_MARKS];
 };
+
+static inline bool cache_seen_same(const struct cache_seen *one, const struct cache_seen *other)
+{
+    return one->object == other->object && one->head == other->head && one->response_ms == other->response_ms;
+}
 
 /* Goes on with puts and purges in this turn. */
 void cache_core_work(struct cache_core *core);
@@ -70,7 +78,7 @@ MUST_USE bool flight_table_init(struct flight_table *table);
 void flight_table_fini(struct flight_table *table);
 
 /* What is being fetched for these keys is not to be stored. */
-void flight_table_doom_key(struct flight_table *table, struct bytes primary);
+void flight_table_doom_key(struct flight_table *table, const struct cache_key *primary);
 void flight_table_doom(struct flight_table *table, const struct shard_filter *filter);
 
 #endif

@@ -13,6 +13,7 @@ void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_fille
     entry->filler = filler;
     entry->window_bytes_max = window_bytes_max;
     entry->is_private = is_private;
+    entry->has_window = is_private;
     entry->uses = 1;
     list_init(&entry->readers);
 }
@@ -186,7 +187,40 @@ void entry_tell(struct entry *entry)
     }
 }
 
+void entry_shed_slow(struct entry *entry, uint64_t below, bool others_wait)
+{
+    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
+        others_wait = others_wait || CONTAINER_OF(node, struct entry_reader, node)->position >= below;
+    }
+    struct entry_cursor cursor = {.is_over = false};
+    cursor_push(entry, &cursor);
+    while (!cursor.is_over && cursor.next != &entry->readers) {
+        struct entry_reader *reader = CONTAINER_OF(cursor.next, struct entry_reader, node);
+        cursor.next = cursor.next->next;
+        if (reader->position < below && reader->on_slow != NULL) {
+            reader->on_slow(reader, below, others_wait);
+        }
+    }
+    if (!cursor.is_over) {
+        entry->cursor = cursor.outer;
+    }
+}
+
 /* ---- reading ---- */
+
+/* Looks for the slowest reader. There must be one. */
+static void find_slowest(struct entry *entry)
+{
+    uint64_t slowest = UINT64_MAX;
+    uint32_t count = 0;
+    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
+        uint64_t position = CONTAINER_OF(node, struct entry_reader, node)->position;
+        count = position < slowest ? 1 : count + (position == slowest);
+        slowest = position < slowest ? position : slowest;
+    }
+    entry->passed_bytes = slowest;
+    entry->slowest_count = count;
+}
 
 void entry_reader_join(struct entry_reader *reader, struct entry *entry,
                        void (*on_progress)(struct entry_reader *reader))
@@ -195,23 +229,18 @@ void entry_reader_join(struct entry_reader *reader, struct entry *entry,
     *reader = (struct entry_reader){.entry = entry, .on_progress = on_progress};
     list_init(&reader->node);
     list_push_back(&entry->readers, &reader->node);
-}
-
-/* How far the slowest reader is. */
-static uint64_t slowest_position(const struct entry *entry)
-{
-    uint64_t slowest = UINT64_MAX;
-    for (struct list_node *node = entry->readers.next; node != &entry->readers; node = node->next) {
-        struct entry_reader *reader = CONTAINER_OF(node, struct entry_reader, node);
-        slowest = reader->position < slowest ? reader->position : slowest;
+    if (entry->has_window) {
+        find_slowest(entry);
     }
-    return slowest;
 }
 
-/* Looks at the window after a reader has passed something, or has left. */
-static void entry_window_moved(struct entry *entry, uint64_t passed_bytes)
+/* A reader that was at `from` has moved on, or left: perhaps it was the last of the slowest. */
+static void window_moved(struct entry *entry, uint64_t from)
 {
-    entry->passed_bytes = passed_bytes;
+    if (from != entry->passed_bytes || --entry->slowest_count > 0) {
+        return;
+    }
+    find_slowest(entry);
     if (entry->on_passed != NULL) {
         entry->on_passed(entry);
     }
@@ -235,13 +264,12 @@ void entry_reader_leave(struct entry_reader *reader)
     }
     list_remove(&reader->node);
     reader->entry = NULL;
-    if (entry->filler == NULL) {
-        return;
-    }
-    if (list_is_empty(&entry->readers)) {
+    if (!list_is_empty(&entry->readers)) {
+        if (entry->has_window) {
+            window_moved(entry, reader->position);
+        }
+    } else if (entry->filler != NULL) {
         entry->filler->on_abandoned(entry->filler);
-    } else {
-        entry_window_moved(entry, slowest_position(entry)); /* it may have been the slowest */
     }
 }
 
@@ -259,23 +287,29 @@ static void entry_drop_first(struct entry *entry)
     chunk_unref(chunk);
 }
 
-/* Lets go of what lies before `chunk`, the one its only reader has come to; where there are several (or NULL), of the chunks that end
- * before the slowest one's place: one that ends at it may be where somebody stands. */
+/* Lets go of what lies before `chunk`, the one its only reader has come to; where there are several (or NULL), of the
+ * chunks that end before the slowest one's place: one that ends at it may be where somebody stands. */
 static void entry_trim(struct entry *entry, const struct chunk *chunk)
 {
     bool is_alone = chunk != NULL && entry->readers.next == entry->readers.prev;
-    uint64_t slowest = is_alone ? 0 : slowest_position(entry);
-    while (is_alone ? entry->first != chunk : entry->first_at + body_bytes_in(entry, entry->first) < slowest) {
+    while (is_alone ? entry->first != chunk
+                    : entry->first_at + body_bytes_in(entry, entry->first) < entry->passed_bytes) {
         entry_drop_first(entry);
+    }
+}
+
+void entry_watch_slowest(struct entry *entry)
+{
+    entry->has_window = true;
+    if (!list_is_empty(&entry->readers)) {
+        find_slowest(entry);
     }
 }
 
 void entry_make_private(struct entry *entry)
 {
     entry->is_private = true;
-    if (!list_is_empty(&entry->readers)) {
-        entry->passed_bytes = slowest_position(entry);
-    }
+    entry_watch_slowest(entry);
 }
 
 void entry_reader_rewind(struct entry_reader *reader)
@@ -284,7 +318,7 @@ void entry_reader_rewind(struct entry_reader *reader)
     reader->chunk = NULL;
     reader->chunk_offset = 0;
     reader->position = 0;
-    reader->entry->passed_bytes = 0;
+    find_slowest(reader->entry);
 }
 
 struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_hold)
@@ -312,30 +346,31 @@ struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_ho
         chunk = next;
         used = chunk_used(next);
     }
-    *ret_hold = reader->entry->hold != NULL ? reader->entry->hold : &chunk->hold;
+    const struct entry *entry = reader->entry;
+    *ret_hold = entry->is_mirror ? NULL : entry->hold != NULL ? entry->hold : &chunk->hold;
     return (struct bytes){chunk->data + reader->chunk_offset, used - reader->chunk_offset};
 }
 
 void entry_reader_pass(struct entry_reader *reader, size_t bytes)
 {
-    struct entry *entry = reader->entry;
+    uint64_t from = reader->position;
     reader->chunk_offset += (uint32_t)bytes;
     reader->position += bytes;
-    if (entry->is_private || entry->on_passed != NULL) {
-        bool is_alone = entry->readers.next == entry->readers.prev;
-        entry_window_moved(entry, is_alone ? reader->position : slowest_position(entry));
+    if (reader->entry->has_window && bytes > 0) {
+        window_moved(reader->entry, from);
     }
 }
 
 void entry_reader_acknowledge(struct entry_reader *reader, uint64_t position)
 {
     struct entry *entry = reader->entry;
+    uint64_t from = reader->position;
     reader->position = position;
-    if (entry->is_private) {
-        if (entry->first != NULL) {
-            entry_trim(entry, NULL);
-        }
-        entry_window_moved(entry, slowest_position(entry));
+    if (entry->has_window && position != from) {
+        window_moved(entry, from);
+    }
+    if (entry->is_private && entry->first != NULL) {
+        entry_trim(entry, NULL);
     }
 }
 

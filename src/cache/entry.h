@@ -7,12 +7,12 @@
  *
  * One filler appends, and ends it COMPLETE or FAILED. A reader looks, and when there is nothing new it is
  * told by `on_progress` once there is. An entry that may be joined keeps everything, and its filler goes at its own
- * pace. One that may not (`is_private`: an uncacheable response, a request's body, what has become too large to keep) lets go
- * of chunks that its readers have passed; the bytes that the slowest reader has not passed are its window, and the filler
- * waits when that is full.
+ * pace. One that may not (`is_private`: an uncacheable response, a request's body, what has become too large to keep)
+ * lets go of chunks that its readers have passed; the bytes that the slowest reader has not passed are its window, and
+ * the filler waits when that is full. Readers that make the others wait for too long are shed (entry_shed_slow).
  *
  * An entry belongs to one worker; its filler and its readers run there. Readers on other cores read a mirror of it
- * (flight.h): an entry whose chunks are held elsewhere. */
+ * (flight.h): an entry whose chunks lie elsewhere, and are copied rather than pinned. */
 #ifndef SLUICE_CACHE_ENTRY_H
 #define SLUICE_CACHE_ENTRY_H
 
@@ -43,10 +43,11 @@ struct entry {
     struct chunk_pool *pool;
     struct chunk *first; /* the oldest chunk kept */
     struct chunk *last;
-    uint64_t body_bytes;   /* appended so far */
-    uint64_t passed_bytes; /* by the slowest reader */
+    uint64_t body_bytes;     /* appended so far */
+    uint64_t passed_bytes;   /* by the slowest reader, while has_window */
+    uint32_t slowest_count;  /* readers that stand there, likewise: it is looked for anew when the last of them moves */
     uint64_t keep_bytes_max; /* a longer body makes it private; 0: no bound */
-    uint64_t first_at;     /* the place of the first chunk's first byte in the body */
+    uint64_t first_at;       /* the place of the first chunk's first byte in the body */
     uint64_t window_bytes_max;
     uint64_t rewind_bytes_max; /* a private entry keeps what was read until its reader has passed more than this */
     struct list_node readers;
@@ -57,21 +58,23 @@ struct entry {
     uint32_t uses;
     void (*on_unused)(struct entry *entry); /* the last use has gone */
     void (*on_passed)(struct entry *entry); /* passed_bytes has moved; NULL: nobody asks */
-    struct hold *hold; /* keeps the chunks of an entry that only shows what lies elsewhere; NULL: they are its own */
+    struct hold *hold; /* keeps the chunks of an entry that only shows a stored body; NULL: they are its own */
     enum entry_state state;
-    enum result failure;       /* of FAILED */
-    const char *failure_text;  /* static: what was wrong; NULL */
-    bool was_connected;        /* it failed with a connection to the upstream, or after one */
-    bool is_mid_event;         /* an event stream broke off within an event */
-    bool is_look_again;        /* FAILED, because what the readers want is to be found in the cache */
-    bool is_stored;            /* it will be found in the cache */
+    enum result failure;        /* of FAILED */
+    const char *failure_text;   /* static: what was wrong; NULL */
+    bool was_connected;         /* it failed with a connection to the upstream, or after one */
+    bool is_mid_event;          /* an event stream broke off within an event */
+    bool is_look_again;         /* FAILED, because what the readers want is to be found in the cache */
+    bool is_stored;             /* it will be found in the cache */
     const char *not_stored_why; /* static: why it will not; NULL: nobody has looked */
-    bool is_from_tier;         /* it was not fetched but read from the second tier */
-    bool is_expelled;          /* who joined it is to leave: the answer is for its leader alone */
+    bool is_from_tier;          /* it was not fetched but read from the second tier */
+    bool is_expelled;           /* who joined it is to leave: the answer is for its leader alone */
     bool is_private;
+    bool has_window; /* it is known how far the slowest reader is: private, or a mirror of what is private */
+    bool is_mirror;  /* its chunks are another core's, and go when all readers have passed them */
     bool is_trimmed; /* a private entry's first bytes have gone */
     bool was_full;   /* the filler waits for on_drained */
-    bool has_news; /* readers are to be told */
+    bool has_news;   /* readers are to be told */
 
     /* the head block; status 0 until it is there */
     uint16_t status;
@@ -80,8 +83,8 @@ struct entry {
     bool has_request_id;
     bool is_event_stream;
     uint64_t content_length;
-    struct chunk *head;  /* holds the lines at its front, and the first of the body behind them */
-    uint32_t head_bytes; /* of the lines */
+    struct chunk *head;                  /* holds the lines at its front, and the first of the body behind them */
+    uint32_t head_bytes;                 /* of the lines */
     const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */
 };
 
@@ -93,10 +96,12 @@ struct entry_reader {
     uint32_t chunk_offset;
     uint64_t position; /* bytes passed */
     void (*on_progress)(struct entry_reader *reader);
+    /* It has not passed `below` for too long. `others_wait`: for it, so it should leave. NULL: it is never too slow. */
+    void (*on_slow)(struct entry_reader *reader, uint64_t below, bool others_wait);
 };
 
-/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. The caller sets on_unused if uses are
- * to be counted. */
+/* Starts an empty entry with one use, held by the caller. *Keeps* pool and filler. The caller sets on_unused if uses
+ * are to be counted. */
 void entry_init(struct entry *entry, struct chunk_pool *pool, struct entry_filler *filler, uint64_t window_bytes_max,
                 bool is_private);
 
@@ -119,6 +124,13 @@ static inline void entry_unref(struct entry *entry)
 
 /* Nobody joins any more: what all readers have passed goes, and the window counts. */
 void entry_make_private(struct entry *entry);
+
+/* Begins to count how far the slowest reader is, for on_passed. */
+void entry_watch_slowest(struct entry *entry);
+
+/* The filler has waited too long for a full window: tells readers that have not passed `below`. `others_wait`: readers
+ * elsewhere have; those here that have are seen. May end the entry, unless the caller has a use of it. */
+void entry_shed_slow(struct entry *entry, uint64_t below, bool others_wait);
 
 /* Room for a head block of at most `bytes` (up to what a large chunk holds), before any body. The writer puts it there,
  * then sets the head's fields and calls entry_commit_head. RESULT_NO_MEMORY when the pool is out. */
@@ -147,13 +159,13 @@ void entry_tell(struct entry *entry);
 
 /* ---- reading ---- */
 
-/* *Keeps* entry until entry_reader_leave. A private entry takes no second reader. */
+/* *Keeps* entry until entry_reader_leave. A private entry takes no second reader. The caller may then set on_slow. */
 void entry_reader_join(struct entry_reader *reader, struct entry *entry,
                        void (*on_progress)(struct entry_reader *reader));
 void entry_reader_leave(struct entry_reader *reader);
 
-/* The next run of bytes that is there, not consumed; *ret_hold keeps it (take a use to keep it longer).
- * Empty when nothing new is there: the entry's state then says whether more can come. */
+/* The next run of bytes that is there, not consumed; *ret_hold keeps it (take a use to keep it longer); NULL: it is to
+ * be copied before it is passed. Empty when nothing new is there: the entry's state then says whether more can come. */
 struct bytes entry_reader_peek(struct entry_reader *reader, struct hold **ret_hold);
 
 /* Passes `bytes` of what peek gave. A private entry lets go of chunks that lie behind. */

@@ -8,10 +8,7 @@
 
 enum {
     TABLE_BUCKETS_MIN = 256,
-    /* A mirror tells how far its readers are each time they have passed this much, less what may still lie in their
-     * outboxes (an outbox takes 64 KB and one run more). */
-    ACKNOWLEDGE_BYTES = 64 * 1024,
-    OUTBOX_LAG_BYTES = 96 * 1024,
+    ACKNOWLEDGES_PER_WINDOW = 4, /* a mirror tells how far its readers are at least so often */
 };
 
 struct flight {
@@ -19,15 +16,18 @@ struct flight {
     struct cache_core *core;     /* of who claims, and later leads */
     struct flight_waiter *waiter;
     uint64_t hash;
+    uint64_t primary_hash;
+    struct cache_seen seen; /* under the key, by who claims */
     size_t key_bytes;
     size_t primary_bytes;
     uint32_t waiters_max;
     unsigned shard;
     uint8_t variant;
     /* the owner's */
-    struct flight *next; /* in its bucket */
+    struct flight *next;      /* in its bucket */
+    struct list_node primary; /* likewise, among those by the primary key's hash */
     uint32_t joined;
-    _Atomic bool is_doomed; /* written by the owner; read by the owner, and by the leader once it is all over */
+    bool is_doomed;
     /* a claim's answer */
     enum flight_answer answer;
     struct flight *target;
@@ -42,7 +42,10 @@ struct flight {
 
 /* ---- mirrors: reading an entry of another core ---- */
 
-/* Two halves, each its own core's. The mirror's core frees both, when the leader's has let go. */
+/* Two halves, each its own core's. The mirror's core frees both, when the leader's has let go.
+ *
+ * Readers copy what they read, so that what they have passed is needed by nobody here. That is told only of a private
+ * entry: another's chunks all stay, and who comes late finds the first. */
 struct mirror {
     /* the leader's */
     struct cache_core *leader;
@@ -53,14 +56,17 @@ struct mirror {
     _Atomic bool news_under_way; /* set by the leader, cleared by the mirror before it looks */
     _Atomic bool has_head;       /* what stands in source's head block is constant from then on */
     _Atomic bool is_expelled;
+    _Atomic bool is_private;
     _Atomic uint32_t state; /* enum entry_state; its details are constant once it is not FILLING */
     _Atomic uint64_t body_bytes;
+    _Atomic uint64_t
+        slow_below; /* readers that have not passed this are too slow, if others wait; 0: nothing of the sort */
+    _Atomic bool slow_others; /* readers elsewhere wait for them */
 
     /* the mirror's */
     struct cache_core *core;
     struct entry entry;
     struct entry_filler filler;
-    struct hold_other holder;
     uint64_t acknowledged_bytes;
     _Atomic uint64_t acknowledge_bytes;
     struct ring_message acknowledge; /* to the leader: the readers have passed */
@@ -78,6 +84,7 @@ static void feed_snapshot(struct mirror *mirror)
 {
     const struct entry *source = mirror->source;
     atomic_store_explicit(&mirror->is_expelled, source->is_expelled, memory_order_relaxed);
+    atomic_store_explicit(&mirror->is_private, source->is_private, memory_order_relaxed);
     atomic_store_explicit(&mirror->body_bytes, source->body_bytes, memory_order_relaxed);
     /* release pairs with the acquire in mirror_look: what the head block and the end say was written before */
     atomic_store_explicit(&mirror->has_head, source->status != 0, memory_order_release);
@@ -100,6 +107,50 @@ static void feed_on_progress(struct entry_reader *reader)
     feed_tell(CONTAINER_OF(reader, struct mirror, reader));
 }
 
+/* At the leader's: somebody over there holds up the others. */
+static void feed_on_slow(struct entry_reader *reader, uint64_t below, bool others_wait)
+{
+    struct mirror *mirror = CONTAINER_OF(reader, struct mirror, reader);
+    atomic_store_explicit(&mirror->slow_others, others_wait, memory_order_relaxed);
+    atomic_store_explicit(&mirror->slow_below, below, memory_order_release);
+    feed_tell(mirror);
+}
+
+static void acknowledge_on_arrived(struct ring *ring, struct ring_message *message);
+
+/* Tells the leader how far all readers here are. */
+static void mirror_acknowledge(struct mirror *mirror)
+{
+    uint64_t passed = mirror->entry.passed_bytes;
+    if (mirror->entry.state != ENTRY_FILLING || passed == mirror->acknowledged_bytes) {
+        return;
+    }
+    mirror->acknowledged_bytes = passed;
+    atomic_store_explicit(&mirror->acknowledge_bytes, passed, memory_order_relaxed);
+    if (!atomic_exchange(&mirror->acknowledge_under_way, true)) {
+        mirror->acknowledge.on_deliver = acknowledge_on_arrived;
+        ring_post(mirror->core->ring, mirror->leader->index, &mirror->acknowledge);
+    }
+}
+
+static void mirror_on_passed(struct entry *entry)
+{
+    struct mirror *mirror = CONTAINER_OF(entry, struct mirror, entry);
+    if (entry->passed_bytes - mirror->acknowledged_bytes >=
+        mirror->source->window_bytes_max / ACKNOWLEDGES_PER_WINDOW) {
+        mirror_acknowledge(mirror);
+    }
+}
+
+/* The leader's entry keeps what was read no longer: from here on it hears how far that is. */
+static void mirror_go_private(struct mirror *mirror)
+{
+    struct entry *entry = &mirror->entry;
+    entry->on_passed = mirror_on_passed;
+    entry_watch_slowest(entry);
+    mirror_acknowledge(mirror);
+}
+
 /* Takes over what is new of the leader's entry. */
 static void mirror_look(struct mirror *mirror)
 {
@@ -116,6 +167,7 @@ static void mirror_look(struct mirror *mirror)
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;
         entry->is_from_tier = source->is_from_tier;
+        entry->not_stored_why = source->not_stored_why;
         entry->status = source->status;
         entry->first = source->head;
     }
@@ -135,6 +187,9 @@ static void mirror_look(struct mirror *mirror)
         entry->filler = NULL;
         /* acknowledging is over, and leaving needs no word to the filler: gone says it all */
     }
+    if (!entry->has_window && atomic_load_explicit(&mirror->is_private, memory_order_relaxed)) {
+        mirror_go_private(mirror);
+    }
     entry->has_news = true;
 }
 
@@ -148,13 +203,19 @@ static void news_on_arrived(struct ring *ring, struct ring_message *message)
     }
     mirror_look(mirror);
     entry_tell(&mirror->entry);
+    uint64_t below = atomic_exchange_explicit(&mirror->slow_below, 0, memory_order_acquire);
+    if (below > 0 && !mirror->is_detached) {
+        entry_shed_slow(&mirror->entry, below, atomic_load_explicit(&mirror->slow_others, memory_order_relaxed));
+    }
 }
 
 /* Back at the mirror's core: no news can be under way behind this. */
 static void gone_on_returned(struct ring *ring, struct ring_message *message)
 {
     (void)ring;
-    free(CONTAINER_OF(message, struct mirror, gone));
+    struct mirror *mirror = CONTAINER_OF(message, struct mirror, gone);
+    mirror->core->under_way--;
+    free(mirror);
 }
 
 static void feed_leave(struct mirror *mirror)
@@ -190,21 +251,6 @@ static void acknowledge_on_arrived(struct ring *ring, struct ring_message *messa
     }
 }
 
-static void mirror_on_passed(struct entry *entry)
-{
-    struct mirror *mirror = CONTAINER_OF(entry, struct mirror, entry);
-    uint64_t passed = entry->passed_bytes > OUTBOX_LAG_BYTES ? entry->passed_bytes - OUTBOX_LAG_BYTES : 0;
-    if (entry->state != ENTRY_FILLING || passed < mirror->acknowledged_bytes + ACKNOWLEDGE_BYTES) {
-        return;
-    }
-    mirror->acknowledged_bytes = passed;
-    atomic_store_explicit(&mirror->acknowledge_bytes, passed, memory_order_relaxed);
-    if (!atomic_exchange(&mirror->acknowledge_under_way, true)) {
-        mirror->acknowledge.on_deliver = acknowledge_on_arrived;
-        ring_post(mirror->core->ring, mirror->leader->index, &mirror->acknowledge);
-    }
-}
-
 static void mirror_on_drained(struct entry_filler *filler)
 {
     (void)filler; /* a mirror has no window: the leader's entry counts it as one slow reader */
@@ -220,19 +266,13 @@ static void mirror_on_abandoned(struct entry_filler *filler)
     }
 }
 
-static void mirror_on_free(struct hold_other *holder)
-{
-    struct mirror *mirror = CONTAINER_OF(holder, struct mirror, holder);
-    mirror->is_detached = true;
-    mirror->gone.on_deliver = gone_on_arrived;
-    ring_post(mirror->core->ring, mirror->leader->index, &mirror->gone);
-}
-
 static void mirror_on_unused(struct entry *entry)
 {
     struct mirror *mirror = CONTAINER_OF(entry, struct mirror, entry);
     entry->trailers = NULL; /* the source's */
-    hold_unref(&mirror->holder.hold);
+    mirror->is_detached = true;
+    mirror->gone.on_deliver = gone_on_arrived;
+    ring_post(mirror->core->ring, mirror->leader->index, &mirror->gone);
 }
 
 /* At the leader's: the feed for readers on `core`, one for all of them. */
@@ -255,45 +295,65 @@ static struct mirror *mirror_for(struct flight *flight, struct cache_core *core)
     list_init(&mirror->node);
     list_push_back(&flight->feeds, &mirror->node);
     entry_reader_join(&mirror->reader, flight->entry, feed_on_progress);
+    mirror->reader.on_slow = feed_on_slow;
     feed_snapshot(mirror);
     return mirror;
 }
 
-/* At the mirror's core: its own half, with a use for the caller. NULL: it is on its way out. */
-static struct entry *mirror_open(struct mirror *mirror)
+/* At the mirror's core: its own half, with a use for the caller. FLIGHT_LOOK_AGAIN: it is on its way out.
+ * FLIGHT_ALONE: its first bytes may have gone. */
+static enum flight_answer mirror_open(struct mirror *mirror, struct entry **ret_entry)
 {
     struct entry *entry = &mirror->entry;
     if (mirror->is_detached) {
-        return NULL;
+        return FLIGHT_LOOK_AGAIN;
     }
+    if (mirror->is_open && entry->has_window) {
+        return FLIGHT_ALONE;
+    }
+    *ret_entry = entry;
     if (mirror->is_open) {
         entry_ref(entry);
-        return entry;
+        return FLIGHT_JOINED;
     }
     mirror->is_open = true;
+    mirror->core->under_way++;
     mirror->filler = (struct entry_filler){.on_drained = mirror_on_drained, .on_abandoned = mirror_on_abandoned};
-    mirror->holder = (struct hold_other){.hold = {.uses = 1, .kind = HOLD_OTHER}, .on_free = mirror_on_free};
     entry_init(entry, NULL, &mirror->filler, 0, false);
-    entry->hold = &mirror->holder.hold;
+    entry->is_mirror = true;
     entry->on_unused = mirror_on_unused;
-    entry->on_passed = mirror_on_passed;
     mirror_look(mirror);
-    return entry;
+    return FLIGHT_JOINED;
 }
 
 /* ---- the owner's table ---- */
 
+static bool table_make(struct flight_table *table, size_t bucket_count)
+{
+    *table = (struct flight_table){.bucket_count = bucket_count};
+    table->buckets = calloc(bucket_count, sizeof(struct flight *));
+    table->primaries = malloc(bucket_count * sizeof(struct list_node));
+    if (table->buckets == NULL || table->primaries == NULL) {
+        flight_table_fini(table);
+        return false;
+    }
+    for (size_t i = 0; i < bucket_count; i++) {
+        list_init(&table->primaries[i]);
+    }
+    return true;
+}
+
 bool flight_table_init(struct flight_table *table)
 {
-    *table = (struct flight_table){.bucket_count = TABLE_BUCKETS_MIN};
-    table->buckets = calloc(table->bucket_count, sizeof(struct flight *));
-    return table->buckets != NULL;
+    return table_make(table, TABLE_BUCKETS_MIN);
 }
 
 void flight_table_fini(struct flight_table *table)
 {
     free(table->buckets);
+    free(table->primaries);
     table->buckets = NULL;
+    table->primaries = NULL;
 }
 
 static struct flight **table_bucket(const struct flight_table *table, uint64_t hash)
@@ -301,25 +361,37 @@ static struct flight **table_bucket(const struct flight_table *table, uint64_t h
     return &table->buckets[hash & (table->bucket_count - 1)];
 }
 
+static struct list_node *table_primary(const struct flight_table *table, uint64_t primary_hash)
+{
+    return &table->primaries[primary_hash & (table->bucket_count - 1)];
+}
+
+static void table_link(struct flight_table *table, struct flight *flight)
+{
+    struct flight **bucket = table_bucket(table, flight->hash);
+    flight->next = *bucket;
+    *bucket = flight;
+    list_push_back(table_primary(table, flight->primary_hash), &flight->primary);
+    table->count++;
+}
+
 /* Twice as many buckets; when memory is out, chains grow instead. */
 static void table_grow(struct flight_table *table)
 {
-    struct flight_table larger = {.bucket_count = table->bucket_count * 2, .count = table->count};
-    larger.buckets = calloc(larger.bucket_count, sizeof(struct flight *));
-    if (larger.buckets == NULL) {
+    struct flight_table larger;
+    if (!table_make(&larger, table->bucket_count * 2)) {
         return;
     }
     for (size_t i = 0; i < table->bucket_count; i++) {
         struct flight *flight = table->buckets[i];
         while (flight != NULL) {
             struct flight *next = flight->next;
-            struct flight **bucket = table_bucket(&larger, flight->hash);
-            flight->next = *bucket;
-            *bucket = flight;
+            list_remove(&flight->primary);
+            table_link(&larger, flight);
             flight = next;
         }
     }
-    free(table->buckets);
+    flight_table_fini(table);
     *table = larger;
 }
 
@@ -339,10 +411,7 @@ static void table_add(struct flight_table *table, struct flight *flight)
     if (table->count >= table->bucket_count) {
         table_grow(table);
     }
-    struct flight **bucket = table_bucket(table, flight->hash);
-    flight->next = *bucket;
-    *bucket = flight;
-    table->count++;
+    table_link(table, flight);
 }
 
 static void table_remove(struct flight_table *table, struct flight *flight)
@@ -352,6 +421,7 @@ static void table_remove(struct flight_table *table, struct flight *flight)
         at = &(*at)->next;
     }
     *at = flight->next;
+    list_remove(&flight->primary);
     table->count--;
 }
 
@@ -373,33 +443,32 @@ void flight_table_doom(struct flight_table *table, const struct shard_filter *fi
     for (size_t i = 0; i < table->bucket_count && table->count > 0; i++) {
         for (struct flight *flight = table->buckets[i]; flight != NULL; flight = flight->next) {
             if (is_met(flight, filter)) {
-                atomic_store_explicit(&flight->is_doomed, true, memory_order_relaxed);
+                flight->is_doomed = true;
             }
         }
     }
 }
 
-void flight_table_doom_key(struct flight_table *table, struct bytes primary)
+void flight_table_doom_key(struct flight_table *table, const struct cache_key *primary)
 {
-    for (size_t i = 0; i < table->bucket_count && table->count > 0; i++) {
-        for (struct flight *flight = table->buckets[i]; flight != NULL; flight = flight->next) {
-            struct bytes its = {flight->key, flight->primary_bytes};
-            if (bytes_equal(its, primary)) {
-                atomic_store_explicit(&flight->is_doomed, true, memory_order_relaxed);
-            }
-        }
+    const struct list_node *head = table_primary(table, primary->primary_hash);
+    for (struct list_node *node = head->next; node != head; node = node->next) {
+        struct flight *flight = CONTAINER_OF(node, struct flight, primary);
+        struct bytes its = {flight->key, flight->primary_bytes};
+        flight->is_doomed = flight->is_doomed || bytes_equal(its, primary->bytes);
     }
 }
 
 bool flight_is_doomed(const struct flight *flight)
 {
-    return atomic_load_explicit(&flight->is_doomed, memory_order_relaxed);
+    return flight->is_doomed;
 }
 
 /* ---- claiming ---- */
 
 static void flight_free(struct flight *flight)
 {
+    flight->core->under_way--;
     free(flight);
 }
 
@@ -422,8 +491,11 @@ static void answer_on_arrived(struct ring *ring, struct ring_message *message)
     (void)ring;
     struct flight *claim = CONTAINER_OF(message, struct flight, message);
     if (claim->mirror != NULL) {
-        claim->joined_entry = mirror_open(claim->mirror);
-        claim->answer = claim->joined_entry != NULL ? FLIGHT_JOINED : FLIGHT_LOOK_AGAIN;
+        claim->answer = mirror_open(claim->mirror, &claim->joined_entry);
+    } else if (claim->joined_entry != NULL && claim->joined_entry->is_private) {
+        entry_unref(claim->joined_entry); /* since it was said, its first bytes may have gone */
+        claim->joined_entry = NULL;
+        claim->answer = FLIGHT_ALONE;
     }
     struct flight_waiter *waiter = claim->waiter;
     if (waiter == NULL) {
@@ -455,8 +527,11 @@ static void join_on_arrived(struct ring *ring, struct ring_message *message)
     struct flight *claim = CONTAINER_OF(message, struct flight, message);
     struct flight *flight = claim->target;
     struct cache_core *leader = flight->core;
-    if (!flight->is_open) {
-        send_answer(leader, claim, FLIGHT_LOOK_AGAIN);
+    const struct entry *entry = flight->entry;
+    if (!flight->is_open || entry->is_private) {
+        /* What goes on is for those who read it already; what is over may be stored. */
+        bool goes_on = entry != NULL && entry->state == ENTRY_FILLING;
+        send_answer(leader, claim, goes_on ? FLIGHT_ALONE : FLIGHT_LOOK_AGAIN);
         return;
     }
     if (claim->core == leader) {
@@ -478,7 +553,11 @@ static void claim_on_arrived(struct ring *ring, struct ring_message *message)
     struct flight *claim = CONTAINER_OF(message, struct flight, message);
     struct cache_core *owner = cache_core_at(claim->core->cache, ring_index(ring));
     struct flight *flight = table_find(&owner->flights, claim);
-    if (flight == NULL) {
+    struct bytes key = {claim->key, claim->key_bytes};
+    struct cache_seen seen = cache_seen_of(flight == NULL ? shard_find(owner->shard, claim->hash, key) : NULL);
+    if (flight == NULL && seen.object != NULL && !cache_seen_same(&seen, &claim->seen)) {
+        send_answer(owner, claim, FLIGHT_LOOK_AGAIN); /* stored since who claims has looked */
+    } else if (flight == NULL) {
         table_add(&owner->flights, claim);
         send_answer(owner, claim, FLIGHT_MINE);
     } else if (flight_is_doomed(flight)) {
@@ -494,7 +573,7 @@ static void claim_on_arrived(struct ring *ring, struct ring_message *message)
 }
 
 enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, const struct cache_key *key,
-                         uint8_t variant, uint32_t waiters_max)
+                         const struct cache_object *seen, uint8_t variant, uint32_t waiters_max)
 {
     struct flight *claim = calloc(1, sizeof(*claim) + key->bytes.len);
     if (claim == NULL) {
@@ -503,13 +582,17 @@ enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, 
     claim->core = core;
     claim->waiter = waiter;
     claim->hash = key->hash;
+    claim->primary_hash = key->primary_hash;
+    claim->seen = cache_seen_of(seen);
     claim->key_bytes = key->bytes.len;
     claim->primary_bytes = key->primary_bytes;
     claim->waiters_max = waiters_max;
     claim->shard = key->shard;
     claim->variant = variant;
     list_init(&claim->feeds);
+    list_init(&claim->primary);
     memcpy(claim->key, key->bytes.ptr, key->bytes.len);
+    core->under_way++;
     waiter->claim = claim;
     waiter->flight = NULL;
     waiter->entry = NULL;

@@ -1,8 +1,8 @@
 /* Flights: requests for the same thing at the same time cost one fetch.
  *
- * Who misses claims the key at the shard's owner. The first gets it (MINE), fetches, and fills an entry; the others are led
- * to that entry (JOINED), before its head has come, and read it as it grows: on the filler's worker directly, elsewhere
- * through a mirror.
+ * Who misses claims the key at the shard's owner. The first gets it (MINE), fetches, and fills an entry; the others are
+ * led to that entry (JOINED), before its head has come, and read it as it grows: on the filler's worker directly,
+ * elsewhere through a mirror.
  *
  *   worker A                owner of the shard          worker B
  *   claim ────────────────▶ table: A has it
@@ -14,9 +14,10 @@
  *   flight_release ───────▶ table: nobody
  *         ◀──── settled ───
  *
- * A flight that will not be stored is closed when its head is there: who joined leaves and goes alone. The
- * claim lasts until flight_release, which comes after what was fetched has been stored, so that nobody fetches again in
- * between. Messages between two workers come in order: when `settled` has come back to A, no join is under way. */
+ * A flight that will not be stored is closed when its head is there: who joined leaves and goes alone, and so does who
+ * comes later, as long as the fetch goes on. One that has become private is as good as closed. The claim lasts until
+ * flight_release, which comes after what was fetched has been stored, so that nobody fetches again in between. Messages
+ * between two workers come in order: when `settled` has come back to A, no join is under way. */
 #ifndef SLUICE_CACHE_FLIGHT_H
 #define SLUICE_CACHE_FLIGHT_H
 
@@ -25,8 +26,8 @@
 enum flight_answer {
     FLIGHT_MINE,       /* waiter->flight: to be fetched, and released */
     FLIGHT_JOINED,     /* waiter->entry: one use of it is the waiter's */
-    FLIGHT_LOOK_AGAIN, /* it has just ended: perhaps it is stored by now */
-    FLIGHT_ALONE,      /* too many wait already, or memory is out: fetch without a flight */
+    FLIGHT_LOOK_AGAIN, /* it has just ended, or something was stored since: perhaps it will do */
+    FLIGHT_ALONE,      /* fetch without a flight: too many wait already, it is not shared any more, or memory is out */
 };
 
 struct flight;
@@ -39,10 +40,11 @@ struct flight_waiter {
     void (*on_answer)(struct flight_waiter *waiter, enum flight_answer answer);
 };
 
-/* Claims `key`; `variant` tells apart fetches of one key whose answers are not alike. At most `waiters_max` join one
- * flight. on_answer comes in a later dispatch. *Copies* the key. RESULT_NO_MEMORY: go alone. */
+/* Claims `key`; `seen` is what was found under it and will not do (NULL: nothing was); `variant` tells apart fetches of
+ * one key whose answers are not alike. At most `waiters_max` join one flight. on_answer comes in a later dispatch.
+ * *Copies* the key, *borrows* seen. RESULT_NO_MEMORY: go alone. */
 MUST_USE enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, const struct cache_key *key,
-                                  uint8_t variant, uint32_t waiters_max);
+                                  const struct cache_object *seen, uint8_t variant, uint32_t waiters_max);
 
 /* The waiter does not want the answer any more. */
 void flight_claim_cancel(struct flight_waiter *waiter);
@@ -54,8 +56,8 @@ void flight_begin(struct flight *flight, struct entry *entry);
 
 struct bytes flight_key(const struct flight *flight);
 
-/* Nobody joins from now on. With `expel`, those who did are told to leave (entry->is_expelled, for the mirrors' entries,
- * too): before the head is committed. */
+/* Nobody joins from now on. With `expel`, those who did are told to leave (entry->is_expelled, for the mirrors'
+ * entries, too) when they are told next: before the head is committed. */
 void flight_close(struct flight *flight, bool expel);
 bool flight_is_open(const struct flight *flight);
 

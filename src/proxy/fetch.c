@@ -85,6 +85,12 @@ static void fetch_on_unused(struct entry *entry)
 
 /* ---- deadlines ---- */
 
+/* Others than the one client may be reading what it brings. */
+static bool is_shared(const struct fetch *fetch)
+{
+    return fetch->observer != NULL && fetch->proxy->stall_timeout_ms > 0;
+}
+
 static nanos fetch_deadline(const struct fetch *fetch)
 {
     const struct upstream_options *options = &fetch->request.upstream->options;
@@ -104,6 +110,8 @@ static nanos fetch_deadline(const struct fetch *fetch)
     case FETCH_BODY:
         if (!fetch->receive_paused) { /* the reader's slowness is not the backend's */
             deadline = fetch->progress_ns + options->idle_timeout_ms * ms;
+        } else if (is_shared(fetch)) {
+            deadline = fetch->paused_ns + fetch->proxy->stall_timeout_ms * ms;
         }
         break;
     case FETCH_IDLE:
@@ -124,10 +132,38 @@ void fetch_arm_timer(struct fetch *fetch)
     }
 }
 
+static bool is_out_of_time(const struct fetch *fetch)
+{
+    uint32_t total_ms = fetch->request.upstream->options.total_timeout_ms;
+    return total_ms != 0 && fetch->started_ns + total_ms * NANOS_PER_MS <= ring_now(fetch->proxy->ring);
+}
+
+/* The entry is full: who lacks more than half of the window holds up who lacks less. */
+static void fetch_shed_slow(struct fetch *fetch, nanos now)
+{
+    if (fetch->paused_ns + fetch->proxy->stall_timeout_ms * NANOS_PER_MS <= now) {
+        struct entry *entry = &fetch->entry;
+        fetch->paused_ns = now;
+        fetch_ref(fetch); /* the last reader may leave */
+        entry_shed_slow(entry, entry->body_bytes - entry->window_bytes_max / 2, false);
+        if (fetch->outcome == RESULT_MORE) {
+            fetch_arm_timer(fetch);
+        }
+        fetch_unref(fetch);
+    } else {
+        fetch_arm_timer(fetch);
+    }
+}
+
 static void fetch_on_timer(struct ring_timer *timer)
 {
     struct fetch *fetch = CONTAINER_OF(timer, struct fetch, timer);
-    if (fetch_deadline(fetch) <= ring_now(fetch->proxy->ring)) {
+    nanos now = ring_now(fetch->proxy->ring);
+    if (fetch->phase == FETCH_BODY && fetch->receive_paused && is_shared(fetch) && !is_out_of_time(fetch)) {
+        fetch_shed_slow(fetch, now);
+        return;
+    }
+    if (fetch_deadline(fetch) <= now) {
         fetch_settle(fetch, RESULT_TIMEOUT);
     } else {
         fetch_arm_timer(fetch);
@@ -203,12 +239,6 @@ static enum result fetch_await_connection(struct fetch *fetch)
         fetch->fiber = NULL;
     }
     return fetch->outcome;
-}
-
-static bool is_out_of_time(const struct fetch *fetch)
-{
-    uint32_t total_ms = fetch->request.upstream->options.total_timeout_ms;
-    return total_ms != 0 && fetch->started_ns + total_ms * NANOS_PER_MS <= ring_now(fetch->proxy->ring);
 }
 
 /* Opens a connection to the endpoint's address whose turn it is. */

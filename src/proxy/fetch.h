@@ -101,6 +101,7 @@ struct fetch {
     enum fetch_phase phase;
     enum result outcome; /* RESULT_MORE while it is open */
     nanos progress_ns;   /* bytes went or came */
+    nanos paused_ns;     /* since then the entry has been full, or its slow readers were last told */
     nanos sent_ns;       /* the request was out; 0: not yet */
     unsigned interim_count;
     bool any_byte;

@@ -310,12 +310,15 @@ static enum result read_body(struct fetch *fetch, struct bytes data)
     return result;
 }
 
-static void pause_if_full(struct fetch *fetch)
+static bool pause_if_full(struct fetch *fetch)
 {
-    if (!fetch->receive_paused && entry_is_full(&fetch->entry)) {
-        fetch->receive_paused = true;
-        ring_stream_receive_stop(&fetch->conn->stream);
+    if (fetch->receive_paused || !entry_is_full(&fetch->entry)) {
+        return fetch->receive_paused;
     }
+    fetch->receive_paused = true;
+    fetch->paused_ns = fetch->progress_ns;
+    fetch_arm_timer(fetch);
+    return true;
 }
 
 /* A long body of known length is received straight into the entry: the multishot receive is stopped, and
@@ -364,8 +367,8 @@ static void fetch_on_data(struct upstream_user *user, struct bytes data)
         go_direct_if_long(fetch);
         fetch_ref(fetch); /* a reader that leaves may end it */
         entry_tell(&fetch->entry);
-        if (fetch->outcome == RESULT_MORE) {
-            pause_if_full(fetch);
+        if (fetch->outcome == RESULT_MORE && !fetch->receive_paused && pause_if_full(fetch)) {
+            ring_stream_receive_stop(&fetch->conn->stream);
         }
         fetch_unref(fetch);
     }
@@ -411,9 +414,7 @@ static void fetch_on_direct(struct fetch *fetch, size_t bytes)
     fetch_ref(fetch);
     entry_tell(&fetch->entry);
     if (fetch->outcome == RESULT_MORE) {
-        if (entry_is_full(&fetch->entry)) {
-            fetch->receive_paused = true;
-        } else {
+        if (!pause_if_full(fetch)) {
             fetch_resume_receive(fetch);
         }
     }

@@ -217,6 +217,10 @@ static void filling_refuse(struct filling *filling)
     if (filling->flight != NULL && flight_is_open(filling->flight)) {
         flight_close(filling->flight, filling->is_expelling);
     }
+    if (filling->is_expelling) {
+        int64_t now_ms = ring_unix_ms(filling_ring(filling));
+        cache_mark_uncacheable(filling->env->core, filling->key.hash, now_ms + UNCACHEABLE_MS);
+    }
     entry_make_private(&filling->fetch->entry);
 }
 
@@ -400,10 +404,6 @@ static void filling_on_end(struct fetch_observer *observer, struct fetch *fetch,
         return;
     }
     counter_add(&filling->counters->not_stored[filling->reason < FILLING_REASONS_MAX ? filling->reason : 0], 1);
-    if (result == RESULT_OK && filling->is_expelling) {
-        int64_t now_ms = ring_unix_ms(filling_ring(filling));
-        cache_mark_uncacheable(filling->env->core, filling->key.hash, now_ms + UNCACHEABLE_MS);
-    }
     if (filling->flight != NULL && flight_is_open(filling->flight)) {
         flight_close(filling->flight, false);
     }

@@ -42,6 +42,7 @@ static void go_on(struct filling *filling)
     drop_record(filling);
     if (filling->fetch->is_abandoned) {
         entry_fail(&filling->fetch->entry, RESULT_CANCELED);
+        entry_tell(&filling->fetch->entry); /* somebody may have joined since */
         filling_finish(filling);
     } else {
         filling_fetch(filling);
@@ -63,7 +64,12 @@ static bool fill_entry(struct filling *filling, const struct filling_replay *rep
     const struct bytes age = BYTES("Age: ");
     uint64_t age_s = freshness_age_s(&draft->freshness, filling->started_ms);
     char *at;
-    if (entry_room_for_head(entry, replay->lines.len + age.len + 24, &at) != RESULT_OK) {
+    size_t head_bytes_max = replay->lines.len + age.len + 24;
+    if (head_bytes_max > CHUNK_LARGE_BYTES - sizeof(struct chunk) ||
+        replay->body.len > cache_object_bytes_max(filling->env->core)) {
+        return false; /* written when more was allowed */
+    }
+    if (entry_room_for_head(entry, head_bytes_max, &at) != RESULT_OK) {
         return false;
     }
     char *start = at;

@@ -222,7 +222,7 @@ enum result forward_add_interim(struct outbox *outbox, const struct http_head *h
 enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked)
 {
     if (!chunked) {
-        return outbox_add(outbox, run, hold);
+        return hold == NULL ? outbox_copy(outbox, run) : outbox_add(outbox, run, hold);
     }
     if (run.len <= OUTBOX_COPY_BYTES_MAX) {
         char *at = outbox_reserve(outbox, HTTP_CHUNK_HEAD_BYTES_MAX + run.len + 2);
@@ -237,7 +237,7 @@ enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hol
     char head[HTTP_CHUNK_HEAD_BYTES_MAX];
     enum result result = outbox_copy(outbox, (struct bytes){head, http_put_chunk_head(head, run.len)});
     if (result == RESULT_OK) {
-        result = outbox_pin(outbox, run, hold);
+        result = hold == NULL ? outbox_copy(outbox, run) : outbox_pin(outbox, run, hold);
     }
     return result == RESULT_OK ? outbox_copy(outbox, BYTES("\r\n")) : result;
 }

@@ -43,7 +43,7 @@ MUST_USE enum result forward_response_head(struct entry *entry, const struct htt
 /* Adds an interim response: its status line and what stays of its lines. */
 MUST_USE enum result forward_add_interim(struct outbox *outbox, const struct http_head *head, const char *base);
 
-/* Adds a run of body, in a chunk of its own when `chunked`. */
+/* Adds a run of body, in a chunk of its own when `chunked`. `hold` NULL: a copy of it. */
 MUST_USE enum result forward_add_body(struct outbox *outbox, struct bytes run, struct hold *hold, bool chunked);
 
 /* Adds the last chunk with trailers (`Name: value\r\n` lines, may be empty). */

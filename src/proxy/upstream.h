@@ -28,6 +28,7 @@ struct proxy {
     struct http_parser parser; /* for heads that arrive in one piece: most */
     struct fetch *free_fetches;
     uint64_t window_bytes_max; /* how far a fetch may run ahead of its slowest reader */
+    uint32_t stall_timeout_ms; /* a reader that makes others wait for so long is shed; 0: never */
     /* one writer, read by the metrics */
     _Atomic uint64_t connects;
     _Atomic uint64_t connect_failures;

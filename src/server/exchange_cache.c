@@ -240,17 +240,20 @@ bool exchange_serve(struct exchange *exchange, struct cache_object *object, stru
 /* A refresh that is waiting for its claim; then the filling is on its own. */
 struct refresh {
     struct flight_waiter waiter;
+    struct worker *worker;
     struct filling *filling;
 };
 
 static void refresh_on_answer(struct flight_waiter *waiter, enum flight_answer answer)
 {
     struct refresh *refresh = CONTAINER_OF(waiter, struct refresh, waiter);
-    if (answer == FLIGHT_MINE) {
+    if (answer == FLIGHT_MINE && !refresh->worker->draining) {
         filling_keep_going(refresh->filling);
         filling_start(refresh->filling, waiter->flight);
     } else {
-        if (answer == FLIGHT_JOINED) {
+        if (answer == FLIGHT_MINE) {
+            flight_release(waiter->flight); /* who asks next fetches it */
+        } else if (answer == FLIGHT_JOINED) {
             entry_unref(waiter->entry); /* somebody is at it already */
         }
         filling_destroy(refresh->filling);
@@ -306,9 +309,10 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
         return; /* the next request tries again */
     }
     exchange_drop_fetch(exchange); /* the filling's alone */
+    refresh->worker = worker;
     refresh->filling = filling;
     refresh->waiter.on_answer = refresh_on_answer;
-    if (flight_claim(worker->cache, &refresh->waiter, &look->key, 0, UINT32_MAX) != RESULT_OK) {
+    if (flight_claim(worker->cache, &refresh->waiter, &look->key, look->object, 0, UINT32_MAX) != RESULT_OK) {
         filling_destroy(filling);
         free(refresh);
     }
@@ -316,12 +320,30 @@ static void refresh_behind(struct exchange *exchange, const struct exchange_star
 
 /* ---- fetching ---- */
 
+/* It holds up others that read the same answer: without it they go on. */
+static void on_slow(struct entry_reader *reader, uint64_t below, bool others_wait)
+{
+    (void)below;
+    struct exchange *exchange = CONTAINER_OF(reader, struct exchange, reader);
+    if (others_wait) {
+        metrics_error(&worker_of(exchange)->metrics, METRICS_ERROR_CLIENT_TIMEOUT);
+        conn_close(exchange->conn, true);
+    }
+}
+
+static void read_shared(struct exchange *exchange, struct entry *entry)
+{
+    entry_reader_join(&exchange->reader, entry, exchange_on_progress);
+    exchange->reader.on_slow = on_slow;
+}
+
 /* Reads the entry of the fetch that `filling` runs. */
 static void follow_filling(struct exchange *exchange, struct flight *flight)
 {
     struct filling *filling = exchange->cache->prepared;
     exchange->cache->prepared = NULL;
     exchange_follow_fetch(exchange);
+    exchange->reader.on_slow = on_slow;
     filling_start(filling, flight);
 }
 
@@ -338,18 +360,21 @@ static void go_alone(struct exchange *exchange)
     exchange_cache_run(exchange);
 }
 
-static void on_wait_over(struct ring_timer *timer)
+/* What was joined is not for this one: nothing of it has been shown. */
+static void leave_joined(struct exchange *exchange, struct bytes detail)
 {
-    struct exchange_cache *cache = CONTAINER_OF(timer, struct exchange_cache, timer);
-    struct exchange *exchange = cache->exchange;
-    if (exchange->head_sent || !cache->is_joined) {
-        return;
-    }
+    struct exchange_cache *cache = exchange->cache;
     leave_entry(exchange);
     cache->is_joined = false;
     cache->status.collapsed = false;
-    cache->status.detail = BYTES("wait-timeout");
-    go_alone(exchange);
+    cache->status.detail = detail;
+}
+
+static void on_wait_over(struct ring_timer *timer)
+{
+    struct exchange_cache *cache = CONTAINER_OF(timer, struct exchange_cache, timer);
+    leave_joined(cache->exchange, BYTES("wait-timeout"));
+    go_alone(cache->exchange);
 }
 
 static void join(struct exchange *exchange, struct entry *entry)
@@ -363,7 +388,7 @@ static void join(struct exchange *exchange, struct entry *entry)
     cache->is_joined = true;
     cache->status.collapsed = true;
     exchange->entry = entry;
-    entry_reader_join(&exchange->reader, entry, exchange_on_progress);
+    read_shared(exchange, entry);
     uint32_t wait_ms = config_of(exchange)->coalesce_wait_ms;
     if (entry->status == 0 && wait_ms > 0) {
         ring_timer_set(worker->ring, &cache->timer, ring_now(worker->ring) + wait_ms * NANOS_PER_MS);
@@ -393,7 +418,8 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     }
 }
 
-void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, uint8_t variant)
+void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
+                          uint8_t variant)
 {
     struct exchange_cache *cache = exchange->cache;
     struct worker *worker = worker_of(exchange);
@@ -401,7 +427,7 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
     bool may_wait = config->coalesce && !cache->is_alone && cache->runs < RUNS_MAX &&
                     !cache_is_marked_uncacheable(worker->cache, key->hash, now_ms_of(exchange));
     if (!may_wait ||
-        flight_claim(worker->cache, &cache->waiter, key, variant, config->coalesce_waiters_max) != RESULT_OK) {
+        flight_claim(worker->cache, &cache->waiter, key, seen, variant, config->coalesce_waiters_max) != RESULT_OK) {
         go_alone(exchange);
     }
 }
@@ -493,7 +519,7 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
         conn_close(exchange->conn, true);
         return;
     }
-    exchange_cache_claim(exchange, &look->key, 0);
+    exchange_cache_claim(exchange, &look->key, look->object != NULL ? look->object : look->part, 0);
 }
 
 /* Whether what is stored may stand in for an answer that the origin fails to give. */
@@ -700,6 +726,39 @@ static bool is_origin_failing(const struct entry *entry)
     return entry->state == ENTRY_FAILED || entry->status == 500 || (entry->status >= 502 && entry->status <= 504);
 }
 
+/* The first news of an entry that another's request fills: true when this one leaves it. */
+static bool intercept_joined(struct exchange *exchange)
+{
+    struct exchange_cache *cache = exchange->cache;
+    struct conn *conn = exchange->conn;
+    const struct entry *entry = exchange->reader.entry;
+    if (entry->is_expelled) {
+        leave_joined(exchange, BYTES("not-shared"));
+        go_alone(exchange);
+        return true;
+    }
+    if (entry->state == ENTRY_FAILED && entry->failure == RESULT_CANCELED) {
+        leave_joined(exchange, BYTES_NONE); /* its readers had left as this one came: not the origin's doing */
+        exchange_cache_run(exchange);
+        return true;
+    }
+    if (entry->variant != NULL && cache->key_room != NULL) {
+        with_head(exchange, compare_variant);
+        if (conn->exchange != exchange) {
+            return true;
+        }
+        if (cache->is_other_variant) {
+            leave_joined(exchange, BYTES_NONE);
+            go_alone(exchange);
+            return true;
+        }
+    }
+    if (cache->prepared != NULL) {
+        drop_prepared(exchange); /* the answer is here */
+    }
+    return false;
+}
+
 bool exchange_cache_intercept(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
@@ -709,32 +768,16 @@ bool exchange_cache_intercept(struct exchange *exchange)
     }
     ring_timer_cancel(worker_of(exchange)->ring, &cache->timer);
     if (entry->state == ENTRY_FAILED && entry->is_look_again) {
-        bool entry_was_updated = entry->is_stored;
+        cache->is_asked = cache->is_asked || entry->is_stored;
+        cache->is_plain = !entry->is_stored && !entry->is_from_tier;
         cache->is_from_tier = entry->is_from_tier;
+        cache->is_joined = false;
         leave_entry(exchange);
-        cache->is_asked = cache->is_asked || entry_was_updated;
-        cache->is_plain = !entry_was_updated && !cache->is_from_tier;
         exchange_cache_run(exchange);
         return true;
     }
-    bool is_abandoned = entry->state == ENTRY_FAILED && entry->failure == RESULT_CANCELED; /* not the origin's doing */
-    if (cache->is_joined && (entry->is_expelled || is_abandoned)) {
-        leave_entry(exchange);
-        cache->is_joined = false;
-        cache->status.collapsed = false;
-        cache->status.detail = BYTES("not-shared");
-        go_alone(exchange);
+    if (cache->is_joined && intercept_joined(exchange)) {
         return true;
-    }
-    if (cache->is_joined && entry->variant != NULL && cache->key_room != NULL) {
-        with_head(exchange, compare_variant);
-        if (cache->is_other_variant) {
-            leave_entry(exchange);
-            cache->is_joined = false;
-            cache->status.collapsed = false;
-            go_alone(exchange);
-            return true;
-        }
     }
     if (entry->is_from_tier && cache->outcome == EXCHANGE_CACHE_MISS) {
         cache->outcome = EXCHANGE_CACHE_TIER_HIT;

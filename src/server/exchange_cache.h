@@ -48,8 +48,10 @@ struct exchange_cache {
 /* *Gives* it to the exchange. NULL when memory is out. */
 struct exchange_cache *exchange_cache_create(struct exchange *exchange);
 
-/* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. */
-void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, uint8_t variant);
+/* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. `seen`: what is stored, and
+ * will not do; may be NULL. */
+void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
+                          uint8_t variant);
 
 /* Answers from a stored object. False: it cannot be pinned, and nothing was done. Else the exchange may be gone. */
 bool exchange_serve(struct exchange *exchange, struct cache_object *object, struct cached_serving *serving,

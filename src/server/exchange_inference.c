@@ -49,8 +49,8 @@ static bool make_tenant(const struct exchange_start *start, unsigned char out[TE
     if (credentials.ptr == NULL) {
         credentials = http_head_value(&start->parser->head, start->base, HTTP_FIELD_X_API_KEY);
     }
-    return mbedtls_sha256((const unsigned char *)(credentials.ptr != NULL ? credentials.ptr : ""), credentials.len,
-                          out, 0) == 0;
+    return mbedtls_sha256((const unsigned char *)(credentials.ptr != NULL ? credentials.ptr : ""), credentials.len, out,
+                          0) == 0;
 }
 
 enum result exchange_inference_prepare(struct exchange *exchange, const struct exchange_start *start)
@@ -73,8 +73,8 @@ enum result exchange_inference_prepare(struct exchange *exchange, const struct e
     inference->is_bypassed = coding.len > 0 || !make_tenant(start, inference->tenant) ||
                              cache_key_is_bypassed(&exchange->route->config->cache, &source);
     cache->path = arena_copy(&exchange->arena, inference_upstream_path(&exchange->arena, start->path));
-    inference->prefix = arena_format(&exchange->arena, "inference/%.*s?%.*s\n", BYTES_ARG(exchange->route->config->name),
-                                     BYTES_ARG(start->target->query));
+    inference->prefix = arena_format(&exchange->arena, "inference/%.*s?%.*s\n",
+                                     BYTES_ARG(exchange->route->config->name), BYTES_ARG(start->target->query));
     bool ok = cache->path.ptr != NULL && inference->prefix.ptr != NULL;
     return ok ? RESULT_OK : RESULT_NO_MEMORY;
 }
@@ -250,8 +250,8 @@ static void run(struct exchange *exchange)
     }
     cache->status.forward = CACHE_STATUS_URI_MISS;
     struct cache_key stored = cache_key_make(cache_of(worker->cache), key->key, key->key.len);
+    struct cache_object *object = cache_find(worker->cache, &stored);
     if (key->may_store && !inference->asks.no_cache && !key->no_cache) {
-        struct cache_object *object = cache_find(worker->cache, &stored);
         if (object != NULL && serve(exchange, object)) {
             return;
         }
@@ -273,5 +273,5 @@ static void run(struct exchange *exchange)
     }
     cache->is_alone = cache->is_alone || !may_join;
     uint8_t variant = (uint8_t)(1 + (key->wants_stream ? 1 : 0) + (key->wants_usage ? 2 : 0));
-    exchange_cache_claim(exchange, &stored, variant);
+    exchange_cache_claim(exchange, &stored, object, variant);
 }

@@ -140,6 +140,16 @@ bool server_on_worker_start(struct server *server, bool ok)
     return all;
 }
 
+void server_on_worker_done(struct server *server)
+{
+    if (atomic_fetch_add(&server->done, 1) + 1 < server->worker_count) {
+        return;
+    }
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        ring_group_post(server->group, w, &server->workers[w].end_message);
+    }
+}
+
 void server_on_worker_stop(struct server *server)
 {
     pthread_mutex_lock(&server->start_lock);
@@ -379,6 +389,9 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
     server.workers = calloc(server.worker_count, sizeof(*server.workers));
+    for (unsigned w = 0; server.workers != NULL && w < server.worker_count; w++) {
+        list_init(&server.workers[w].deletions);
+    }
     if (server.group == NULL || server.workers == NULL || !make_cache(&server) || !make_resolved(&server) ||
         !open_listeners(&server)) {
         server_free(&server);
@@ -389,7 +402,6 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
         /* More workers than cores would only take turns on them: those stay unpinned. */
         bool pin = config->pin && server.worker_count <= topology->cpu_count;
         server.workers[w].server = &server;
-        list_init(&server.workers[w].deletions);
         server.workers[w].index = w;
         server.workers[w].cpu = pin ? topology->cpus[w] : -1;
     }

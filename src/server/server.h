@@ -18,8 +18,8 @@ struct server {
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
-    struct cache *cache; /* NULL: it is off */
-    struct store *store; /* its second tier; NULL: none */
+    struct cache *cache;        /* NULL: it is off */
+    struct store *store;        /* its second tier; NULL: none */
     struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
     int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
     unsigned listener_count;    /* the admin's included */
@@ -29,7 +29,8 @@ struct server {
     pthread_cond_t start_changed;
     unsigned started; /* workers running */
     unsigned failed;
-    bool is_over; /* all have stopped */
+    bool is_over;          /* all have stopped */
+    _Atomic unsigned done; /* workers that have drained */
 };
 
 /* Runs until a signal has drained it. *Borrows* config. `on_ready` (may be NULL) is called once connections are
@@ -40,6 +41,10 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
 /* A worker tells how its start went, and waits for the others: whoever answers /metrics reads all workers' counters, so
  * none takes connections before all are there. False when one of them could not start. */
 MUST_USE bool server_on_worker_start(struct server *server, bool ok);
+
+/* A worker tells that it has drained. It goes on turning, since it owns what others still ask for, until all have: then
+ * every worker gets its end_message. */
+void server_on_worker_done(struct server *server);
 
 /* A worker tells that it has stopped, and waits for the others: until then they, and the main thread, may look at what
  * it owns. */

@@ -12,7 +12,10 @@
 #include "server/server.h"
 #include "store/store.h"
 
-enum { FINISH_TURNS_MAX = 1000 };
+enum {
+    FINISH_LOOK_MS = 1,     /* between looks at what is still under way */
+    FINISH_GRACE_MS = 2000, /* after the drain timeout, for what is still under way then */
+};
 
 const char *worker_date(struct worker *worker)
 {
@@ -176,6 +179,7 @@ static void start_listeners(struct worker *worker)
 static void on_drain_timer(struct ring_timer *timer);
 static void on_stop(struct ring *ring, struct ring_message *message);
 static void on_cut(struct ring *ring, struct ring_message *message);
+static void on_end(struct ring *ring, struct ring_message *message);
 
 static const struct config_route api_route = {.name = {"api", 3}, .kind = CONFIG_ROUTE_RESPOND};
 
@@ -187,6 +191,7 @@ static enum result worker_start(struct worker *worker)
     worker->api = (struct route){.config = &api_route, .index = config->route_count};
     worker->stop_message.on_deliver = on_stop;
     worker->cut_message.on_deliver = on_cut;
+    worker->end_message.on_deliver = on_end;
     ring_timer_init(&worker->drain_timer, on_drain_timer);
     chunk_pool_init(&worker->pool, 0);
     const struct ring_options options = {.group = worker->server->group, .index = worker->index, .cpu = worker->cpu};
@@ -196,6 +201,7 @@ static enum result worker_start(struct worker *worker)
     }
     ring_set_context(worker->ring, worker);
     proxy_init(&worker->proxy, worker->ring, &worker->pool);
+    worker->proxy.stall_timeout_ms = config->limits.send_timeout_ms;
     worker->limits = (struct http_limits){
         .head_bytes_max = config->limits.head_bytes_max,
         .target_bytes_max = config->limits.target_bytes_max,
@@ -219,19 +225,44 @@ static enum result worker_start(struct worker *worker)
 
 /* ---- end ---- */
 
-/* Nothing is left but closes on their way through the ring: wait for them a little, then go. */
+/* The clients have gone. What they began may go on: closes on their way through the ring, an answer being stored or
+ * read by clients of other workers, messages. on_drain_timer looks until it is over. */
 static void worker_finish_if_done(struct worker *worker)
 {
-    if (!worker->draining || worker->conn_count > 0 || worker->listeners_open > 0 || worker->finish_turns > 0) {
+    if (!worker->draining || worker->conn_count > 0 || worker->listeners_open > 0 || worker->is_finishing) {
         return;
     }
-    filling_stop_all(&worker->filling);
+    worker->is_finishing = true;
     for (unsigned i = 0; i < worker->config->upstream_count; i++) {
         model_directory_stop(&worker->directories[i]);
+    }
+    ring_timer_set(worker->ring, &worker->drain_timer, ring_now(worker->ring));
+}
+
+/* Whether nothing that this worker began is under way: nobody will send to it but for its shard's sake. */
+static bool is_settled(const struct worker *worker)
+{
+    uint64_t streams = atomic_load_explicit(&ring_counters(worker->ring)->streams, memory_order_relaxed);
+    return streams == 0 && worker->filling.open == 0 && (worker->cache == NULL || cache_core_is_settled(worker->cache));
+}
+
+static void worker_finish(struct worker *worker)
+{
+    filling_stop_all(&worker->filling);
+    for (unsigned i = 0; i < worker->config->upstream_count; i++) {
         upstream_close_idle(&worker->upstreams[i]);
     }
-    worker->finish_turns = 1;
-    ring_timer_set(worker->ring, &worker->drain_timer, ring_now(worker->ring));
+    if (is_settled(worker) || ring_now(worker->ring) >= worker->finish_by_ns) {
+        server_on_worker_done(worker->server); /* and then turns, for the others, until on_end */
+    } else {
+        ring_timer_set(worker->ring, &worker->drain_timer, ring_now(worker->ring) + FINISH_LOOK_MS * NANOS_PER_MS);
+    }
+}
+
+static void on_end(struct ring *ring, struct ring_message *message)
+{
+    (void)message;
+    ring_stop(ring);
 }
 
 static void close_all(struct worker *worker)
@@ -247,19 +278,12 @@ static void close_all(struct worker *worker)
 static void on_drain_timer(struct ring_timer *timer)
 {
     struct worker *worker = CONTAINER_OF(timer, struct worker, drain_timer);
-    if (worker->finish_turns == 0) {
-        log_warn("drain timeout: cutting off connections worker=%u left=%u", worker->index, worker->conn_count);
-        close_all(worker);
+    if (worker->is_finishing) {
+        worker_finish(worker);
         return;
     }
-    uint64_t streams = atomic_load_explicit(&ring_counters(worker->ring)->streams, memory_order_relaxed);
-    /* What has been fetched is still stored, and written behind. */
-    bool is_idle = streams == 0 && worker->filling.open == 0;
-    if (is_idle || worker->finish_turns++ >= FINISH_TURNS_MAX) {
-        ring_stop(worker->ring);
-        return;
-    }
-    ring_timer_set(worker->ring, timer, ring_now(worker->ring) + NANOS_PER_MS);
+    log_warn("drain timeout: cutting off connections worker=%u left=%u", worker->index, worker->conn_count);
+    close_all(worker);
 }
 
 static void on_stop(struct ring *ring, struct ring_message *message)
@@ -272,7 +296,9 @@ static void on_stop(struct ring *ring, struct ring_message *message)
     if (worker->warming != NULL) {
         warming_stop(worker->warming);
     }
-    ring_timer_set(ring, &worker->drain_timer, ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS);
+    nanos cut_ns = ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS;
+    worker->finish_by_ns = cut_ns + FINISH_GRACE_MS * NANOS_PER_MS;
+    ring_timer_set(ring, &worker->drain_timer, cut_ns);
     for (unsigned i = 0; i < worker->listener_count; i++) {
         ring_listener_stop(&worker->listeners[i].listener);
     }

@@ -73,9 +73,11 @@ struct worker {
 
     bool draining;
     struct ring_timer drain_timer;
-    struct ring_message stop_message; /* drain */
-    struct ring_message cut_message;  /* and then no longer wait */
-    unsigned finish_turns;
+    struct ring_message stop_message;    /* drain */
+    struct ring_message cut_message;     /* and then no longer wait */
+    struct ring_message end_message;     /* all workers are done: stop */
+    nanos finish_by_ns;                  /* the latest moment at which it is done */
+    bool is_finishing;                   /* its clients have gone */
     struct model_directory *directories; /* per upstream; used by those of inference routes */
 };
 

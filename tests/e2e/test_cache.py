@@ -205,7 +205,8 @@ def test_neither_sampled_answers_nor_other_tenants_are_served(world):
 
 def test_what_was_expensive_survives_a_restart(world, tmp_path):
     sim = world.sim('--time-scale', '1')
-    cache = {'memory': '64MB', 'database': str(tmp_path / 'cache.db'), 'database_cost_min_ms': 0}
+    cache = {'memory': '64MB', 'database': str(tmp_path / 'cache.db'), 'database_cost_min_ms': 0,
+             'warm_start_percent': 0}
     body = chat(max_tokens=2)
     gateway = world.gateway([inference_route()], endpoints=[sim.address], cache=cache)
     gateway.wait_line('store ready')
