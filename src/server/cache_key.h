@@ -3,7 +3,8 @@
  *   http://example.org/path?query            the parts that the route's `key` names, host, path and query by default
  *   http://example.org/path?query\nheader:accept-language=de\ncookie:plan=pro
  *
- * It is text, so that what stands in a purge's `key` or `prefix` can be read off a URL. */
+ * It is text, so that what stands in a purge's `key` or `prefix` can be read off a URL. Where a request has a header, a
+ * cookie or an argument several times, all its values are in the key: which of them the origin goes by is its own. */
 #ifndef SLUICE_SERVER_CACHE_KEY_H
 #define SLUICE_SERVER_CACHE_KEY_H
 
