@@ -95,8 +95,9 @@ static enum storing_reason judge_freshness(const struct storing_exchange *exchan
     if (!is_explicit && !directives->is_public && !freshness_status_is_heuristic(exchange->response->status)) {
         return STORING_NOT_CACHEABLE;
     }
-    if (has(exchange, HTTP_FIELD_SET_COOKIE) &&
-        (policy->refuses_set_cookie || !(is_explicit || directives->is_public))) {
+    bool keeps_cookie =
+        has(exchange, HTTP_FIELD_SET_COOKIE) && !directives_name_field(&directives->named, BYTES("Set-Cookie"));
+    if (keeps_cookie && (policy->refuses_set_cookie || !(is_explicit || directives->is_public))) {
         return STORING_SET_COOKIE;
     }
     bool has_use = has_validator || (!freshness->no_cache && (freshness->lifetime_ms > 0 || has_window));
