@@ -276,7 +276,7 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
         return NULL;
     }
     filling->asks = look->asks;
-    filling->is_validating = asking->validating != NULL;
+    filling->validates_ms = asking->validating != NULL ? asking->validating->freshness.response_ms : 0;
     filling->is_completing = asking->completing != NULL;
     filling->may_find_in_tier = look->object == NULL && look->part == NULL && exchange->cache->runs < RUNS_MAX;
     filling->request_head = arena_copy(&filling->arena, (struct bytes){start->base, start->parser->head.head_bytes});
@@ -464,7 +464,8 @@ static void choose_asking(const struct exchange_cache *cache, const struct cache
                           struct exchange_asking *ret_asking)
 {
     *ret_asking = (struct exchange_asking){.for_all = true};
-    /* The origin has not confirmed what is stored, or that cannot be kept: what is there still is not asked about again. */
+    /* The origin has not confirmed what is stored, or that cannot be kept: what is there still is not asked about
+     * again. */
     if (cache->is_plain || cache->runs >= RUNS_MAX) {
         return;
     }
@@ -572,11 +573,13 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
         if (is_behind) {
             refresh_behind(exchange, start, &look);
         }
-        cached_serve(&start->parser->head, start->base, look.object, now_ms_of(exchange), &serving);
+        cached_serve(&start->parser->head, start->base, look.object, look.worker->ring, &serving);
         if (exchange_serve(exchange, look.object, &serving, &look.status)) {
             return;
         }
-        bypass(exchange, start); /* it cannot be pinned: passes by */
+        cache->status.forward = CACHE_STATUS_BYPASS;
+        cache->status.detail = BYTES("not-pinned");
+        bypass(exchange, start);
         return;
     case CACHED_UNAVAILABLE:
         exchange_answer_error(exchange, 504, "the cache has no fresh answer, and the request allows no other",
@@ -627,7 +630,7 @@ static void serve_stale(struct exchange *exchange, const struct exchange_start *
     }
     leave_entry(exchange);
     struct cached_serving serving;
-    cached_serve(&start->parser->head, start->base, look.object, now_ms, &serving);
+    cached_serve(&start->parser->head, start->base, look.object, look.worker->ring, &serving);
     look.status.forward = CACHE_STATUS_HIT;
     look.status.detail = is_unreachable ? BYTES("origin-unreachable") : BYTES("stale-if-error");
     if (!exchange_serve(exchange, look.object, &serving, &look.status)) {
@@ -723,7 +726,7 @@ static bool may_spare_body(const struct exchange *exchange, const struct entry *
 
 static bool is_origin_failing(const struct entry *entry)
 {
-    return entry->state == ENTRY_FAILED || entry->status == 500 || (entry->status >= 502 && entry->status <= 504);
+    return entry->state == ENTRY_FAILED || freshness_is_failure(entry->status);
 }
 
 /* The first news of an entry that another's request fills: true when this one leaves it. */
@@ -798,8 +801,14 @@ bool exchange_cache_intercept(struct exchange *exchange)
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status)
 {
     const struct entry *entry = exchange->reader.entry;
+    if (exchange->cache->runs == 0) {
+        return false;
+    }
     *ret_status = exchange->cache->status;
     ret_status->has_ttl = false;
+    if (entry == NULL) {
+        return true;
+    }
     ret_status->forward_status = entry->status;
     ret_status->stored = entry->is_stored && !exchange->cache->is_joined;
     if (entry->is_from_tier) {

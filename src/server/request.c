@@ -165,7 +165,8 @@ static void begin_exchange(struct request *request, const struct route *route)
     }
 }
 
-/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to it. */
+/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to
+ * it. */
 static bool answer_from_cache(struct request *request, const struct route *route)
 {
     struct conn *conn = request->conn;
@@ -187,7 +188,7 @@ static bool answer_from_cache(struct request *request, const struct route *route
     }
     int64_t now_ms = ring_unix_ms(worker->ring);
     struct cached_serving serving;
-    cached_serve(request->head, request->base, look.object, now_ms, &serving);
+    cached_serve(request->head, request->base, look.object, worker->ring, &serving);
     if (!cached_is_small(&serving)) {
         return false;
     }
@@ -313,7 +314,8 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
     } else if (request.target->form == HTTP_TARGET_ASTERISK) {
-        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request. */
+        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request.
+         */
         if (head->body != HTTP_BODY_NONE) {
             request.answer.keep_alive = false;
         }
