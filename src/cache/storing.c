@@ -46,6 +46,13 @@ static bool varies_on_all(const struct storing_exchange *exchange)
     return false;
 }
 
+/* Follows from what the request had besides what selects an answer: its conditions, its range, its Expect. Whatever it
+ * says of its lifetime, it answers no other. */
+static bool is_about_request(unsigned status)
+{
+    return status == 304 || status == 412 || status == 416 || status == 417;
+}
+
 /* What of the request and of the response's status rules storing out, whatever the directives say. */
 static enum storing_reason judge_status(const struct storing_exchange *exchange,
                                         const struct directives_response *directives)
@@ -54,7 +61,7 @@ static enum storing_reason judge_status(const struct storing_exchange *exchange,
     if (exchange->request->no_store) {
         return STORING_REQUEST_NO_STORE;
     }
-    if (status < 200 || status == 304) {
+    if (status < 200 || is_about_request(status)) {
         return STORING_STATUS;
     }
     if (status == 206 && !exchange->can_combine) {
