@@ -1,6 +1,9 @@
 #include "server/cache_key.h"
 
+#include <string.h>
+
 #include "cache/lines.h"
+#include "http/uri.h"
 
 /* The values that a request has for a part: each of them counts, for the origin may go by any. What the gateway does
  * not pass on is none. */
@@ -146,6 +149,12 @@ static char *put_lower(char *at, struct bytes text)
         *at++ = ascii_lower(text.ptr[i]);
     }
     return at;
+}
+
+struct bytes cache_key_path(struct bytes path, struct bytes normal)
+{
+    bool has_empty = path.ptr != normal.ptr && memmem(path.ptr, path.len, "//", 2) != NULL;
+    return has_empty && !http_path_is_ambiguous(path) ? path : normal;
 }
 
 /* example.org:80 is example.org. */

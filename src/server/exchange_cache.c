@@ -170,7 +170,7 @@ void exchange_cache_source(const struct exchange_start *start, struct cache_key_
     *ret_source = (struct cache_key_source){
         .method = http_head_method(&start->parser->head, start->base),
         .authority = start->authority,
-        .path = start->path,
+        .path = cache_key_path(start->target->path, start->path),
         .query = start->target->query,
         .head = &start->parser->head,
         .base = start->base,

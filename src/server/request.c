@@ -178,8 +178,9 @@ static bool answer_from_cache(struct request *request, const struct route *route
     struct cached_look look = {
         .worker = worker,
         .route = route,
-        .source = {http_head_method(request->head, request->base), request->authority, request->path,
-                   request->target->query, request->head, request->base},
+        .source = {http_head_method(request->head, request->base), request->authority,
+                   cache_key_path(request->target->path, request->path), request->target->query, request->head,
+                   request->base},
         .key_room = key_room,
     };
     cached_look(&look);

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from backend import keep_answering
 from rawhttp import wait_until
 from test_http_cache import FRESH, STALE, YESTERDAY, Origin, answer, is_hit, not_modified, status_of
 
@@ -409,3 +410,29 @@ def test_many_ranges_of_a_long_body_give_all_of_it(origin):
     response = origin.get('/', 'Range: bytes=0-9, 50000-50009\r\n')
     assert response.status == 206 and response.fields['content-type'].startswith('multipart/byteranges')
     assert body[:10] in response.body and body[50000:50010] in response.body
+
+
+@pytest.mark.parametrize('status', ['416 Range Not Satisfiable', '412 Precondition Failed'])
+def test_what_follows_from_a_range_or_a_condition_is_not_the_answer_to_others(origin, status):
+    origin.answers['/'] = lambda request, n: answer('no', FRESH, status) if 'range' in request.fields else \
+        answer('body', FRESH)
+    assert origin.get('/', 'Range: bytes=1000-\r\n').status == int(status[:3])
+    time.sleep(0.05)
+    assert origin.get().body == b'body'
+
+
+@pytest.mark.parametrize('one, other, same', [
+    ('/a/../b', '/b', True), ('/%62', '/b', True), ('/b%2f', '/b%2F', True), ('//b', '/b', True),
+    ('/a//b', '/a/b', False), ('/b/', '/b', False), ('/b%2F', '/b/', False), ('/b%3Fx', '/b?x', False),
+    ('/b?x=%61', '/b?x=a', False), ('/b?', '/b', False), ('/b;v=1', '/b', False),
+])
+def test_two_spellings_of_a_target_share_an_answer_where_they_must_be_one(origin, one, other, same):
+    origin.backend.script = keep_answering(lambda peer, request: peer.send(answer(request.target, FRESH)))
+    first = origin.get(one)
+    time.sleep(0.05)
+    second = origin.get(other)
+    assert is_hit(second) == same and (second.body == first.body) == same
+    if not same:
+        assert second.body == other.encode()
+    origin.get(one, method='PUT')
+    assert not is_hit(origin.get(one)), 'it is invalidated by the name it is asked for'
