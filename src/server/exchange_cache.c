@@ -497,7 +497,7 @@ static void fetch_for_all(struct exchange *exchange, const struct exchange_start
     /* Conditions of a client's stay where nobody else is to have the answer: the origin may spare its body. */
     bool is_private = look->object == NULL && is_conditional &&
                       cache_is_marked_uncacheable(worker_of(exchange)->cache, look->key.hash, now_ms);
-    bool is_for_one = look->object == NULL && is_range;
+    bool is_for_one = is_range && (look->object == NULL || validating_head(look) == NULL);
     bool has_own_condition =
         conditional_is_for_origin(head, start->base) ||
         (is_for_one && (head->first[HTTP_FIELD_IF_NONE_MATCH] != 0 || head->first[HTTP_FIELD_IF_MODIFIED_SINCE] != 0));

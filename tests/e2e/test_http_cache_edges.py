@@ -436,3 +436,26 @@ def test_two_spellings_of_a_target_share_an_answer_where_they_must_be_one(origin
         assert second.body == other.encode()
     origin.get(one, method='PUT')
     assert not is_hit(origin.get(one)), 'it is invalidated by the name it is asked for'
+
+
+# ---- refreshing behind ----
+
+
+@pytest.mark.parametrize('tag', ['', 'ETag: "a"\r\n'])
+@pytest.mark.parametrize('method, wanted', [('HEAD', ''), ('GET', 'Range: bytes=0-1\r\n'),
+                                            ('GET', 'If-None-Match: "a"\r\n'), ('GET', 'If-Range: "a"\r\nRange: bytes=1-\r\n')])
+def test_who_asks_for_less_does_not_make_less_be_stored(origin, method, wanted, tag):
+    def reply(request, n):
+        if n == 0:
+            return answer('old!', STALE.format(', stale-while-revalidate=60') + tag)
+        if 'range' in request.fields:
+            return answer('ne', FRESH + tag + 'Content-Range: bytes 0-1/4\r\n', '206 Partial Content')
+        return answer('new!', FRESH + tag)
+    origin.answers['/'] = reply
+    origin.get()
+    origin.get('/', wanted, method=method)
+    for _ in range(10):
+        response = origin.get()
+        assert response.status == 200 and response.body in (b'old!', b'new!')
+        time.sleep(0.02)
+    assert response.body == b'new!' and is_hit(response)
