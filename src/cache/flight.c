@@ -168,6 +168,7 @@ static void mirror_look(struct mirror *mirror)
         entry->variant = source->variant;
         entry->is_from_tier = source->is_from_tier;
         entry->not_stored_why = source->not_stored_why;
+        entry->origin_status = source->origin_status;
         entry->status = source->status;
         entry->first = source->head;
     }

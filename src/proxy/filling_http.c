@@ -220,23 +220,30 @@ bool filling_http_take_lines(struct filling *filling, const struct http_head *he
     return filling_take_lines(filling, head, base, keeps) == RESULT_OK && put_date(filling);
 }
 
+bool filling_http_take_tags(struct filling *filling, const struct http_head *head, const char *base)
+{
+    char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
+    size_t bytes = 0;
+    if (tags == NULL || tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX,
+                                         &bytes) != RESULT_OK) {
+        return false;
+    }
+    filling->draft.tags = (struct bytes){tags, bytes};
+    return true;
+}
+
 /* Everything that is kept of an answer whose head this is. */
 bool filling_http_take(struct filling *filling, const struct http_head *head, const char *base)
 {
     const struct http_own *own = filling->own;
     struct vary_set *set = arena_alloc(&filling->arena, sizeof(*set));
-    char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
-    size_t tag_bytes = 0;
-    if (set == NULL || tags == NULL || !vary_of_response(head, base, set) ||
-        tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX, &tag_bytes) !=
-            RESULT_OK) {
+    if (set == NULL || !vary_of_response(head, base, set) || !filling_http_take_tags(filling, head, base)) {
         return false;
     }
     filling->draft.freshness = own->verdict.freshness;
     if (!filling_http_take_lines(filling, head, base)) {
         return false;
     }
-    filling->draft.tags = (struct bytes){tags, tag_bytes};
     filling->draft.remove_at_ms = filling_http_remove_at_ms(filling);
     if (!choose_key(filling, set)) {
         return false;

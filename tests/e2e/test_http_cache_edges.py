@@ -8,7 +8,7 @@ import pytest
 
 from backend import keep_answering
 from rawhttp import wait_until
-from test_http_cache import FRESH, STALE, YESTERDAY, Origin, answer, is_hit, not_modified, status_of
+from test_http_cache import FRESH, STALE, YESTERDAY, Origin, answer, by_etag, is_hit, not_modified, status_of
 
 COOKIE = 'Set-Cookie: session=secret\r\n'
 
@@ -80,6 +80,7 @@ def test_the_cookie_of_a_304_is_nobody_elses(origin):
     assert all(r.status == 200 and r.body == b'body' for r in responses)
     assert sorted(r.fields['set-cookie'] for r in responses) == [f'session={n}' for n in range(1, 6)]
     assert all('if-none-match' in r.fields for r in origin.of('/')[1:]), 'what is stored holds'
+    assert 'fwd-status=304' in status_of(responses[0])
 
 
 def test_the_cookie_of_an_answer_to_head_is_nobody_elses(origin):
@@ -459,3 +460,45 @@ def test_who_asks_for_less_does_not_make_less_be_stored(origin, method, wanted, 
         assert response.status == 200 and response.body in (b'old!', b'new!')
         time.sleep(0.02)
     assert response.body == b'new!' and is_hit(response)
+
+
+def test_the_groups_that_a_304_names_are_those_it_is_removed_by(origin):
+    origin.answers['/'] = [answer('old', STALE.format('') + 'ETag: "a"\r\nCache-Groups: "one"\r\n'),
+                           not_modified(FRESH + 'ETag: "a"\r\nCache-Groups: "two"\r\n'), answer('new', FRESH)]
+    for group in ('one', 'two'):
+        origin.answers['/' + group] = answer('', f'Cache-Group-Invalidation: "{group}"\r\n')
+    origin.get()
+    assert 'fwd-status=304' in status_of(origin.get())
+    origin.get('/one', method='POST')
+    assert is_hit(origin.get())
+    origin.get('/two', method='POST')
+    assert not is_hit(origin.get())
+
+
+def many_fields(letter):
+    return ''.join(f'X-{letter}{i}: {letter * 100}\r\n' for i in range(50)) + f'X-{letter}: {letter * 5000}\r\n'
+
+
+@pytest.mark.parametrize('fresh', [FRESH, FRESH + COOKIE], ids=['for all', 'for one'])
+def test_a_304_that_makes_the_head_too_large_is_not_taken_over(origin, fresh):
+    whole = answer('body', STALE.format('') + 'ETag: "a"\r\n' + many_fields('a'))
+    origin.answers['/'] = by_etag('"a"', whole, fresh + 'ETag: "a"\r\n' + many_fields('b'))
+    for _ in range(4):
+        response = origin.get()
+        assert response.status == 200 and response.body == b'body'
+
+
+def test_a_rest_that_makes_the_head_too_large_is_not_put_behind(origin):
+    def reply(request, n):
+        if 'range' not in request.fields:
+            return answer('0123456789', FRESH + 'ETag: "a"\r\n')
+        first, last, letter = (0, 4, 'a') if n == 0 else (5, 9, 'b')
+        return answer('0123456789'[first:last + 1], FRESH + 'ETag: "a"\r\n' + many_fields(letter) +
+                      f'Content-Range: bytes {first}-{last}/10\r\n', '206 Partial Content')
+    origin.answers['/'] = reply
+    origin.get('/', 'Range: bytes=0-4\r\n')
+    time.sleep(0.05)
+    for _ in range(3):
+        response = origin.get()
+        assert response.status == 200 and response.body == b'0123456789'
+    assert 'range' in origin.of('/')[1].fields
