@@ -169,10 +169,11 @@ void cached_look(struct cached_look *look)
 
 /* ---- serving ---- */
 
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving)
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving)
 {
     const struct cache_head *head = cache_object_head(object);
+    int64_t now_ms = ring_unix_ms(ring);
     *ret_serving = (struct cached_serving){
         .head = head,
         .body_bytes = object->body_bytes,
@@ -200,7 +201,10 @@ void cached_serve(const struct http_head *request, const char *base, const struc
         return;
     }
     switch (range_resolve(range, ret_serving->body_bytes, &ret_serving->ranges)) {
-    case RANGE_SATISFIABLE: ret_serving->status = 206; break;
+    case RANGE_SATISFIABLE:
+        ret_serving->status = 206;
+        ret_serving->boundary = ret_serving->ranges.count > 1 ? ring_random(ring) : 0;
+        break;
     case RANGE_UNSATISFIABLE:
         ret_serving->status = 416;
         ret_serving->has_body = false;
@@ -214,16 +218,13 @@ static bool is_multipart(const struct cached_serving *serving)
     return serving->status == 206 && serving->ranges.count > 1;
 }
 
-/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody
- * can have written into the body beforehand without knowing both. */
+/* The boundary between parts: it must not occur in the body, which was there before these bits were drawn. */
 static struct bytes boundary_of(const struct cached_serving *serving, char out[RANGE_BOUNDARY_BYTES_MAX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint64_t bits = ((uint64_t)serving->head->freshness.response_ms * UINT64_C(0x9e3779b97f4a7c15)) ^
-                    (uint64_t)(uintptr_t)serving->head ^ serving->body_bytes << 20;
     memcpy(out, "sluice-", 7);
     for (unsigned i = 0; i < 16; i++) {
-        out[7 + i] = digits[bits >> (4 * i) & 15];
+        out[7 + i] = digits[serving->boundary >> (4 * i) & 15];
     }
     return (struct bytes){out, 23};
 }

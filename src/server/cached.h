@@ -73,13 +73,14 @@ struct cached_serving {
     uint64_t body_bytes;     /* of the stored body; of a part: of what it is a part of */
     uint16_t status;         /* the stored one, or 206, 304, 416 */
     struct range_set ranges; /* of a 206 */
+    uint64_t boundary;       /* random: what is between the parts of one that has several */
     bool has_body;
     struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
 };
 
-/* Decides on conditions and ranges. */
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving);
+/* Decides on conditions and ranges. The ring gives the time, and random bits. */
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving);
 
 /* Queues the head of the answer. `answer`: what every answer has. */
 MUST_USE enum result cached_put_head(struct conn *conn, const struct cached_serving *serving,
