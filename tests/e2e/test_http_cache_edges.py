@@ -502,3 +502,55 @@ def test_a_rest_that_makes_the_head_too_large_is_not_put_behind(origin):
         response = origin.get()
         assert response.status == 200 and response.body == b'0123456789'
     assert 'range' in origin.of('/')[1].fields
+
+
+# ---- conditions ----
+
+
+@pytest.mark.parametrize('fields, status', [
+    ('If-None-Match: "a"\r\n', 304),
+    ('If-None-Match: W/"a"\r\n', 304),
+    ('If-None-Match: a\r\n', 200),
+    ('If-None-Match: "b", "a"\r\n', 304),
+    ('If-None-Match: "b"\r\nIf-None-Match: "a"\r\n', 304),
+    ('If-None-Match: "b,\\"a"\r\n', 200),
+    ('If-None-Match: "A"\r\n', 200),
+    ('If-None-Match: *\r\n', 304),
+    ('If-None-Match: "b", *\r\n', 200),
+    ('If-None-Match: \r\n', 200),
+    ('If-None-Match: "b"\r\nIf-Modified-Since: Tue, 02 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('If-None-Match: "a"\r\nIf-Modified-Since: Sat, 01 Jan 2000 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Sun, 31 Dec 2023 23:59:59 GMT\r\n', 200),
+    ('If-Modified-Since: Monday, 01-Jan-24 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Mon Jan  1 00:00:00 2024\r\n', 304),
+    ('If-Modified-Since: 2024-01-01T00:00:00Z\r\n', 200),
+    ('If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\nIf-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('If-None-Match: "a"\r\nRange: bytes=0-1\r\n', 304),
+    ('If-None-Match: "b"\r\nRange: bytes=0-1\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: "a"\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: W/"a"\r\n', 200),
+    ('Range: bytes=0-1\r\nIf-Range: "b"\r\n', 200),
+    ('Range: bytes=0-1\r\nIf-Range: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: Tue, 02 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('Range: bytes=9-\r\nIf-Range: "b"\r\n', 200),
+    ('Range: bytes=9-\r\n', 416),
+    ('Range: bytes=9-\r\nIf-None-Match: "a"\r\n', 304),
+    ('Range: lines=0-1\r\n', 200),
+    ('Range: bytes=0-1\r\nRange: bytes=2-3\r\n', 200),
+    ('Range: Bytes=0-1\r\n', 206),
+    ('Range: bytes=1-0\r\n', 200),
+    ('Range: bytes=0-0,0-0,1-1\r\n', 206),
+    ('Range: bytes=' + ','.join(f'{i}-{i}' for i in range(40)) + '\r\n', 200),
+])
+@pytest.mark.parametrize('method', ['GET', 'HEAD'])
+def test_conditions_and_ranges_of_what_is_stored(origin, method, fields, status):
+    origin.answers['/'] = answer('body', FRESH + 'ETag: "a"\r\n' + YESTERDAY)
+    origin.stored()
+    response = origin.get('/', fields, method=method)
+    expected = 200 if method == 'HEAD' and status in (206, 416) else status
+    assert is_hit(response) and response.status == expected
+    if expected == 304:
+        assert response.fields['etag'] == '"a"' and 'content-type' not in response.fields
+        assert 'cache-control' in response.fields and 'date' in response.fields
+    assert origin.count('/') == 1
