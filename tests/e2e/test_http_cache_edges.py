@@ -18,6 +18,11 @@ def origin(world):
     return Origin(world)
 
 
+@pytest.fixture(params=[1, 2], ids=['one worker', 'two workers'])
+def shared_origin(world, request):
+    return Origin(world, workers=request.param)
+
+
 def all_at_once(origin, path, fields, gate):
     """One request with each of the fields, so that the later ones join the first; what they got, in their order."""
     responses = [None] * len(fields)
@@ -25,6 +30,7 @@ def all_at_once(origin, path, fields, gate):
     def ask(i):
         responses[i] = origin.get(path, fields[i])
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(fields))]
+    time.sleep(0.1)  # what was asked for before is stored, and joined no more
     before = origin.count(path)
     threads[0].start()
     wait_until(lambda: origin.count(path) > before)
@@ -65,7 +71,7 @@ def test_every_line_of_a_part_of_the_key_counts(world):
 # ---- cookies and other clients' secrets ----
 
 
-def test_the_cookie_of_a_304_is_nobody_elses(origin):
+def test_the_cookie_of_a_304_is_nobody_elses(shared_origin):
     gate = threading.Event()
 
     def reply(request, n):
@@ -74,12 +80,12 @@ def test_the_cookie_of_a_304_is_nobody_elses(origin):
         gate.wait(10)
         fields = f'{FRESH}ETag: "a"\r\nSet-Cookie: session={n}\r\n'
         return not_modified(fields) if 'if-none-match' in request.fields else answer('body', fields)
-    origin.answers['/'] = reply
-    origin.get()
-    responses = all_at_once(origin, '/', ['', '', ''], gate) + [origin.get(), origin.get()]
+    shared_origin.answers['/'] = reply
+    shared_origin.get()
+    responses = all_at_once(shared_origin, '/', ['', '', ''], gate) + [shared_origin.get(), shared_origin.get()]
     assert all(r.status == 200 and r.body == b'body' for r in responses)
     assert sorted(r.fields['set-cookie'] for r in responses) == [f'session={n}' for n in range(1, 6)]
-    assert all('if-none-match' in r.fields for r in origin.of('/')[1:]), 'what is stored holds'
+    assert all('if-none-match' in r.fields for r in shared_origin.of('/')[1:]), 'what is stored holds'
     assert 'fwd-status=304' in status_of(responses[0])
 
 
@@ -100,7 +106,7 @@ def test_the_cookie_of_an_answer_to_head_is_nobody_elses(origin):
 
 
 @pytest.mark.parametrize('said', ['Cache-Control: private, max-age=60\r\n', 'Cache-Control: no-store\r\n'])
-def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(origin, said):
+def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(shared_origin, said):
     gate = threading.Event()
 
     def reply(request, n):
@@ -109,9 +115,9 @@ def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(origin, said):
         gate.wait(10)
         own = said + f'ETag: "a"\r\nX-For: {request.fields.get("x-who", "-")}\r\n'
         return not_modified(own) if 'if-none-match' in request.fields else answer('body', own)
-    origin.answers['/'] = reply
-    origin.get()
-    responses = all_at_once(origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
+    shared_origin.answers['/'] = reply
+    shared_origin.get()
+    responses = all_at_once(shared_origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
     assert [r.fields['x-for'] for r in responses] == ['a', 'b', 'c']
     assert all(r.status == 200 and r.body == b'body' for r in responses)
 
@@ -130,14 +136,14 @@ def test_a_304_to_who_has_credentials_changes_nothing_for_others(origin):
 
 
 @pytest.mark.parametrize('fields', [COOKIE, 'Vary: X-Who\r\n', 'Vary: *\r\n', 'Cache-Control: private\r\n'])
-def test_an_error_for_one_client_is_not_given_to_who_waited(origin, fields):
+def test_an_error_for_one_client_is_not_given_to_who_waited(shared_origin, fields):
     gate = threading.Event()
 
     def reply(request, n):
         gate.wait(10)
         return answer(request.fields['x-who'], fields, '503 Busy')
-    origin.answers['/'] = reply
-    responses = all_at_once(origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
+    shared_origin.answers['/'] = reply
+    responses = all_at_once(shared_origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
     assert [r.body for r in responses] == [b'a', b'b', b'c']
 
 
