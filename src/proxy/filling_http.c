@@ -270,6 +270,10 @@ void filling_http_judge(struct filling *filling, const struct http_head *head, c
 
 void filling_http_forget(struct filling *filling)
 {
+    bool may_be_in_tier = filling->env->store != NULL && !filling->tier_has_none;
+    if (cache_find(filling->env->core, &filling->key) == NULL && !may_be_in_tier) {
+        return; /* nothing was: and removing is by the primary key, which other variants share */
+    }
     if (filling->tier_has_none) {
         cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
     } else {

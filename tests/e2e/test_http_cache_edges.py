@@ -560,3 +560,25 @@ def test_conditions_and_ranges_of_what_is_stored(origin, method, fields, status)
         assert response.fields['etag'] == '"a"' and 'content-type' not in response.fields
         assert 'cache-control' in response.fields and 'date' in response.fields
     assert origin.count('/') == 1
+
+
+def test_an_answer_that_is_not_kept_leaves_the_other_variants(origin):
+    def reply(request, n):
+        plan = request.fields.get('x-plan', 'none')
+        return answer(plan, ('Cache-Control: max-age=0\r\n' if plan == 'gold' else FRESH) + 'Vary: X-Plan\r\n')
+    origin.answers['/'] = reply
+    origin.stored()
+    for _ in range(2):
+        assert origin.get('/', 'X-Plan: gold\r\n').body == b'gold'
+        time.sleep(0.02)
+        assert is_hit(origin.get()) and is_hit(origin.stored('/', 'X-Plan: silver\r\n'))
+    assert origin.count('/') == 4
+
+
+def test_an_answer_that_is_not_kept_takes_away_what_was(origin):
+    origin.answers['/'] = [answer('old', STALE.format(', stale-while-revalidate=60')),
+                           answer('new', 'Cache-Control: max-age=0\r\n')]
+    origin.get()
+    assert origin.get().body == b'old'
+    assert wait_until(lambda: origin.get().body == b'new')
+    assert origin.get().body == b'new'
