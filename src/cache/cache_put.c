@@ -79,6 +79,10 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
         }
         return is_outdated ? RESULT_CANCELED : RESULT_OK;
     }
+    if (!put->was_admitted && !shard_admits(owner->shard, &put->draft)) {
+        return RESULT_LIMIT;
+    }
+    put->was_admitted = true;
     if (!put->has_begun) {
         enum result result = shard_store_begin(owner->shard, &put->store, &put->draft);
         if (result != RESULT_OK) {
@@ -143,6 +147,7 @@ void cache_put(struct cache_core *core, struct cache_put *put)
     put->core = core;
     core->under_way++;
     put->has_begun = false;
+    put->was_admitted = false;
     list_init(&put->waiting);
     put->message.on_deliver = put_on_arrived;
     ring_post(core->ring, put->shard, &put->message);
