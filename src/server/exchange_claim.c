@@ -144,6 +144,23 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     }
 }
 
+/* The key that is claimed, when the answer to this very key has proved to be another variant: those to whom the same
+ * variant will do share the next fetch, though none of it is stored yet. .bytes.ptr NULL: memory is out. */
+static struct cache_key varied_key(struct exchange *exchange, const struct cache_key *key)
+{
+    const struct bytes label = BYTES("\nvaries:"); /* nothing is stored under such a key */
+    const struct bytes varied_by = exchange->cache->varied_by;
+    char *start = arena_alloc(&exchange->arena, key->primary_bytes + label.len + varied_by.len);
+    if (start == NULL) {
+        return (struct cache_key){0};
+    }
+    char *at = bytes_put(start, (struct bytes){key->bytes.ptr, key->primary_bytes});
+    at = bytes_put(at, label);
+    at = bytes_put(at, varied_by);
+    return cache_key_make(cache_of(exchange_worker(exchange)->cache), (struct bytes){start, (size_t)(at - start)},
+                          key->primary_bytes);
+}
+
 void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
                           uint8_t variant)
 {
@@ -152,23 +169,47 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
     const struct config_cache *config = &exchange->route->config->cache;
     bool may_wait = config->coalesce && !cache->is_alone && cache->runs < EXCHANGE_CACHE_RUNS_MAX &&
                     !cache_is_marked_uncacheable(worker->cache, key->hash, exchange_now_ms(exchange));
-    if (!may_wait ||
-        flight_claim(worker->cache, &cache->waiter, key, seen, variant, config->coalesce_waiters_max) != RESULT_OK) {
+    struct cache_key claimed = *key;
+    if (cache->varied_by.len > 0 && cache->claimed_hash == key->hash) {
+        claimed = varied_key(exchange, key);
+    }
+    cache->claimed_hash = key->hash;
+    if (!may_wait || claimed.bytes.ptr == NULL ||
+        flight_claim(worker->cache, &cache->waiter, &claimed, seen, variant, config->coalesce_waiters_max) !=
+            RESULT_OK) {
         go_alone(exchange);
     }
 }
 
 /* ---- what the joined one brings ---- */
 
+/* "fields\nwhat the request says of them". .ptr NULL: memory is out. */
+static struct bytes put_varied_by(struct exchange *exchange, struct bytes fields, struct bytes said)
+{
+    char *start = arena_alloc(&exchange->arena, fields.len + 1 + said.len);
+    if (start == NULL) {
+        return BYTES_NONE;
+    }
+    char *at = bytes_put(start, fields);
+    *at++ = '\n';
+    at = bytes_put(at, said);
+    return (struct bytes){start, (size_t)(at - start)};
+}
+
 /* Whether the answer that another's request brought is right for this one, too. */
 static void compare_variant(struct exchange *exchange, const struct exchange_start *start)
 {
+    struct exchange_cache *cache = exchange->cache;
     const struct entry_variant *variant = exchange->reader.entry->variant;
     size_t bytes = 0;
-    enum result result = vary_put_key(variant->fields, &start->parser->head, start->base, exchange->cache->key_room,
+    enum result result = vary_put_key(variant->fields, &start->parser->head, start->base, cache->key_room,
                                       CACHED_KEY_ROOM_BYTES, &bytes);
-    exchange->cache->is_other_variant =
-        result != RESULT_OK || !bytes_equal(variant->key, (struct bytes){exchange->cache->key_room, bytes});
+    const struct bytes said = {cache->key_room, bytes};
+    cache->is_other_variant = result != RESULT_OK || !bytes_equal(variant->key, said);
+    cache->varied_by = BYTES_NONE;
+    if (cache->is_other_variant && result == RESULT_OK) {
+        cache->varied_by = put_varied_by(exchange, variant->fields, said);
+    }
 }
 
 bool exchange_claim_intercept(struct exchange *exchange)
@@ -193,7 +234,11 @@ bool exchange_claim_intercept(struct exchange *exchange)
         }
         if (cache->is_other_variant) {
             leave_joined(exchange, BYTES_NONE);
-            go_alone(exchange);
+            if (cache->varied_by.len > 0) {
+                exchange_cache_run(exchange);
+            } else {
+                go_alone(exchange);
+            }
             return true;
         }
     }
