@@ -193,6 +193,18 @@ static bool tell_variant(struct filling *filling, struct bytes fields, struct by
     return variant->fields.ptr != NULL && variant->key.ptr != NULL;
 }
 
+/* Who joins when the head is there already judges by it whether the answer is fresh enough. */
+static bool tell_freshness(struct filling *filling)
+{
+    struct freshness *freshness = arena_alloc(&filling->fetch->arena, sizeof(*freshness));
+    if (freshness == NULL) {
+        return false;
+    }
+    *freshness = filling->draft.freshness;
+    filling->fetch->entry.freshness = freshness;
+    return true;
+}
+
 /* What the client's request says of the fields in `set`: the end of the key that the answer is stored under. */
 static struct bytes told_of(const struct filling *filling, const struct vary_set *set)
 {
@@ -246,7 +258,8 @@ bool filling_http_take(struct filling *filling, const struct http_head *head, co
     }
     filling->draft.key = filling->key.bytes;
     filling->draft.hash = filling->key.hash;
-    return !filling->has_marker || tell_variant(filling, vary_set_text(set), told_of(filling, set));
+    return tell_freshness(filling) &&
+           (!filling->has_marker || tell_variant(filling, vary_set_text(set), told_of(filling, set)));
 }
 
 void filling_http_judge(struct filling *filling, const struct http_head *head, const char *base,

@@ -1,5 +1,6 @@
 /* Claiming and joining: requests for the same thing at the same time cost one fetch (cache/flight.h). */
 #include "base/check.h"
+#include "cache/freshness.h"
 #include "cache/vary.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
@@ -212,6 +213,48 @@ static void compare_variant(struct exchange *exchange, const struct exchange_sta
     }
 }
 
+/* Whether an answer that was on its way before this request came is still fresh enough for it, as if it were stored
+ * (RFC 9111 §4). One that came later is as good as the request's own. */
+static void judge_age(struct exchange *exchange, const struct exchange_start *start)
+{
+    struct directives_request asks;
+    directives_read_request(&start->parser->head, start->base, &asks);
+    enum freshness_use use =
+        freshness_decide(exchange->reader.entry->freshness, &asks, exchange_now_ms(exchange), NULL);
+    exchange->cache->is_too_old = use != FRESHNESS_FRESH && use != FRESHNESS_STALE;
+}
+
+/* True when what was joined is too old, and the exchange goes on without it, or is gone. */
+static bool leave_too_old(struct exchange *exchange)
+{
+    struct exchange_cache *cache = exchange->cache;
+    const struct conn *conn = exchange->conn;
+    const struct freshness *freshness = exchange->reader.entry->freshness;
+    cache->is_late = freshness != NULL && cache->run == NULL && freshness->response_ms < cache->began_ms;
+    if (!cache->is_late) {
+        return false;
+    }
+    exchange_cache_with_head(exchange, judge_age);
+    if (conn->exchange != exchange) {
+        return true;
+    }
+    if (cache->is_too_old) {
+        leave_joined(exchange, BYTES("not-fresh"));
+        go_alone(exchange);
+    }
+    return cache->is_too_old;
+}
+
+bool exchange_claim_age(const struct exchange *exchange, uint32_t *ret_age_s)
+{
+    const struct exchange_cache *cache = exchange->cache;
+    if (!cache->is_joined || !cache->is_late) {
+        return false;
+    }
+    *ret_age_s = freshness_age_s(exchange->reader.entry->freshness, exchange_now_ms(exchange));
+    return true;
+}
+
 bool exchange_claim_intercept(struct exchange *exchange)
 {
     struct exchange_cache *cache = exchange->cache;
@@ -241,6 +284,9 @@ bool exchange_claim_intercept(struct exchange *exchange)
             }
             return true;
         }
+    }
+    if (leave_too_old(exchange)) {
+        return true;
     }
     if (cache->prepared != NULL) {
         drop_prepared(exchange); /* the answer is here */

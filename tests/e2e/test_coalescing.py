@@ -316,6 +316,36 @@ def test_an_old_client_joins_too(world):
     assert scene.asked() == 1
 
 
+@each_width
+def test_who_comes_late_gets_nothing_that_has_become_stale(world, workers):
+    def late(fields, asks='', seconds=0.05):
+        """The answers of two that came before the head, and of one that came `seconds` after."""
+        origin = Gated(Http, fields)
+        scene = Scene(world, Http, origin, workers)
+        clients = [scene.lead(fields=asks), scene.ask(fields=asks)]
+        scene.wait_active(2)
+        origin.allow(2)
+        for client in clients:
+            take(client, 100)
+        time.sleep(seconds)
+        clients.append(scene.ask(fields=asks))
+        take(clients[-1], 100)
+        asked = scene.asked()
+        origin.allow(4)
+        answers = [whole(client) for client in clients]
+        assert all(r.body == upto(Http, 3) for r in answers)
+        assert is_joined(answers[1]) and is_joined(answers[2]) == (asked == 1)
+        return asked, answers[2]
+    asked, answer = late('Cache-Control: max-age=1\r\nETag: "a"\r\n', seconds=1.1)
+    assert asked == 2 and 'detail="not-fresh"' in status_of(answer)
+    assert late('Cache-Control: no-cache\r\nETag: "a"\r\n')[0] == 2
+    assert late(FRESH, 'Cache-Control: no-cache\r\n')[0] == 2
+    asked, answer = late(FRESH + 'Age: 10\r\nX-Last: 1\r\n', seconds=1.1)
+    assert asked == 1 and 11 <= int(answer.fields['age']) <= 20 and answer.fields['x-last'] == '1'
+    assert late(FRESH + 'Age: 10\r\n', 'Cache-Control: max-age=5\r\n')[0] == 2
+    assert late('Cache-Control: max-age=1\r\n', 'Cache-Control: max-stale=60\r\n', 1.1)[0] == 1
+
+
 # ---- what fails ----
 
 
