@@ -62,25 +62,23 @@ bool cache_key_is_bypassed(const struct config_cache *config, const struct cache
     return false;
 }
 
-static bool has_part(const struct config_cache *config, enum config_part_kind kind)
+/* One bit for each kind of part that the key is made of. */
+static unsigned kinds_of(const struct config_cache *config)
 {
+    unsigned kinds = 0;
     for (unsigned i = 0; i < config->key_count; i++) {
-        if (config->key[i].kind == kind) {
-            return true;
-        }
+        kinds |= 1U << config->key[i].kind;
     }
-    return false;
+    return kinds;
 }
+
+enum {
+    KINDS_OF_URL = 1 << CONFIG_PART_HOST | 1 << CONFIG_PART_PATH | 1 << CONFIG_PART_QUERY,
+};
 
 bool cache_key_is_url(const struct config_cache *config)
 {
-    for (unsigned i = 0; i < config->key_count; i++) {
-        enum config_part_kind kind = config->key[i].kind;
-        if (kind != CONFIG_PART_HOST && kind != CONFIG_PART_PATH && kind != CONFIG_PART_QUERY) {
-            return false;
-        }
-    }
-    return true;
+    return (kinds_of(config) & ~(unsigned)KINDS_OF_URL) == 0;
 }
 
 static char *put_lower(char *at, struct bytes text)
@@ -112,21 +110,21 @@ static struct bytes part_label(enum config_part_kind kind)
     }
 }
 
-enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
-                              size_t bytes_max, size_t *ret_bytes)
+static enum result put_url(unsigned kinds, const struct cache_key_source *source, char *out, size_t bytes_max,
+                           size_t *ret_bytes)
 {
     size_t needed = sizeof("http://?") + source->authority.len + source->path.len + source->query.len;
     if (needed > bytes_max) {
         return RESULT_LIMIT;
     }
     char *at = bytes_put(out, BYTES("http://"));
-    if (has_part(config, CONFIG_PART_HOST)) {
+    if ((kinds & 1U << CONFIG_PART_HOST) != 0) {
         at = put_lower(at, without_default_port(source->authority));
     }
-    if (has_part(config, CONFIG_PART_PATH)) {
+    if ((kinds & 1U << CONFIG_PART_PATH) != 0) {
         at = bytes_put(at, source->path);
     }
-    if (source->query.ptr != NULL && has_part(config, CONFIG_PART_QUERY)) {
+    if (source->query.ptr != NULL && (kinds & 1U << CONFIG_PART_QUERY) != 0) {
         *at++ = '?';
         at = bytes_put(at, source->query);
     }
@@ -134,12 +132,20 @@ enum result cache_key_put_url(const struct config_cache *config, const struct ca
     return RESULT_OK;
 }
 
+enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
+                              size_t bytes_max, size_t *ret_bytes)
+{
+    return put_url(kinds_of(config), source, out, bytes_max, ret_bytes);
+}
+
 enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
                           size_t bytes_max, size_t *ret_bytes)
 {
     size_t url_bytes = 0;
-    enum result result = cache_key_put_url(config, source, out, bytes_max, &url_bytes);
-    if (result != RESULT_OK) {
+    unsigned kinds = kinds_of(config);
+    enum result result = put_url(kinds, source, out, bytes_max, &url_bytes);
+    *ret_bytes = url_bytes;
+    if (result != RESULT_OK || (kinds & ~(unsigned)KINDS_OF_URL) == 0) {
         return result;
     }
     char *at = out + url_bytes;

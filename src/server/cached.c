@@ -340,16 +340,17 @@ enum result cached_put_head(struct conn *conn, const struct cached_serving *serv
     return outbox_commit(outbox, (size_t)(at - start));
 }
 
-/* Queues a copy of bytes [first, first + bytes) of the body. */
-static enum result copy_run(struct outbox *outbox, const struct cache_object *object, uint64_t first, uint64_t bytes)
+/* Queues bytes [first, first + bytes) of a chain: copied, or, when there is a `hold` of it, long runs where they lie. */
+static enum result put_run(struct outbox *outbox, const struct chunk *chunk, struct hold *hold, uint64_t first,
+                           uint64_t bytes)
 {
     enum result result = RESULT_OK;
-    const struct chunk *chunk = object->body;
     while (bytes > 0 && result == RESULT_OK) {
         uint32_t used = chunk_used(chunk);
         if (first < used) {
             uint64_t part = used - first < bytes ? used - first : bytes;
-            result = outbox_copy(outbox, (struct bytes){chunk->data + first, part});
+            struct bytes run = {chunk->data + first, part};
+            result = hold == NULL ? outbox_copy(outbox, run) : outbox_add(outbox, run, hold);
             bytes -= part;
             first = 0;
         } else {
@@ -367,11 +368,11 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         return RESULT_OK;
     }
     if (serving->status != 206) {
-        return copy_run(outbox, object, 0, object->body_bytes);
+        return put_run(outbox, object->body, NULL, 0, object->body_bytes);
     }
     if (!is_multipart(serving)) {
         struct range range = serving->ranges.ranges[0];
-        return copy_run(outbox, object, range.first - serving->body_at, range_bytes(range));
+        return put_run(outbox, object->body, NULL, range.first - serving->body_at, range_bytes(range));
     }
     char boundary[RANGE_BOUNDARY_BYTES_MAX];
     struct range_multipart multipart = multipart_of(serving, boundary);
@@ -384,7 +385,7 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         result = outbox_commit(outbox, (size_t)(range_put_part_head(at, &multipart, i) - at));
         if (result == RESULT_OK) {
             struct range range = serving->ranges.ranges[i];
-            result = copy_run(outbox, object, range.first, range_bytes(range));
+            result = put_run(outbox, object->body, NULL, range.first, range_bytes(range));
         }
     }
     char *at = result == RESULT_OK ? outbox_reserve(outbox, range_multipart_end_bytes(&multipart)) : NULL;
@@ -392,6 +393,28 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         return RESULT_NO_MEMORY;
     }
     return outbox_commit(outbox, (size_t)(range_put_multipart_end(at, &multipart) - at));
+}
+
+struct entry *cached_pin(struct conn *conn, const struct cached_serving *serving, struct cache_object *object)
+{
+    enum { HEAD_SPANS = 4 };
+    if (is_multipart(serving) || cached_body_bytes(serving) > CACHED_AT_ONCE_BYTES_MAX) {
+        return NULL;
+    }
+    unsigned spans = HEAD_SPANS + (conn->outbox == NULL ? 0 : conn->outbox->count);
+    for (const struct chunk *chunk = object->body; chunk != NULL && spans <= OUTBOX_SPANS_MAX; spans++) {
+        chunk = atomic_load_explicit(&chunk->next, memory_order_relaxed);
+    }
+    return spans > OUTBOX_SPANS_MAX ? NULL : cache_view(conn->worker->cache, object);
+}
+
+enum result cached_put_pinned(struct outbox *outbox, const struct cached_serving *serving, struct entry *view)
+{
+    bool is_part = serving->status == 206;
+    uint64_t first = is_part ? serving->ranges.ranges[0].first - serving->body_at : 0;
+    enum result result = put_run(outbox, view->first, view->hold, first, cached_body_bytes(serving));
+    entry_unref(view); /* what is queued holds it */
+    return result;
 }
 
 /* What is used in memory is worth keeping on disk, too: every so often that is told. All are told of at the same rate,
