@@ -73,7 +73,9 @@ struct cached_serving {
     uint16_t status;         /* the stored one, or 206, 304, 416 */
     struct range_set ranges; /* of a 206 */
     bool has_body;
-    struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
+    struct bytes content_type; /* .len > 0: of a converted body, in the place of the stored one */
+    bool (*keep)(const void *context, struct bytes name); /* likewise: which of the stored lines are true of it, too */
+    const void *keep_context;
 };
 
 /* Decides on conditions and ranges. */
