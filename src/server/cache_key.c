@@ -1,7 +1,5 @@
 #include "server/cache_key.h"
 
-#include "cache/lines.h"
-
 /* The value of a cookie (RFC 6265 §5.4: name=value pairs, split by ';'), over all Cookie fields; .ptr NULL: none. */
 static struct bytes cookie_value(const struct cache_key_source *source, struct bytes name)
 {
@@ -136,70 +134,6 @@ enum result cache_key_put_url(const struct config_cache *config, const struct ca
     return RESULT_OK;
 }
 
-/* Tells the value of a part, piece by piece: a field that stands there several times is one list (RFC 9110 §5.3), and
- * what the origin reads need not be its first. */
-struct part_pieces {
-    struct head_values values;
-    struct bytes single;
-    bool is_header;
-};
-
-static struct part_pieces part_pieces(const struct config_part *part, const struct cache_key_source *source)
-{
-    return (struct part_pieces){
-        .values = head_values(source->head, source->base, part->name),
-        .single = part->kind == CONFIG_PART_METHOD ? source->method : part_value(part, source),
-        .is_header = part->kind == CONFIG_PART_HEADER,
-    };
-}
-
-static bool next_piece(struct part_pieces *pieces, struct bytes *ret_piece)
-{
-    if (pieces->is_header) {
-        return head_next_value(&pieces->values, ret_piece);
-    }
-    *ret_piece = pieces->single;
-    pieces->single = BYTES_NONE;
-    return ret_piece->ptr != NULL;
-}
-
-size_t cache_key_parts_bytes(const struct config_cache *config, const struct cache_key_source *source)
-{
-    size_t bytes = 0;
-    for (unsigned i = 0; i < config->key_count; i++) {
-        const struct config_part *part = &config->key[i];
-        struct bytes label = part_label(part->kind);
-        struct part_pieces pieces = part_pieces(part, source);
-        struct bytes piece;
-        bytes += label.len == 0 ? 0 : label.len + part->name.len;
-        while (label.len > 0 && next_piece(&pieces, &piece)) {
-            bytes += 1 + piece.len;
-        }
-    }
-    return bytes;
-}
-
-void cache_key_put_parts(const struct config_cache *config, const struct cache_key_source *source, char *out)
-{
-    for (unsigned i = 0; i < config->key_count; i++) {
-        const struct config_part *part = &config->key[i];
-        struct bytes label = part_label(part->kind);
-        struct part_pieces pieces = part_pieces(part, source);
-        struct bytes piece;
-        if (label.len == 0) {
-            continue;
-        }
-        out = bytes_put(out, label);
-        out = bytes_put(out, part->name);
-        char joint = '='; /* only before a value: what is absent differs from what is empty */
-        while (next_piece(&pieces, &piece)) {
-            *out++ = joint;
-            out = bytes_put(out, piece);
-            joint = ',';
-        }
-    }
-}
-
 enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
                           size_t bytes_max, size_t *ret_bytes)
 {
@@ -208,11 +142,24 @@ enum result cache_key_put(const struct config_cache *config, const struct cache_
     if (result != RESULT_OK) {
         return result;
     }
-    size_t parts_bytes = cache_key_parts_bytes(config, source);
-    if (parts_bytes > bytes_max - url_bytes) {
-        return RESULT_LIMIT;
+    char *at = out + url_bytes;
+    for (unsigned i = 0; i < config->key_count; i++) {
+        const struct config_part *part = &config->key[i];
+        struct bytes label = part_label(part->kind);
+        struct bytes value = part->kind == CONFIG_PART_METHOD ? source->method : part_value(part, source);
+        if (label.len == 0) {
+            continue;
+        }
+        if ((size_t)(at - out) + label.len + part->name.len + value.len + 1 > bytes_max) {
+            return RESULT_LIMIT;
+        }
+        at = bytes_put(at, label);
+        at = bytes_put(at, part->name);
+        if (value.ptr != NULL) { /* what is absent differs from what is empty */
+            *at++ = '=';
+            at = bytes_put(at, value);
+        }
     }
-    cache_key_put_parts(config, source, out + url_bytes);
-    *ret_bytes = url_bytes + parts_bytes;
+    *ret_bytes = (size_t)(at - out);
     return RESULT_OK;
 }

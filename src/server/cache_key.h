@@ -23,10 +23,6 @@ struct cache_key_source {
 MUST_USE enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
                                    size_t bytes_max, size_t *ret_bytes);
 
-/* What headers, cookies, arguments and the method add, behind the URL: how many bytes that is, and writes it. */
-size_t cache_key_parts_bytes(const struct config_cache *config, const struct cache_key_source *source);
-void cache_key_put_parts(const struct config_cache *config, const struct cache_key_source *source, char *out);
-
 /* The same without what headers, cookies, arguments and the method add: the key itself where there is no such part,
  * else what stands before their first '\n'. */
 MUST_USE enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source,

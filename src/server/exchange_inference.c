@@ -81,26 +81,35 @@ static bool make_tenant(const struct exchange_start *start, unsigned char out[TE
 }
 
 /* What stands in front of the key: the route, the query, the parts that the route's `key` names; and the Origin,
- * because CORS answers each in its own words, and who has none with nothing. */
-static struct bytes make_prefix(struct exchange *exchange, const struct exchange_start *start,
-                                const struct cache_key_source *source)
+ * because CORS answers each in its own words, and who has none with nothing. RESULT_LIMIT: the parts are too long. */
+static enum result make_prefix(struct exchange *exchange, const struct exchange_start *start,
+                               const struct cache_key_source *source, struct bytes *ret_prefix)
 {
     const struct config_route *config = exchange->route->config;
     struct bytes origin = http_head_find(source->head, source->base, BYTES("origin"));
-    size_t parts_bytes = cache_key_parts_bytes(&config->cache, source);
-    char *parts = arena_alloc(&exchange->arena, parts_bytes + 1);
-    if (parts == NULL) {
-        return BYTES_NONE;
+    char *parts = config->cache.key_count == 0 ? NULL : arena_alloc(&exchange->arena, CACHED_KEY_BYTES_MAX);
+    size_t parts_bytes = 0;
+    if (config->cache.key_count > 0 && parts == NULL) {
+        return RESULT_NO_MEMORY;
     }
-    cache_key_put_parts(&config->cache, source, parts);
-    return arena_format(&exchange->arena, "inference/%.*s?%.*s%.*s%s%.*s\n", BYTES_ARG(config->name),
-                        BYTES_ARG(start->target->query), BYTES_ARG(((struct bytes){parts, parts_bytes})),
-                        origin.ptr == NULL ? "" : "\norigin=", BYTES_ARG(origin));
+    if (parts != NULL) { /* none of them is of the URL, so only its scheme stands in front */
+        enum result result = cache_key_put(&config->cache, source, parts, CACHED_KEY_BYTES_MAX, &parts_bytes);
+        if (result != RESULT_OK) {
+            return result;
+        }
+    }
+    *ret_prefix = arena_format(&exchange->arena, "inference/%.*s?%.*s\n%.*s%s%.*s\n", BYTES_ARG(config->name),
+                               BYTES_ARG(start->target->query), (int)parts_bytes, parts == NULL ? "" : parts,
+                               origin.ptr == NULL ? "" : "\norigin=", BYTES_ARG(origin));
+    return ret_prefix->ptr == NULL ? RESULT_NO_MEMORY : RESULT_OK;
 }
 
 static struct bytes why_bypassed(struct exchange *exchange, const struct exchange_start *start,
                                  const struct cache_key_source *source, bool has_tenant)
 {
+    if (exchange->cache->inference->prefix.ptr == NULL) {
+        return BYTES("key_too_long");
+    }
     if (http_head_value(&start->parser->head, start->base, HTTP_FIELD_CONTENT_ENCODING).len > 0) {
         return BYTES("content_coding"); /* the body cannot be read */
     }
@@ -127,11 +136,12 @@ enum result exchange_inference_prepare(struct exchange *exchange, const struct e
     struct cache_key_source source;
     exchange_cache_source(start, &source);
     bool has_tenant = make_tenant(start, inference->tenant);
+    if (make_prefix(exchange, start, &source, &inference->prefix) == RESULT_NO_MEMORY) {
+        return RESULT_NO_MEMORY;
+    }
     inference->bypassed_why = why_bypassed(exchange, start, &source, has_tenant);
     cache->path = arena_copy(&exchange->arena, inference_upstream_path(&exchange->arena, start->path));
-    inference->prefix = make_prefix(exchange, start, &source);
-    bool ok = cache->path.ptr != NULL && inference->prefix.ptr != NULL;
-    return ok ? RESULT_OK : RESULT_NO_MEMORY;
+    return cache->path.ptr != NULL ? RESULT_OK : RESULT_NO_MEMORY;
 }
 
 static void answer_not_cached(struct exchange *exchange)
