@@ -394,7 +394,8 @@ static void run(struct exchange *exchange)
     if (cache->prepared->is_join_only) {
         cache->status.detail = bytes_from(inference_reason_name(why_not_kept(exchange)));
     }
-    cache->is_alone = cache->is_alone || !may_join;
+    /* Who wants it made anew is not served by what somebody else has begun before. */
+    cache->is_alone = cache->is_alone || !may_join || cache->status.forward == CACHE_STATUS_REQUEST;
     uint8_t variant = (uint8_t)(1 + (key->wants_stream ? 1 : 0) + (key->wants_usage ? 2 : 0));
     exchange_cache_claim(exchange, &stored, object, variant);
 }

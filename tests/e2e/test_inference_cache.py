@@ -531,3 +531,170 @@ def test_what_must_not_be_stored_is_not_shared_while_it_comes(world):
     assert len(backend.requests) == 4
     for client in clients:
         client.close()
+
+
+# ---- clients that leave, and that read slowly
+
+LARGE = {'id': 'c', 'object': 'chat.completion', 'created': 1, 'model': 'm', 'usage': {'prompt_tokens': 1, 'completion_tokens': 1},
+         'choices': [{'index': 0, 'finish_reason': 'stop',
+                      'message': {'role': 'assistant', 'content': 'lorem ipsum \u00fc ' * 100_000}}]}
+
+
+def large(peer, request):
+    """Ten thousand events, or the same in one."""
+    if b'"stream"' not in request.body:
+        peer.answer(json.dumps(LARGE), fields=JSON_FIELDS)
+        return
+    head = {'id': 'c', 'object': 'chat.completion.chunk', 'created': 1, 'model': 'm'}
+    chunks = [{**head, 'choices': [{'index': 0, 'delta': {'role': 'assistant', 'content': 'lorem ipsum \u00fc ' * 10}, 'finish_reason': None}]}] * 10_000
+    chunks.append({**head, 'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'stop'}]})
+    send_events(peer, event_stream({'chunks': chunks, 'whole': LARGE}, True), 100_000)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('first', ['whole', 'stream+usage'])
+@pytest.mark.parametrize('second', ['whole', 'stream+usage'])
+def test_clients_may_leave_a_replay_or_read_it_slowly(world, first, second, workers):
+    backend, gateway = world.in_front_of(keep_answering(large), [route()], workers=workers, cache={'memory': '64MB'})
+    ask_case(gateway, 'openai', SHAPES[first])
+    whole = wait_until(lambda: (lambda r: is_hit(r) and r)(ask_case(gateway, 'openai', SHAPES[second])), seconds=20)
+    body = json.dumps(body_of('openai', SHAPES[second]))
+    request = f'POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\n{KEY}Content-Length: {len(body)}\r\n\r\n{body}'
+    for how in ('reset', 'close', 'half'):
+        client = Client(gateway.address, receive_buffer=4096)
+        client.send(request)
+        client.head()
+        client.need(5000)
+        if how == 'reset':
+            client.reset()
+        elif how == 'half':
+            client.half_close()
+        client.close()
+    slow = Client(gateway.address, receive_buffer=4096)
+    slow.send(request)
+    head = slow.head()
+    for _ in range(3):
+        time.sleep(0.1)
+        assert is_hit(ask_case(gateway, 'openai', SHAPES[second])), 'nobody waits for the slow one'
+    assert slow.body_of(head, 'POST').body == whole.body
+    slow.send(request)
+    assert slow.response('POST').body == whole.body
+    slow.close()
+    assert read(whole)['choices'] == of_whole(LARGE)['choices']
+    wait_until(lambda: gateway.metrics().value('sluice_active_requests') == 0)
+    assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_who_leaves_while_an_answer_is_made_takes_it_along_unless_others_read_it(world, workers):
+    go_on = []
+
+    def tell(peer, request):
+        case = CASES['openai']
+        text = event_stream(case, True)
+        peer.send(f'HTTP/1.1 200 OK\r\n{STREAM_FIELDS}Transfer-Encoding: chunked\r\n\r\n64\r\n'.encode() + text[:100] + b'\r\n')
+        wait_until(lambda: go_on or peer.how, 15)
+        peer.send(b'%x\r\n%s\r\n0\r\n\r\n' % (len(text) - 100, text[100:]))
+    backend, gateway = world.in_front_of(keep_answering(tell), [route()], workers=workers)
+    body = json.dumps(body_of('openai', STREAM_USAGE))
+    request = f'POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\n{KEY}Content-Length: {len(body)}\r\n\r\n{body}'
+    leader = Client(gateway.address)
+    leader.send(request)
+    leader.head()
+    joined = Client(gateway.address)
+    joined.send(request)
+    head = joined.head()
+    assert 'collapsed' in status(head)
+    leader.reset()
+    time.sleep(0.1)
+    go_on.append(True)
+    assert read(joined.body_of(head, 'POST')) == of_whole(CASES['openai']['whole'])
+    joined.close()
+    assert len(backend.requests) == 1
+    assert is_hit(wait_until(lambda: (lambda r: is_hit(r) and r)(ask_case(gateway, 'openai'))))
+    go_on.clear()
+    alone = Client(gateway.address)
+    alone.send(request.replace('Bearer one', 'Bearer two'))
+    alone.head()
+    alone.reset()
+    wait_until(lambda: gateway.metrics().value('sluice_active_requests') == 0)
+    wait_until(lambda: judged(gateway, 'failed') == 1)
+    go_on.append(True)
+    given = ask(gateway, body_of('openai'), key=KEY.replace('one', 'two'))
+    assert not is_hit(given) and len(backend.requests) == 3
+
+
+# ---- the second tier
+
+def on_disk(world, backend, path, **more):
+    gateway = world.gateway([{**route(tool_calls=True), 'name': 'models'}], endpoints=[backend],
+                            cache={'memory': '64MB', 'database': path, 'database_cost_min_ms': 0, 'warm_start_percent': 0}, **more)
+    gateway.wait_line('store ready')
+    return gateway
+
+
+def records(gateway):
+    return json.loads(get(gateway.admin, '/api/cache/stats').body)['second_tier']['records']
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('first', SHAPES)
+def test_what_is_on_disk_serves_each_shape_it_can(world, tmp_path, first, workers):
+    backend = world.backend(answering('ETag: "e"\r\nX-Model-Host: gpu-7\r\n'))
+    path = str(tmp_path / 'cache.db')
+    gateway = on_disk(world, backend, path, workers=workers)
+    for name in CASES:
+        ask_case(gateway, name, SHAPES[first])
+    wait_until(lambda: records(gateway) == len(CASES))
+    for second in sorted(SHAPES, key=lambda s: (first, s) not in CAN_SERVE):
+        gateway.stop()
+        gateway = on_disk(world, backend, path, workers=workers)
+        asked = len(backend.requests)
+        for name in CASES:
+            given = ask_case(gateway, name, SHAPES[second])
+            told = of_whole(CASES[name]['whole'])
+            if second == 'stream':
+                del told['usage']
+            assert read(given) == told
+            is_stream = second != 'whole'
+            assert given.fields['content-type'].startswith('text/event-stream' if is_stream else 'application/json')
+            if (first, second) not in CAN_SERVE:
+                assert not is_hit(given)
+                return  # it replaces what is there
+            assert is_hit(given) and 'second-tier' in status(given) and given.fields['x-model-host'] == 'gpu-7'
+            assert ('x-accel-buffering' in given.fields) == (is_stream and first != 'whole')
+            assert ('etag' in given.fields) == (first == second) and int(given.fields['content-length']) == len(given.body)
+            again = wait_until(lambda n=name, s=second: (lambda r: 'second-tier' not in status(r) and r)(
+                ask_case(gateway, n, SHAPES[s])))
+            assert is_hit(again) and again.body == given.body
+        assert len(backend.requests) == asked
+
+
+def change(path, what):
+    database = sqlite3.connect(path)
+    database.execute(f'UPDATE cache_content SET {what}')
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize('warm', [0, 50])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('what', [
+    "body = CAST(replace(CAST(body AS TEXT), 'Hello', 'Hallo') AS BLOB)", 'body = substr(body, 1, length(body) - 1)', "body = x''",
+    "head = CAST(substr(head, 1, length(head) - 1) AS BLOB)", "head = x''", "head = zeroblob(length(head))",
+    "head = CAST(substr(head, 1, length(head) - 9) || x'0a00' || substr(head, length(head) - 6) AS BLOB)"])
+def test_a_damaged_record_is_fetched_anew(world, tmp_path, what, shape, warm):
+    backend = world.backend(answering())
+    path = str(tmp_path / 'cache.db')
+    gateway = on_disk(world, backend, path)
+    ask_case(gateway, 'openai', STREAM_USAGE)
+    wait_until(lambda: records(gateway) == 1)
+    gateway.stop()
+    change(path, what)
+    gateway = world.gateway([{**route(), 'name': 'models'}], endpoints=[backend], cache={
+        'memory': '64MB', 'database': path, 'database_cost_min_ms': 0, 'warm_start_percent': warm})
+    gateway.wait_line('the cache has 0 answers' if warm else 'store ready')
+    given = ask_case(gateway, 'openai', SHAPES[shape])
+    assert not is_hit(given) and read(given)['choices'] == of_whole(CASES['openai']['whole'])['choices']
+    assert is_hit(wait_until(lambda: (lambda r: is_hit(r) and r)(ask_case(gateway, 'openai', SHAPES[shape]))))
+    assert len(backend.requests) == 2
