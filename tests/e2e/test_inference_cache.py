@@ -11,6 +11,7 @@ from inference_answers import (CASES, EMBEDDINGS, JSON_FIELDS, RESPONSE, RESPONS
                                event_stream, of_stream, of_whole, send_events)
 from programs import inference_route
 from rawhttp import Client, Ended, events, get, post, wait_until
+from test_inference import openai  # noqa: F401  pylint: disable=unused-import
 
 WHOLE, STREAM, STREAM_USAGE = {}, {'stream': True}, {'stream': True, 'stream_options': {'include_usage': True}}
 SHAPES = {'whole': WHOLE, 'stream': STREAM, 'stream+usage': STREAM_USAGE}
@@ -629,12 +630,20 @@ def test_who_leaves_while_an_answer_is_made_takes_it_along_unless_others_read_it
 def on_disk(world, backend, path, **more):
     gateway = world.gateway([{**route(tool_calls=True), 'name': 'models'}], endpoints=[backend],
                             cache={'memory': '64MB', 'database': path, 'database_cost_min_ms': 0, 'warm_start_percent': 0}, **more)
-    gateway.wait_line('store ready')
+    ready(gateway)
     return gateway
 
 
+def tier(gateway):
+    return json.loads(get(gateway.admin, '/api/cache/stats').body)['second_tier']
+
+
+def ready(gateway):
+    wait_until(lambda: tier(gateway)['state'] == 'ready', 10)
+
+
 def records(gateway):
-    return json.loads(get(gateway.admin, '/api/cache/stats').body)['second_tier']['records']
+    return tier(gateway)['records']
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -693,8 +702,112 @@ def test_a_damaged_record_is_fetched_anew(world, tmp_path, what, shape, warm):
     change(path, what)
     gateway = world.gateway([{**route(), 'name': 'models'}], endpoints=[backend], cache={
         'memory': '64MB', 'database': path, 'database_cost_min_ms': 0, 'warm_start_percent': warm})
-    gateway.wait_line('the cache has 0 answers' if warm else 'store ready')
+    ready(gateway)
+    if warm:
+        gateway.wait_line('the cache has 0 answers')
     given = ask_case(gateway, 'openai', SHAPES[shape])
     assert not is_hit(given) and read(given)['choices'] == of_whole(CASES['openai']['whole'])['choices']
     assert is_hit(wait_until(lambda: (lambda r: is_hit(r) and r)(ask_case(gateway, 'openai', SHAPES[shape]))))
     assert len(backend.requests) == 2
+
+
+# ---- through the clients that people use
+
+def calls_of(name, shape, text):
+    do = 'completion' if CASES[name]['path'] == '/v1/completions' else 'chat'
+    return {'do': do, 'params': body_of(name, shape, text)}
+
+
+def values(results):
+    assert all('value' in r for r in results), results
+    return [r['value'] for r in results]
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('name', CASES)
+def test_openai_clients_see_no_difference(world, openai, name, workers):
+    backend, gateway = world.in_front_of(answering(), [route(tool_calls=True)], workers=workers)
+    pairs = sorted(CAN_SERVE)
+    calls = [call for first, second in pairs for call in (calls_of(name, SHAPES[first], f'{first} {second}'),
+                                                          calls_of(name, SHAPES[second], f'{first} {second}'))]
+    direct = values(openai(f'http://{backend.address}/v1', *calls))
+    through = values(openai(f'{gateway.url}/v1', *calls))
+    assert len(backend.requests) == len(direct) + len(pairs)
+    for (first, second), told, given in zip(pairs, direct[1::2], through[1::2]):
+        if (first, second) not in (('whole', 'stream'), ('whole', 'stream+usage')):
+            assert given == told, (first, second)
+        else:
+            assert of_stream(given) == of_stream(told), (first, second)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_openai_clients_see_no_difference_from_the_simulator(world, openai, workers):
+    sim = world.sim('--time-scale', '50')
+    gateway = world.gateway([route()], endpoints=[sim.address], workers=workers)
+
+    def ask_for(first, second):
+        base = {'model': 'sluice-sim', 'temperature': 0, 'max_tokens': 12, 'n': 2}
+        text = f'{first} to {second}'
+        return [call for shape in (first, second) for call in (
+            {'do': 'chat', 'params': {**base, 'messages': [{'role': 'user', 'content': text}], **SHAPES[shape]}},
+            {'do': 'completion', 'params': {**base, 'prompt': text, **SHAPES[shape]}})]
+    pairs = sorted(CAN_SERVE)
+    calls = [call for pair in pairs for call in ask_for(*pair)]
+    through = values(openai(f'{gateway.url}/v1', *calls))
+    assert sim.metrics().value('sim_engine_finished_total') == len(calls) / 2 * 2, 'of each two choices'
+    direct = values(openai(f'{sim.url}/v1', *calls))
+
+    def known(whole):
+        """Without what differs from run to run."""
+        return {k: v for k, v in whole.items() if k not in ('id', 'created')}
+    for number, (told, given) in enumerate(zip(direct, through)):
+        first, second = pairs[number // 4]
+        if isinstance(told, dict):
+            assert known(given) == known(told), (first, second)
+        assert of_mixed(given) == of_mixed(told), (first, second)
+        assert len({chunk['id'] for chunk in (given if isinstance(given, list) else [given])}) == 1
+        if number % 4 >= 2:  # both tell of one answer
+            assert ids(given) == ids(through[number - 2])
+
+
+def ids(value):
+    return {(c['id'], c['created'], c['model']) for c in (value if isinstance(value, list) else [value])}
+
+
+def of_mixed(value):
+    """What a client makes of an answer but for its id and time."""
+    made = of_stream(value) if isinstance(value, list) else of_whole(value)
+    return {k: v for k, v in made.items() if k not in ('id', 'created')}
+
+
+def test_openai_clients_accumulate_a_replay_as_the_original(world, openai):
+    backend, gateway = world.in_front_of(answering(), [route(tool_calls=True)])
+    names = [n for n in CASES if CASES[n]['path'] == '/v1/chat/completions' and n not in ('several', 'function')]
+
+    def accumulate(text, first):
+        return [call for name in names for call in (
+            calls_of(name, SHAPES[first], text), {'do': 'accumulate', 'params': body_of(name, STREAM_USAGE, text)})]
+    for first in ('whole', 'stream+usage'):
+        calls = accumulate(first, first)
+        direct = values(openai(f'http://{backend.address}/v1', *calls))
+        asked = len(backend.requests)
+        through = values(openai(f'{gateway.url}/v1', *calls))
+        assert len(backend.requests) == asked + len(names)
+        for name, told, given in zip(names, direct[1::2], through[1::2]):
+            if first == 'whole':
+                if name in ('vllm', 'router'):
+                    continue  # of members it does not know, the package keeps the last piece
+                told, given = of_whole(told), of_whole(given)
+                told.pop('obfuscation', None)
+            assert given == told, (first, name)
+
+
+def test_openai_clients_read_responses_and_embeddings(world, openai):
+    backend, gateway = world.in_front_of(answering(), [route()])
+    params = {'model': 'm', 'input': 'a', 'store': False, 'temperature': 0}
+    calls = [{'do': 'responses', 'params': {**params, 'stream': True}}, {'do': 'responses', 'params': params},
+             {'do': 'embeddings', 'params': {'model': 'm', 'input': ['a', 'b'], 'encoding_format': 'float'}}]
+    direct = values(openai(f'http://{backend.address}/v1', *calls))
+    first = values(openai(f'{gateway.url}/v1', *calls))
+    again = values(openai(f'{gateway.url}/v1', *calls))
+    assert direct == first == again and len(backend.requests) == 3 + 2
