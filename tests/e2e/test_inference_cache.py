@@ -670,7 +670,8 @@ def test_what_is_on_disk_serves_each_shape_it_can(world, tmp_path, first, worker
             if (first, second) not in CAN_SERVE:
                 assert not is_hit(given)
                 return  # it replaces what is there
-            assert is_hit(given) and 'second-tier' in status(given) and given.fields['x-model-host'] == 'gpu-7'
+            assert is_hit(given) and 'second-tier' in status(given), (name, second, status(given), tier(gateway))
+            assert given.fields['x-model-host'] == 'gpu-7'
             assert ('x-accel-buffering' in given.fields) == (is_stream and first != 'whole')
             assert ('etag' in given.fields) == (first == second) and int(given.fields['content-length']) == len(given.body)
             again = wait_until(lambda n=name, s=second: (lambda r: 'second-tier' not in status(r) and r)(
