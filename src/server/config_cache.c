@@ -69,6 +69,11 @@ bool config_read_file(struct config_reader *reader, const struct config_key *key
                         config_shown(reader, text));
         return false;
     }
+    if (bytes_equal(text, BYTES(":memory:")) || bytes_starts_with(text, BYTES("file:"))) {
+        config_complain(reader, node, "%s: '%s' is no file; write its path, or leave the line out for no second tier",
+                        key->path, config_shown(reader, text));
+        return false;
+    }
     return put_copy(reader, text, false, (struct bytes *)into);
 }
 

@@ -72,7 +72,12 @@ void database_explain(sqlite3 *sqlite, int code, struct database_error *ret_erro
     ret_error->fault = fault_of(sqlite, code);
     /* The connection's own words only while they are about this code. */
     bool is_own = sqlite != NULL && sqlite3_extended_errcode(sqlite) == code;
-    snprintf(ret_error->text, sizeof(ret_error->text), "%s", is_own ? sqlite3_errmsg(sqlite) : sqlite3_errstr(code));
+    int primary = code & 0xff;
+    const char *why = is_own && (primary == SQLITE_CANTOPEN || primary == SQLITE_IOERR)
+                          ? strerrordesc_np(sqlite3_system_errno(sqlite))
+                          : NULL;
+    snprintf(ret_error->text, sizeof(ret_error->text), "%s%s%s", is_own ? sqlite3_errmsg(sqlite) : sqlite3_errstr(code),
+             why == NULL ? "" : ": ", why == NULL ? "" : why);
 }
 
 static enum store_fault refuse(enum store_fault fault, const char *text, struct database_error *ret_error)
@@ -93,6 +98,14 @@ static int connect_file(const char *path, int flags, uint32_t lock_timeout_ms, s
     return code;
 }
 
+static enum store_fault judge_version(const struct database_schema *schema, int64_t version,
+                                      struct database_error *ret_error)
+{
+    return version >= 0 && version <= schema->version
+               ? STORE_FAULT_NONE
+               : refuse(STORE_FAULT_NEWER, "it was made by a newer version", ret_error);
+}
+
 /* Whose the file is, and how old. Reads only. */
 static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool *ret_is_new, int *ret_version,
                      struct database_error *ret_error)
@@ -107,8 +120,8 @@ static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool
     bool is_new = application == 0 && version == 0 && objects == 0;
     if (!is_new && application != DATABASE_APPLICATION_ID) {
         refuse(STORE_FAULT_FOREIGN, "it is another application's database", ret_error);
-    } else if (version < 0 || version > schema->version) {
-        refuse(STORE_FAULT_NEWER, "it was made by a newer version", ret_error);
+    } else {
+        judge_version(schema, version, ret_error);
     }
     *ret_is_new = is_new;
     *ret_version = (int)version;
@@ -200,10 +213,29 @@ enum store_fault database_open_reader(const char *path, uint32_t lock_timeout_ms
 
 /* ---- the file itself ---- */
 
-bool database_has_moved(sqlite3 *sqlite)
+enum store_fault database_check(sqlite3 *sqlite, const struct database_schema *schema, struct database_error *ret_error)
 {
+    *ret_error = (struct database_error){.fault = STORE_FAULT_NONE};
     int moved = 0;
-    return sqlite3_file_control(sqlite, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
+    int64_t version = schema->version;
+    if (sqlite3_file_control(sqlite, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0) {
+        return refuse(STORE_FAULT_MISSING, "the file is gone or another is in its place", ret_error);
+    }
+    /* What it cannot read now, whoever reads next will meet. */
+    return database_number(sqlite, "PRAGMA user_version", &version) == SQLITE_OK
+               ? judge_version(schema, version, ret_error)
+               : STORE_FAULT_NONE;
+}
+
+int database_probe(sqlite3 *sqlite, const struct database_schema *schema)
+{
+    char stamp[64];
+    int64_t version = 0;
+    snprintf(stamp, sizeof(stamp), "PRAGMA user_version = %d", schema->version);
+    int code = database_run(sqlite, "BEGIN IMMEDIATE");
+    code = code == SQLITE_OK ? database_number(sqlite, "PRAGMA user_version", &version) : code;
+    code = code == SQLITE_OK && version == schema->version ? database_run(sqlite, stamp) : code;
+    return code == SQLITE_OK ? database_run(sqlite, "COMMIT") : code;
 }
 
 bool database_move_aside(const char *path)

@@ -45,8 +45,12 @@ enum store_fault database_open_reader(const char *path, uint32_t lock_timeout_ms
 /* What a call that returned `code` on this connection (NULL: none could be made) has met. */
 void database_explain(sqlite3 *sqlite, int code, struct database_error *ret_error);
 
-/* Whether the file under its path is no longer the one that is open. */
-bool database_has_moved(sqlite3 *sqlite);
+/* Whether the file under its path is still the one that is open, and of this version: MISSING, NEWER, or NONE. */
+enum store_fault database_check(sqlite3 *sqlite, const struct database_schema *schema,
+                                struct database_error *ret_error);
+
+/* A small write that changes nothing. The library's code; on failure a transaction may be open. */
+int database_probe(sqlite3 *sqlite, const struct database_schema *schema);
 
 /* Runs statements that give no rows. The library's code. */
 int database_run(sqlite3 *sqlite, const char *statements);

@@ -34,7 +34,7 @@
 struct store;
 
 struct store_options {
-    const char *path;         /* of the database file; *borrows*; its folder is not made */
+    const char *path;         /* of the database file, always a file; *borrows*; its folder is not made */
     uint64_t cache_bytes_max; /* of the cache tier: its records as charged, and its part of the file; 0: the default */
     uint32_t lock_timeout_ms; /* how long a lock of another process is waited for; 0: the default */
     uint32_t

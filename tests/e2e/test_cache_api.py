@@ -1,6 +1,7 @@
 """/api/cache: what it says, what it removes, and who may ask."""
 
 import json
+import os
 import threading
 import time
 from urllib.parse import quote
@@ -297,6 +298,23 @@ def test_with_the_cache_off_there_is_nothing_to_say_or_remove(world):
     assert not told['enabled'] and told['memory']['budget_bytes'] == 0 and told['totals']['misses'] == 0
     assert delete(gateway, 'all=true')['removed'] == 0
     assert not [name for name, _ in gateway.metrics() if name.startswith('sluice_cache')]
+
+
+@pytest.mark.parametrize('entries_max', [1, 2, 3, 7])
+def test_no_more_entries_are_kept_than_allowed_however_many_workers(world, entries_max):
+    _, gateway = gateway_for(world, workers=3, cache={'memory': '64MB'},
+                             start={'env': {**os.environ, 'CACHE_MAX_SIZE': str(entries_max)}})
+    for i in range(60):
+        get(gateway.address, f'/{i}')
+
+    def settled():
+        route = stats(gateway)['routes'][0]
+        return route['stored'] + sum(route['not_stored'].values()) == 60
+
+    wait_until(settled)
+    memory = stats(gateway)['memory']
+    assert memory['entries_max'] == entries_max and 1 <= memory['entries'] <= entries_max
+    assert memory['removed']['evicted'] == memory['stores'] - memory['entries']
 
 
 # ---- paths and methods
