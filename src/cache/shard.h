@@ -26,7 +26,6 @@ enum shard_cause {
 
 struct shard_options {
     struct qsbr *qsbr;
-    unsigned worker; /* the owner */
     enum evict_policy policy;
     uint64_t bytes_max;   /* all that is charged: slab, index, eviction's ghosts */
     uint64_t entries_max; /* 0: no bound but bytes */
