@@ -218,6 +218,36 @@ def test_a_newer_cheap_answer_takes_the_old_one_off_the_disk(world, path):
     assert get(gateway.address, '/a').body == b'new'
 
 
+def test_what_memory_has_no_room_for_is_kept_on_disk_and_answered_from_there(world, path):
+    def answer(peer, request):
+        time.sleep(1 if request.target.startswith('/dear') else COST_MS / 1000 * 1.5)
+        peer.answer(request.target[1] * 90_000, fields=FRESH)
+
+    def fill_memory(gateway):
+        threads = [threading.Thread(target=get, args=(gateway.address, f'/dear/{i}')) for i in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    backend = world.backend(keep_answering(answer))
+    gateway = start(world, backend, path, memory='1MB', object_bytes_max=200_000)
+    fill_memory(gateway)
+    for i in range(3):
+        get(gateway.address, f'/cheap/{i}')
+    written(gateway, 19)  # those that memory refused, too
+    gateway.stop()
+    gateway = start(world, backend, path, memory='1MB', object_bytes_max=200_000)
+    ready(gateway)
+    fill_memory(gateway)
+    asked = len(backend.requests)
+    for _ in range(2):
+        for i in range(3):
+            got = get(gateway.address, f'/cheap/{i}')
+            assert got.body == b'c' * 90_000 and '; hit' in status(got), got.fields
+    assert len(backend.requests) == asked
+
+
 # ---- inference
 
 CHAT = {'model': 'sluice-sim', 'max_tokens': 6, 'messages': [{'role': 'user', 'content': 'Hello'}]}
