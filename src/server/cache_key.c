@@ -83,6 +83,11 @@ bool cache_key_is_url(const struct config_cache *config)
     return true;
 }
 
+bool cache_key_has_host(const struct config_cache *config)
+{
+    return has_part(config, CONFIG_PART_HOST);
+}
+
 static char *put_lower(char *at, struct bytes text)
 {
     for (size_t i = 0; i < text.len; i++) {

@@ -144,7 +144,7 @@ void cached_look(struct cached_look *look)
     bool has_key = cache_key_put(config, &look->source, look->key_room, CACHED_KEY_BYTES_MAX, &bytes) == RESULT_OK;
     if (!has_key || (config->bypass_count > 0 && cache_key_is_bypassed(config, &look->source))) {
         look->status.forward = CACHE_STATUS_BYPASS;
-        look->status.detail = has_key ? BYTES_NONE : BYTES("key-too-long");
+        look->status.detail = has_key ? BYTES("rule") : BYTES("key-too-long");
         look->plan = CACHED_BYPASS;
         return;
     }

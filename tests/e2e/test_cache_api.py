@@ -105,6 +105,15 @@ def test_a_key_goes_with_what_is_stored_by_further_parts_of_requests(world):
     assert not is_hit(gateway, '/a', 'X-Plan: pro\r\n')
 
 
+def test_a_key_may_lack_its_host_where_a_route_leaves_it_out(world):
+    _, gateway = gateway_for(world, [cached_route('all-hosts', key=['path'])])
+    fill(gateway, '/a', '/b/1', '/b/2')
+    assert is_hit(gateway, '/a', host='other')
+    assert delete(gateway, 'key=/a')['removed'] == 1
+    assert delete(gateway, 'prefix=/b/')['removed'] == 2
+    assert not is_hit(gateway, '/a')
+
+
 def test_a_prefix_goes(world):
     _, gateway = gateway_for(world, workers=2)
     fill(gateway, '/news/1', '/news/2', '/newsletter', '/other')
@@ -176,7 +185,8 @@ def test_what_is_on_its_way_is_not_stored_behind_a_purge(world):
 
 @pytest.mark.parametrize('query', [
     '', 'key=', 'key', 'keys=a', 'all=1', 'all=', 'key=a&all=true', 'key=%', 'key=%zz', 'key=test/%20', 'key=te%20st/a',
-    'key=test/%00', 'prefix=te%0ast', 'key=te:st:80/a', 'key=test/../a', 'tag=a%0ab', 'group=scripts', 'key=%C3%A4/a'])
+    'key=test/%00', 'key=/a', 'prefix=/a', 'key=http:///a', 'key=%3Fx=1', 'key=a&tag=b', 'all=true&all=true', 'all',
+    '&all=true', 'KEY=test/a', '=a', 'all=TRUE', 'prefix=te%0ast', 'key=te:st:80/a', 'key=test/../a', 'tag=a%0ab', 'group=scripts', 'key=%C3%A4/a'])
 def test_a_wrong_selector_is_refused_with_the_remedy(module_world, query):
     gateway = one_gateway(module_world)
     error = delete(gateway, query, status=400)['error']
@@ -357,6 +367,7 @@ def test_with_a_token_it_is_answered_to_those_who_have_it(world):
             answer = get(gateway.address, path, method=method, fields=wrong)
             assert answer.status == 401, (path, wrong)
             challenge = answer.fields['www-authenticate']
+            assert json.loads(answer.body)['error']['code'] in ('no_token', 'wrong_token')
             assert challenge.startswith('Bearer realm=') and ('invalid_token' in challenge) == ('earer ' in wrong)
     assert is_hit(gateway, '/a')
     answer = get(gateway.address, '/api/./cache/stats', fields=right)
