@@ -409,10 +409,7 @@ static void touch_tier(struct worker *worker, const struct cache_object *object)
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
-    counter_add(&counters->hits, 1);
-    if (is_stale) {
-        counter_add(&counters->stale_hits, 1);
-    }
+    counter_add(is_stale ? &counters->stale_hits : &counters->fresh_hits, 1);
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);

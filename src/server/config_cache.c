@@ -42,7 +42,7 @@ bool config_read_memory(struct config_reader *reader, const struct config_key *k
 uint64_t config_cache_memory_bytes(const struct config *config)
 {
     const struct config_memory *memory = &config->cache.memory;
-    return memory->percent == 0 ? memory->bytes : ring_memory_bytes() / 100 * memory->percent;
+    return memory->percent == 0 ? memory->bytes : ring_memory_bytes("") / 100 * memory->percent;
 }
 
 /* ---- texts ---- */

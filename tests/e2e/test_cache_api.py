@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 from urllib.parse import quote
@@ -9,8 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from backend import keep_answering
+from metrics_text import parse
 from rawhttp import Client, get, wait_until
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 TOKEN = 'tr0ub4dor.and-3-more'
 FRESH = 'Cache-Control: max-age=600\r\n'
 
@@ -298,7 +301,47 @@ def test_the_metrics_say_the_same(world):
     assert metrics.value('sluice_cache_entries') == 0
     assert metrics.value('sluice_cache_budget_bytes') == 64 << 20
     assert metrics.value('sluice_cache_removals_total', cause='purged') == 1
-    assert not [name for name, _ in metrics if name.startswith('sluice_cache_tier')]
+    assert {n for n, _ in metrics if n.startswith('sluice_cache_tier')} == {'sluice_cache_tier_answers_total'}
+
+
+def test_the_metrics_keep_to_the_fields_conventions(world, tmp_path):
+    """What promtool check metrics would find, and that no label's values come from requests."""
+    routes = [cached_route('site'),
+              {'name': 'models', 'path_prefix': '/v1', 'inference': {'upstream': 'backend', 'cache': True}}]
+    _, gateway = gateway_for(world, routes, cache={'memory': '64MB', 'database': str(tmp_path / 'c.db')}, workers=2)
+    for path in ('/a', '/a', '/private', '/vary', '/tagged/x', '/b%22%0Ac?x="y'):
+        get(gateway.address, path)
+    text = get(gateway.admin, '/metrics').body.decode()
+    types = dict(re.findall(r'^# TYPE (\S+) (\S+)$', text, re.M))
+    helps = dict(re.findall(r'^# HELP (\S+) (.+)$', text, re.M))
+    units = ('_seconds', '_bytes', '_tokens')
+    for name, kind in types.items():
+        assert re.fullmatch(r'[a-z][a-z0-9_]*', name) and helps[name].endswith('.'), name
+        assert (kind == 'counter') == name.endswith('_total'), f'{name} is a {kind}'
+        assert not re.search(r'_(ms|us|ns|milliseconds|kb|mb|count|sum|bucket)(_|$)', name), name
+        for unit in units:
+            assert unit not in name or name.removesuffix('_total').endswith(unit), f'{name}: its unit goes last'
+    metrics = parse(text)
+    assert set(types) >= {n for n, _ in metrics if n.startswith('sluice_cache')}
+    bounds = {'route': {'site', 'models'}, 'result': {'hit', 'stale', 'join', 'miss', 'bypass'},
+              'cause': {'evicted', 'expired', 'replaced', 'purged', 'invalidated'},
+              'state': {'starting', 'ready', 'read_only', 'unavailable'}}
+    for name, labels in metrics:
+        for label, value in labels:
+            if name.startswith('sluice_cache'):
+                assert label in ('reason', 'fault') or value in bounds[label], (name, label, value)
+                assert re.fullmatch('[a-z_-]+', value), (name, label, value)
+
+
+def test_every_metric_is_in_the_documentation_and_the_other_way_round(world, tmp_path):
+    _, gateway = gateway_for(world, cache={'memory': '64MB', 'database': str(tmp_path / 'c.db')})
+    told = set(re.findall(r'^# TYPE (\S+)', get(gateway.admin, '/metrics').body.decode(), re.M))
+    documented = set()
+    for line in open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8'):
+        if line.startswith('| `'):
+            documented.update(re.findall(r'`([a-z_]+)`', line.split('|')[1]))
+    assert {n for n in told if n not in documented} == set()
+    assert {n for n in documented if n.startswith('sluice_') and n not in told} == set()
 
 
 def test_with_the_cache_off_there_is_nothing_to_say_or_remove(world):

@@ -62,7 +62,7 @@ static void memory_is(const char *written, uint64_t bytes, unsigned percent)
     snprintf(text, sizeof(text), "%s%scache: {memory: '%s'}\n", LISTENERS, ROUTES, written);
     struct config *config = parse_right(text);
     cr_expect(config->cache.memory.bytes == bytes && config->cache.memory.percent == percent, "%s", written);
-    cr_expect(config_cache_memory_bytes(config) == (percent == 0 ? bytes : ring_memory_bytes() / 100 * percent));
+    cr_expect(config_cache_memory_bytes(config) == (percent == 0 ? bytes : ring_memory_bytes("") / 100 * percent));
     config_destroy(config);
 }
 
@@ -86,7 +86,7 @@ Test(config_cache, memory_is_bytes_with_or_without_unit_or_a_percentage)
 
 Test(config_cache, machine_says_how_much_memory_there_is)
 {
-    cr_expect(ring_memory_bytes() > 1 << 20);
+    cr_expect(ring_memory_bytes("") > 1 << 20);
 }
 
 Test(config_cache, wrong_memory_is_a_fault)
