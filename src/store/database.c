@@ -118,7 +118,7 @@ static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool
         return code;
     }
     bool is_new = application == 0 && version == 0 && objects == 0;
-    if (!is_new && application != DATABASE_APPLICATION_ID) {
+    if (!is_new && application != schema->application_id) {
         refuse(STORE_FAULT_FOREIGN, "it is another application's database", ret_error);
     } else {
         judge_version(schema, version, ret_error);
@@ -134,7 +134,7 @@ static int migrate(sqlite3 *sqlite, const struct database_schema *schema, int ve
     for (; version < schema->version && code == SQLITE_OK; version++) {
         char stamp[96];
         snprintf(stamp, sizeof(stamp), "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
-                 DATABASE_APPLICATION_ID, version + 1);
+                 schema->application_id, version + 1);
         code = database_run(sqlite, "BEGIN IMMEDIATE");
         code = code == SQLITE_OK ? database_run(sqlite, schema->migrations[version]) : code;
         code = code == SQLITE_OK ? database_run(sqlite, stamp) : code;

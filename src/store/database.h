@@ -11,20 +11,21 @@
 #include "store/store.h"
 
 enum {
-    DATABASE_APPLICATION_ID = 0x536c7563, /* "Sluc", in the file's header */
     DATABASE_PAGE_CACHE_KB = 8192,
     DATABASE_ASIDE_MAX = 4, /* corrupt files kept */
     DATABASE_ERROR_BYTES = 160,
 };
 
-/* A way up: the statements that make version n + 1 out of version n. */
+/* What a file holds, and a way up: the statements that make version n + 1 out of version n. Files of different kinds
+ * have different ids, so that none is ever migrated as another: to each, the other is another application's. */
 struct database_schema {
     const char *const *migrations; /* [n] */
     int version;                   /* how many there are */
+    int application_id;            /* in the file's header; not 0 */
 };
 
-/* The present one: schema.c. */
-extern const struct database_schema database_schema;
+/* The cache tier's, as it is at present: schema.c. */
+extern const struct database_schema database_schema_cache;
 
 /* Why an open failed, or what a call's result means; `text` for people. */
 struct database_error {

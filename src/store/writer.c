@@ -199,8 +199,8 @@ static void writer_open(struct writer *writer)
 {
     struct store *store = writer->store;
     struct database_error error;
-    enum store_fault fault =
-        database_open_writer(store->path, store->options.lock_timeout_ms, &database_schema, &writer->sqlite, &error);
+    enum store_fault fault = database_open_writer(store->path, store->options.lock_timeout_ms, &database_schema_cache,
+                                                  &writer->sqlite, &error);
     if (fault != STORE_FAULT_NONE) {
         writer_fail(writer, &error);
         return;
@@ -238,7 +238,7 @@ static void writer_look(struct writer *writer, nanos now)
     }
     if (error.fault == STORE_FAULT_NONE && now >= writer->look_at_ns) {
         writer->look_at_ns = now + interval_ns(writer);
-        database_check(writer->sqlite, &database_schema, &error);
+        database_check(writer->sqlite, &database_schema_cache, &error);
     }
     if (error.fault != STORE_FAULT_NONE) {
         writer_fail(writer, &error);
@@ -324,7 +324,7 @@ static void write_batch(struct writer *writer)
 /* The time to try again has come: a small write tells whether writing is possible at all. What was held goes first. */
 static bool resume(struct writer *writer, nanos now)
 {
-    int code = database_probe(writer->sqlite, &database_schema);
+    int code = database_probe(writer->sqlite, &database_schema_cache);
     if (code != SQLITE_OK) {
         fail_with_code(writer, code);
         return false;
