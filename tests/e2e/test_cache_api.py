@@ -370,6 +370,25 @@ def test_no_more_entries_are_kept_than_allowed_however_many_workers(world, entri
     assert memory['removed']['evicted'] == memory['stores'] - memory['entries']
 
 
+def test_every_reason_is_in_the_documentation():
+    """The names in the sources, against the tables of Cache-Status's details."""
+    text = open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8').read()
+    text = text[text.index('## The cache'):text.index('## Errors')]
+    documented = set(re.findall(r'`([a-z_-]+)`', ' '.join(re.findall(r'^\| (`[^|]*) \|', text, re.M))))
+    known = set()
+    for path, pattern in (('cache/storing.c', r'\[STORING_\w+\] = "([a-z-]+)"'),
+                          ('proxy/filling.c', r'\[FILLING_\w+\] = "([a-z-]+)"'),
+                          ('api/inference_reason.c', r'\[INFERENCE_\w+\] = "([a-z_]+)"'),
+                          ('server/cached.c', r'detail = .*BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_claim.c', r'BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_serve.c', r'detail = .*BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_cache.c', r'detail = .*BYTES\("([a-z-]+)"\)')):
+        found = re.findall(pattern, open(os.path.join(ROOT, 'src', path), encoding='utf-8').read())
+        assert found, path
+        known.update(found)
+    assert known - {'ok', 'stored'} - documented == set()
+
+
 # ---- paths and methods
 
 @pytest.mark.parametrize('method,path,status,allow', [
