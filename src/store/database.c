@@ -1,9 +1,11 @@
 #include "store/database.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -106,6 +108,15 @@ static enum store_fault judge_version(const struct database_schema *schema, int6
                : refuse(STORE_FAULT_NEWER, "it was made by a newer version", ret_error);
 }
 
+/* What is kept may be nobody else's business, such as prompts. The library gives its log and index the file's mode. */
+static void create_private(const char *path)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (file >= 0) {
+        close(file);
+    } /* else it is there, or the library will say why it cannot be */
+}
+
 /* Whose the file is, and how old. Reads only. */
 static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool *ret_is_new, int *ret_version,
                      struct database_error *ret_error)
@@ -167,6 +178,7 @@ enum store_fault database_open_writer(const char *path, uint32_t lock_timeout_ms
     sqlite3 *sqlite = NULL;
     bool is_new = false;
     int version = 0;
+    create_private(path);
     int code = connect_file(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, lock_timeout_ms, &sqlite);
     if (code == SQLITE_OK && sqlite3_db_readonly(sqlite, "main") == 1) {
         refuse(STORE_FAULT_UNWRITABLE, "no permission to write it", ret_error);

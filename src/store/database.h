@@ -33,9 +33,9 @@ struct database_error {
     char text[DATABASE_ERROR_BYTES];
 };
 
-/* Opens the file for writing, makes it if it is not there, and brings its schema up to date, each step in a transaction
- * of its own. A file that is another application's, or newer, is closed as it was. STORE_FAULT_NONE and a connection,
- * or the reason, in *ret_error too. */
+/* Opens the file for writing, makes it (for this user alone) if it is not there, and brings its schema up to date, each
+ * step in a transaction of its own. A file that is another application's, or newer, is closed as it was.
+ * STORE_FAULT_NONE and a connection, or the reason, in *ret_error too. */
 enum store_fault database_open_writer(const char *path, uint32_t lock_timeout_ms, const struct database_schema *schema,
                                       sqlite3 **ret_sqlite, struct database_error *ret_error);
 

@@ -237,6 +237,22 @@ Test(store_failures, a_table_that_goes_while_it_runs_is_made_anew)
     expect_all_works();
 }
 
+Test(store_failures, the_files_are_this_users_alone)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    umask(0);
+    place_open_until(&place, STORE_READY);
+    place_put_now(&place, place_record("key", "body"));
+    cr_assert(place_has(&place, "key"));
+    for (size_t i = 0; i < ARRAY_COUNT(suffixes); i++) {
+        char path[2 * PLACE_PATH_BYTES];
+        struct stat status;
+        snprintf(path, sizeof(path), "%s%s", place.path, suffixes[i]);
+        cr_assert_eq(stat(path, &status), 0, "%s", path);
+        cr_expect_eq(status.st_mode & 07777, 0600, "%s: %o", path, (unsigned)status.st_mode);
+    }
+}
+
 Test(store_failures, names_that_are_no_files_to_the_library_are_files_here)
 {
     static const char *const names[] = {":memory:", "file:x.db?mode=memory"};
