@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import threading
 import time
@@ -112,6 +113,20 @@ def test_the_path_may_come_from_the_environment(world, path):
         written(gateway, 1)
         gateway.stop()
     assert body.startswith(b'1:') and os.path.exists(path)
+
+
+def test_what_was_written_survives_a_killed_process(world, path):
+    site = Site(world)
+    gateway = start(world, site.backend, path)
+    body = get(gateway.address, '/slow').body
+    written(gateway, 1)
+    gateway.signal(signal.SIGKILL)
+    gateway.wait()
+    gateway = start(world, site.backend, path)
+    ready(gateway)
+    again = get(gateway.address, '/slow')
+    assert again.body == body and '; hit' in status(again)
+    assert os.stat(path).st_mode & 0o77 == 0
 
 
 def test_variants_survive(world, path):
@@ -442,6 +457,27 @@ def test_a_database_that_goes_away_is_begun_anew(world, path):
     assert get(gateway.address, '/slow/1').status == 200
     get(gateway.address, '/slow/2')
     written(gateway, 1)
+
+
+def test_a_database_that_a_newer_version_takes_over_is_let_go_and_taken_again(world, path):
+    site = Site(world)
+    gateway = start(world, site.backend, path)
+    get(gateway.address, '/slow/1')
+    written(gateway, 1)
+
+    def stamp(version):
+        other = sqlite3.connect(path)
+        other.execute(f'PRAGMA user_version = {version}')
+        other.close()
+
+    stamp(99)
+    wait_until(lambda: tier(gateway)['fault'] == 'newer', seconds=10)
+    for i in range(3):
+        assert get(gateway.address, f'/slow/new/{i}').status == 200
+    assert count_lines(gateway, 'store unavailable: newer') == 1
+    stamp(1)
+    ready(gateway)
+    assert tier(gateway)['records'] == 1
 
 
 def test_another_applications_database_is_left_alone(world, path):
