@@ -119,8 +119,14 @@ static enum freshened merge(struct filling *filling, const struct cache_head *st
     case STORING_AUTHORIZATION:
     case STORING_REQUEST_NO_STORE:
     case STORING_SET_COOKIE: return FRESHENED_FOR_ONE;
-    default: return varies_as_before(stored, ret_merged) ? FRESHENED_FOR_ALL : FRESHENED_FORBIDS;
+    case STORING_NOT_CACHEABLE:
+        if (own->verdict.is_for_one) {
+            return FRESHENED_FOR_ONE;
+        }
+        break;
+    default: break;
     }
+    return varies_as_before(stored, ret_merged) ? FRESHENED_FOR_ALL : FRESHENED_FORBIDS;
 }
 
 /* Makes the draft of a new head for the stored answer. */

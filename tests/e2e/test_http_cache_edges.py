@@ -89,6 +89,16 @@ def test_the_cookie_of_a_304_is_nobody_elses(shared_origin):
     assert 'fwd-status=304' in status_of(responses[0])
 
 
+def test_the_cookie_of_a_304_to_what_has_no_lifetime_any_more_is_nobody_elses(origin):
+    first = answer('body', STALE.format('') + 'ETag: "a"\r\n', '302 Found')
+    origin.answers['/'] = by_etag('"a"', first, 'ETag: "a"\r\nCache-Control: x\r\n' + COOKIE)
+    origin.get()
+    assert origin.get().fields['set-cookie'] == 'session=secret'
+    origin.answers['/'] = by_etag('"a"', first, 'ETag: "a"\r\n')
+    response = origin.get()
+    assert response.status == 302 and response.body == b'body' and 'set-cookie' not in response.fields
+
+
 def test_the_cookie_of_an_answer_to_head_is_nobody_elses(origin):
     def reply(request, n):
         if request.method == 'HEAD':
