@@ -97,6 +97,9 @@ def test_a_key_is_read_as_a_request_would_be(world):
         assert delete(gateway, f'key={key}')['removed'] == 1, key
     fill(gateway, '/')
     assert delete(gateway, 'key=test')['removed'] == 1
+    fill(gateway, '/a//b', '/a/b')
+    assert delete(gateway, 'key=test/a//b')['removed'] == 1
+    assert is_hit(gateway, '/a/b')
 
 
 def test_a_key_goes_with_what_is_stored_by_further_parts_of_requests(world):
