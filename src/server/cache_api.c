@@ -300,6 +300,8 @@ static bool deletion_select(struct cache_deletion *deletion, const struct select
     } else if (bytes_equal(name, BYTES("tag")) || bytes_equal(name, BYTES("group"))) {
         bool is_group = bytes_equal(name, BYTES("group"));
         filter->kind = SHARD_TAG;
+        /* Only these have tags: what a model is still generating is not given up for a tag it cannot have. */
+        filter->key_prefix = BYTES("http://");
         deletion->kind = CACHE_TIER_PURGE_TAG;
         char *at = bytes_put(bytes_put(deletion->text, name), BYTES(":"));
         bytes = (size_t)(bytes_put(at, value) - deletion->text);

@@ -189,6 +189,30 @@ def test_what_is_on_its_way_is_not_stored_behind_a_purge(world):
     assert not is_hit(gateway, '/a')
 
 
+def test_a_generation_under_way_is_stored_in_spite_of_a_tag_that_it_cannot_have(world):
+    go, came = threading.Event(), threading.Event()
+    body = json.dumps({'id': 'x', 'object': 'chat.completion', 'created': 1, 'model': 'm', 'choices': [
+        {'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': 'hi'}}]})
+
+    def slow(peer, request):
+        came.set()
+        go.wait(10)
+        peer.answer(body, fields='Content-Type: application/json\r\n')
+
+    backend = world.backend(keep_answering(slow))
+    routes = [{'name': 'models', 'path_prefix': '/v1', 'inference': {'upstream': 'backend', 'cache': True}}]
+    gateway = world.gateway(routes, endpoints=[backend], cache={'memory': '64MB'})
+    ask = json.dumps({'model': 'm', 'temperature': 0, 'messages': []})
+    with Client(gateway.address) as client:
+        client.send(f'POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Length: {len(ask)}\r\n\r\n{ask}')
+        assert came.wait(5)
+        delete(gateway, 'tag=prices')
+        go.set()
+        assert client.response().status == 200
+    wait_until(lambda: stats(gateway)['routes'][0]['stored'] == 1)
+    assert stats(gateway)['routes'][0]['not_stored'] == {}
+
+
 @pytest.mark.parametrize('query', [
     '', 'key=', 'key', 'keys=a', 'all=1', 'all=', 'key=a&all=true', 'key=%', 'key=%zz', 'key=test/%20', 'key=te%20st/a',
     'key=test/%00', 'key=/a', 'prefix=/a', 'key=http:///a', 'key=%3Fx=1', 'key=a&tag=b', 'all=true&all=true', 'all',
