@@ -260,12 +260,6 @@ bool cached_is_small(const struct cached_serving *serving)
     return cached_body_bytes(serving) <= CACHED_COPY_BYTES_MAX;
 }
 
-static bool keep_but_content_type(const void *unused, struct bytes name)
-{
-    (void)unused;
-    return !bytes_equal_nocase(name, BYTES("content-type"));
-}
-
 static char *put_lines(char *at, const struct cached_serving *serving)
 {
     struct bytes lines = cache_head_lines(serving->head);
@@ -277,7 +271,7 @@ static char *put_lines(char *at, const struct cached_serving *serving)
     default: break;
     }
     if (serving->content_type.len > 0) {
-        at = lines_put_kept(at, lines, keep_but_content_type, NULL);
+        at = lines_put_kept(at, lines, serving->keep, serving->keep_context);
         return lines_put_line(at, BYTES("Content-Type"), serving->content_type);
     }
     return bytes_put(at, lines);

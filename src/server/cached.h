@@ -75,7 +75,9 @@ struct cached_serving {
     struct range_set ranges; /* of a 206 */
     uint64_t boundary;       /* random: what is between the parts of one that has several */
     bool has_body;
-    struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
+    struct bytes content_type; /* .len > 0: of a converted body, in the place of the stored one */
+    bool (*keep)(const void *context, struct bytes name); /* likewise: which of the stored lines are true of it, too */
+    const void *keep_context;
 };
 
 /* Decides on conditions and ranges. The ring gives the time, and random bits. */

@@ -68,8 +68,8 @@ static void set_accepts(struct writer *writer, bool reads, bool writes)
 static void set_ready(struct writer *writer)
 {
     writer->is_proving = false;
+    set_accepts(writer, true, true); /* first, so that who hears of it is not refused */
     set_state(writer, STORE_READY, STORE_FAULT_NONE, "");
-    set_accepts(writer, true, true);
 }
 
 static void publish_totals(struct writer *writer)
