@@ -352,6 +352,7 @@ static void filling_store(struct filling *filling)
     /* A POST's answer is stored behind the removal that it has caused itself. */
     filling->put.asked_ns = filling->method == STORING_POST_LOCATED ? 0 : filling->started_ns;
     filling->put.on_done = put_on_done;
+    filling->put_ns = ring_now(ring);
     cache_put(filling->env->core, &filling->put);
 }
 

@@ -130,6 +130,7 @@ struct filling {
 
     /* second tier */
     struct cache_tier_get get;
+    nanos put_ns;                            /* when the answer was handed to memory */
     struct cache_key tier_key;               /* what is looked for */
     struct cache_tier_record *own_record;    /* what the answer was read from; NULL: it was fetched */
     struct cache_tier_record *marker_record; /* found at the primary key: the answer is at a variant's */

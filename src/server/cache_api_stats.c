@@ -89,6 +89,7 @@ static void put_tier(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct ser
         {"gets_unavailable", load(&counters->gets_unavailable)},
         {"puts", load(&counters->puts)},
         {"puts_dropped", load(&counters->puts_dropped)},
+        {"puts_outdated", load(&counters->puts_outdated)},
         {"records", load(&counters->records)},
         {"bytes", load(&counters->bytes)},
         {"budget_bytes", server->config->cache.database_bytes_max},

@@ -388,6 +388,8 @@ static void put_cache_tier(FILE *out, const struct server *server)
         {"sluice_cache_tier_writes_total", "counter", "Records written.", offsetof(struct store_counters, puts)},
         {"sluice_cache_tier_writes_dropped_total", "counter", "Records dropped: queue full, too large, no database.",
          offsetof(struct store_counters, puts_dropped)},
+        {"sluice_cache_tier_writes_outdated_total", "counter", "Records not written: purged since they were made.",
+         offsetof(struct store_counters, puts_outdated)},
         {"sluice_cache_tier_expired_total", "counter", "Records that expired.",
          offsetof(struct store_counters, expired)},
         {"sluice_cache_tier_evicted_total", "counter", "Records that went for room.",
