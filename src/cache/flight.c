@@ -114,20 +114,22 @@ static void claim_on_arrived(struct ring *ring, struct ring_message *message)
 enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, const struct cache_key *key,
                          const struct cache_object *seen, uint8_t variant, uint32_t waiters_max)
 {
-    struct flight *claim = calloc(1, sizeof(*claim) + key->bytes.len);
+    struct flight *claim = malloc(sizeof(*claim) + key->bytes.len);
     if (claim == NULL) {
         return RESULT_NO_MEMORY;
     }
-    claim->core = core;
-    claim->waiter = waiter;
-    claim->hash = key->hash;
-    claim->primary_hash = key->primary_hash;
-    claim->seen = cache_seen_of(seen);
-    claim->key_bytes = key->bytes.len;
-    claim->primary_bytes = key->primary_bytes;
-    claim->waiters_max = waiters_max;
-    claim->shard = key->shard;
-    claim->variant = variant;
+    *claim = (struct flight){
+        .core = core,
+        .waiter = waiter,
+        .hash = key->hash,
+        .primary_hash = key->primary_hash,
+        .seen = cache_seen_of(seen),
+        .key_bytes = key->bytes.len,
+        .primary_bytes = key->primary_bytes,
+        .waiters_max = waiters_max,
+        .shard = key->shard,
+        .variant = variant,
+    };
     list_init(&claim->feeds);
     list_init(&claim->primary);
     memcpy(claim->key, key->bytes.ptr, key->bytes.len);
