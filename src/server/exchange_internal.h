@@ -14,7 +14,7 @@ void exchange_finish(struct exchange *exchange, bool keep_alive);
 
 /* What a request that the cache makes asks otherwise than its client has. */
 struct exchange_asking {
-    bool for_all;                        /* the answer may be given to others: the client's conditions stay behind */
+    bool for_all; /* the answer may be given to others: a GET of all of it, the client's conditions stay behind */
     const struct cache_head *validating; /* whose validators go with it; NULL: none */
     const struct cache_head *completing; /* a stored part, whose rest is asked for; NULL: none */
     struct range rest;
@@ -55,6 +55,9 @@ bool exchange_cache_intercept(struct exchange *exchange);
 
 /* The member of Cache-Status for what has been fetched; false: nothing to say. */
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status);
+
+/* What Age says of an answer that was on its way before this request came; false: it says what the origin has said. */
+bool exchange_claim_age(const struct exchange *exchange, uint32_t *ret_age_s);
 
 /* Lets go of everything. */
 void exchange_cache_fini(struct exchange *exchange);

@@ -97,10 +97,17 @@ Test(storing, what_the_response_says_decides)
     }
 }
 
-Test(storing, every_final_status_may_be_stored_with_an_explicit_lifetime)
+static bool is_about_request(unsigned status)
+{
+    return status == 304 || status == 412 || status == 416 || status == 417;
+}
+
+Test(storing, every_final_status_that_is_not_about_the_request_may_be_stored_with_an_explicit_lifetime)
 {
     for (unsigned status = 200; status <= 599; status++) {
-        enum storing_reason expected = status == 206 ? STORING_PARTIAL : status == 304 ? STORING_STATUS : STORING_OK;
+        enum storing_reason expected = status == 206              ? STORING_PARTIAL
+                                       : is_about_request(status) ? STORING_STATUS
+                                                                  : STORING_OK;
         cr_assert_eq(reason_of(status, CC("max-age=10")), expected, "%u", status);
         cr_assert_eq(reason_of(status, DATE TOMORROW), expected, "%u", status);
     }
@@ -111,7 +118,7 @@ Test(storing, every_final_status_may_be_stored_with_an_explicit_lifetime)
 Test(storing, without_one_only_those_cacheable_by_default_or_public)
 {
     for (unsigned status = 200; status <= 599; status++) {
-        if (status != 206 && status != 304) {
+        if (status != 206 && !is_about_request(status)) {
             bool by_default = freshness_status_is_heuristic(status);
             cr_assert_eq(reason_of(status, DATE MODIFIED), by_default ? STORING_OK : STORING_NOT_CACHEABLE, "%u",
                          status);
@@ -233,6 +240,35 @@ Test(storing, a_response_that_is_of_no_use_still_replaces_what_was_stored)
     judged.status = 503;
     judged.response = "";
     cr_assert_not(judge(&judged, &STORING_POLICY_DEFAULT).replaces_stored);
+}
+
+/* Two things speak against each of the first: the reason says one of them, is_for_one must not miss the other. */
+Test(storing, what_is_one_clients_own_is_known_as_such_whatever_else_speaks_against_storing_it)
+{
+    static const struct judged one[] = {
+        {.status = 500, .response = DATE "Set-Cookie: a=b\r\n"},
+        {.status = 599, .response = DATE CC("must-understand, private")},
+        {.status = 599, .response = DATE CC("must-understand, no-store")},
+        {.status = 500, .response = DATE CC("private=\"x-own\"") "X-Own: a\r\n"},
+        {.status = 206, .response = DATE CC("private")},
+        {.status = 500, .response = DATE "Vary: *\r\n", .request = "Cache-Control: no-store\r\n"},
+        {.status = 500, .response = DATE, .request = "Cache-Control: no-store\r\n"},
+        {.status = 500, .response = DATE, .request = "Authorization: a\r\n"},
+        {.status = 500, .response = DATE "Vary: *\r\n"},
+    };
+    static const struct judged all[] = {
+        {.status = 500, .response = DATE},
+        {.status = 500, .response = DATE "Vary: Accept-Language\r\n"},
+        {.status = 500, .response = DATE CC("public"), .request = "Authorization: a\r\n"},
+    };
+    for (size_t i = 0; i < COUNT(one); i++) {
+        struct storing_verdict verdict = judge(&one[i], &STORING_POLICY_DEFAULT);
+        cr_expect(verdict.reason != STORING_OK && verdict.is_for_one, "%zu: %s", i,
+                  storing_reason_name(verdict.reason));
+    }
+    for (size_t i = 0; i < COUNT(all); i++) {
+        cr_expect_not(judge(&all[i], &STORING_POLICY_DEFAULT).is_for_one, "%zu", i);
+    }
 }
 
 Test(storing, fields_of_the_hop_the_proxy_and_one_reader_are_left_out)
