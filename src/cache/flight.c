@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "cache/flight_internal.h"
 
 /* ---- claiming ---- */
@@ -20,7 +21,10 @@ static void claim_drop(struct flight *claim)
 {
     switch (claim->answer) {
     case FLIGHT_MINE: flight_release(claim); return;
-    case FLIGHT_JOINED: entry_unref(claim->joined_entry); break;
+    case FLIGHT_JOINED:
+        CHECK(claim->joined_entry != NULL);
+        entry_unref(claim->joined_entry);
+        break;
     case FLIGHT_LOOK_AGAIN:
     case FLIGHT_ALONE: break;
     }
