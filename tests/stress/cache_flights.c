@@ -291,6 +291,9 @@ static void worker_on_timer(struct ring_timer *timer)
         if (one_in(worker, 20)) {
             remove_something(worker);
         }
+        if (one_in(worker, 40)) {
+            usleep(4000); /* it is busy, and what is sent to it piles up */
+        }
     } else if (worker->open == 0 && cache_core_is_settled(worker->core) && !worker->is_done) {
         worker->is_done = true;
         atomic_fetch_add(&worker->shared->done, 1);
