@@ -30,6 +30,7 @@ struct cache {
     struct cache_options options;
     struct qsbr *qsbr;
     struct cache_core *_Atomic *cores; /* one per worker; release store when it is made */
+    unsigned used_shards; /* which keys go to, the first ones: fewer than workers only where fewer entries may be */
     uint8_t secret[CACHE_SECRET_BYTES];
 };
 
@@ -82,7 +83,7 @@ struct cache_core *cache_core_at(const struct cache *cache, unsigned index);
 MUST_USE bool flight_table_init(struct flight_table *table);
 void flight_table_fini(struct flight_table *table);
 
-/* What is being fetched for these keys is not to be stored. */
+/* What is being fetched for these keys is not to be stored, and nobody joins it any more. */
 void flight_table_doom_key(struct flight_table *table, const struct cache_key *primary);
 void flight_table_doom(struct flight_table *table, const struct shard_filter *filter);
 

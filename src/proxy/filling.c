@@ -124,8 +124,13 @@ void filling_stop_all(struct filling_env *env)
 const char *filling_reason_name(const struct filling_rules *rules, unsigned reason)
 {
     static const char *const names[] = {
-        [FILLING_OK] = "stored",       [FILLING_TOO_LARGE] = "too-large", [FILLING_FAILED] = "failed",
-        [FILLING_NO_ROOM] = "no-room", [FILLING_PURGED] = "purged",       [FILLING_TOO_VARIED] = "too-varied",
+        [FILLING_OK] = "stored",
+        [FILLING_TOO_LARGE] = "too-large",
+        [FILLING_FAILED] = "failed",
+        [FILLING_NO_ROOM] = "no-room",
+        [FILLING_PURGED] = "purged",
+        [FILLING_TOO_VARIED] = "too-varied",
+        [FILLING_STALE_STANDS] = "stale-stands",
     };
     return reason < FILLING_REASON_RULES ? names[reason] : rules->reason_name(reason - FILLING_REASON_RULES);
 }
@@ -286,10 +291,12 @@ static void put_on_done(struct cache_put *put, enum result result)
     struct filling *filling = CONTAINER_OF(put, struct filling, put);
     if (result == RESULT_OK) {
         counter_add(put->kind == CACHE_PUT_UPDATE ? &filling->counters->updated : &filling->counters->stored, 1);
-        filling_write_behind(filling);
     } else {
         unsigned reason = result == RESULT_CANCELED ? FILLING_PURGED : FILLING_NO_ROOM;
         counter_add(&filling->counters->not_stored[reason], 1);
+    }
+    if (result != RESULT_CANCELED) {
+        filling_write_behind(filling); /* what memory has no room for, too: there is more of it on disk */
     }
     if (filling->is_swallowing) {
         filling->fetch->entry.is_stored = result == RESULT_OK;

@@ -144,7 +144,7 @@ void cached_look(struct cached_look *look)
     bool has_key = cache_key_put(config, &look->source, look->key_room, CACHED_KEY_BYTES_MAX, &bytes) == RESULT_OK;
     if (!has_key || (config->bypass_count > 0 && cache_key_is_bypassed(config, &look->source))) {
         look->status.forward = CACHE_STATUS_BYPASS;
-        look->status.detail = has_key ? BYTES_NONE : BYTES("key-too-long");
+        look->status.detail = has_key ? BYTES("rule") : BYTES("key-too-long");
         look->plan = CACHED_BYPASS;
         return;
     }
@@ -169,10 +169,11 @@ void cached_look(struct cached_look *look)
 
 /* ---- serving ---- */
 
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving)
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving)
 {
     const struct cache_head *head = cache_object_head(object);
+    int64_t now_ms = ring_unix_ms(ring);
     *ret_serving = (struct cached_serving){
         .head = head,
         .body_bytes = object->body_bytes,
@@ -200,7 +201,10 @@ void cached_serve(const struct http_head *request, const char *base, const struc
         return;
     }
     switch (range_resolve(range, ret_serving->body_bytes, &ret_serving->ranges)) {
-    case RANGE_SATISFIABLE: ret_serving->status = 206; break;
+    case RANGE_SATISFIABLE:
+        ret_serving->status = 206;
+        ret_serving->boundary = ret_serving->ranges.count > 1 ? ring_random(ring) : 0;
+        break;
     case RANGE_UNSATISFIABLE:
         ret_serving->status = 416;
         ret_serving->has_body = false;
@@ -214,16 +218,13 @@ static bool is_multipart(const struct cached_serving *serving)
     return serving->status == 206 && serving->ranges.count > 1;
 }
 
-/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody
- * can have written into the body beforehand without knowing both. */
+/* The boundary between parts: it must not occur in the body, which was there before these bits were drawn. */
 static struct bytes boundary_of(const struct cached_serving *serving, char out[RANGE_BOUNDARY_BYTES_MAX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint64_t bits = ((uint64_t)serving->head->freshness.response_ms * UINT64_C(0x9e3779b97f4a7c15)) ^
-                    (uint64_t)(uintptr_t)serving->head ^ serving->body_bytes << 20;
     memcpy(out, "sluice-", 7);
     for (unsigned i = 0; i < 16; i++) {
-        out[7 + i] = digits[bits >> (4 * i) & 15];
+        out[7 + i] = digits[serving->boundary >> (4 * i) & 15];
     }
     return (struct bytes){out, 23};
 }
@@ -259,12 +260,6 @@ bool cached_is_small(const struct cached_serving *serving)
     return cached_body_bytes(serving) <= CACHED_COPY_BYTES_MAX;
 }
 
-static bool keep_but_content_type(const void *unused, struct bytes name)
-{
-    (void)unused;
-    return !bytes_equal_nocase(name, BYTES("content-type"));
-}
-
 static char *put_lines(char *at, const struct cached_serving *serving)
 {
     struct bytes lines = cache_head_lines(serving->head);
@@ -276,7 +271,7 @@ static char *put_lines(char *at, const struct cached_serving *serving)
     default: break;
     }
     if (serving->content_type.len > 0) {
-        at = lines_put_kept(at, lines, keep_but_content_type, NULL);
+        at = lines_put_kept(at, lines, serving->keep, serving->keep_context);
         return lines_put_line(at, BYTES("Content-Type"), serving->content_type);
     }
     return bytes_put(at, lines);
@@ -432,10 +427,7 @@ static void touch_tier(struct worker *worker, const struct cache_object *object)
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
-    counter_add(&counters->hits, 1);
-    if (is_stale) {
-        counter_add(&counters->stale_hits, 1);
-    }
+    counter_add(is_stale ? &counters->stale_hits : &counters->fresh_hits, 1);
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);

@@ -23,9 +23,9 @@ enum {
 
 /* One route's counts on one worker; one writer, read by the metrics and /api/cache/stats. */
 struct cached_counters {
-    _Atomic uint64_t hits;
-    _Atomic uint64_t stale_hits; /* among the hits */
-    _Atomic uint64_t misses;     /* each request is counted once: under one of hits, misses, joins and bypasses */
+    _Atomic uint64_t fresh_hits; /* each request is counted once: under one of these five */
+    _Atomic uint64_t stale_hits;
+    _Atomic uint64_t misses;
     _Atomic uint64_t joins;
     _Atomic uint64_t bypasses;
     _Atomic uint64_t saved_ns; /* what the hits' answers had cost to make */
@@ -73,13 +73,16 @@ struct cached_serving {
     uint64_t body_bytes;     /* of the stored body; of a part: of what it is a part of */
     uint16_t status;         /* the stored one, or 206, 304, 416 */
     struct range_set ranges; /* of a 206 */
+    uint64_t boundary;       /* random: what is between the parts of one that has several */
     bool has_body;
-    struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
+    struct bytes content_type; /* .len > 0: of a converted body, in the place of the stored one */
+    bool (*keep)(const void *context, struct bytes name); /* likewise: which of the stored lines are true of it, too */
+    const void *keep_context;
 };
 
-/* Decides on conditions and ranges. */
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving);
+/* Decides on conditions and ranges. The ring gives the time, and random bits. */
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving);
 
 /* Queues the head of the answer. `answer`: what every answer has. */
 MUST_USE enum result cached_put_head(struct conn *conn, const struct cached_serving *serving,

@@ -177,8 +177,9 @@ static bool answer_from_cache(struct request *request, const struct route *route
     struct cached_look look = {
         .worker = worker,
         .route = route,
-        .source = {http_head_method(request->head, request->base), request->authority, request->path,
-                   request->target->query, request->head, request->base},
+        .source = {http_head_method(request->head, request->base), request->authority,
+                   cache_key_path(request->target->path, request->path), request->target->query, request->head,
+                   request->base},
         .key_room = key_room,
     };
     cached_look(&look);
@@ -187,7 +188,7 @@ static bool answer_from_cache(struct request *request, const struct route *route
     }
     int64_t now_ms = ring_unix_ms(worker->ring);
     struct cached_serving serving;
-    cached_serve(request->head, request->base, look.object, now_ms, &serving);
+    cached_serve(request->head, request->base, look.object, worker->ring, &serving);
     struct entry *view = NULL;
     if (!cached_is_small(&serving) && (view = cached_pin(conn, &serving, look.object)) == NULL) {
         return false;
@@ -318,7 +319,8 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
     } else if (request.target->form == HTTP_TARGET_ASTERISK) {
-        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request. */
+        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request.
+         */
         if (head->body != HTTP_BODY_NONE) {
             request.answer.keep_alive = false;
         }
