@@ -143,7 +143,7 @@ bool cache_key_is_url(const struct config_cache *config)
 
 bool cache_key_has_host(const struct config_cache *config)
 {
-    return has_part(config, CONFIG_PART_HOST);
+    return (kinds_of(config) & 1U << CONFIG_PART_HOST) != 0;
 }
 
 static char *put_lower(char *at, struct bytes text)
