@@ -108,7 +108,7 @@ static struct bytes why_bypassed(struct exchange *exchange, const struct exchang
                                  const struct cache_key_source *source, bool has_tenant)
 {
     if (exchange->cache->inference->prefix.ptr == NULL) {
-        return BYTES("key_too_long");
+        return BYTES("key-too-long");
     }
     if (http_head_value(&start->parser->head, start->base, HTTP_FIELD_CONTENT_ENCODING).len > 0) {
         return BYTES("content_coding"); /* the body cannot be read */
