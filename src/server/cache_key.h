@@ -37,6 +37,9 @@ MUST_USE enum result cache_key_put_url(const struct config_cache *config, const 
 /* Whether the key is made of the URL alone, so that an invalidation by URL names it exactly. */
 bool cache_key_is_url(const struct config_cache *config);
 
+/* Whether the host is part of it. */
+bool cache_key_has_host(const struct config_cache *config);
+
 /* Whether one of the route's `bypass` parts is in the request, and neither empty nor "0". */
 bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source);
 

@@ -144,7 +144,7 @@ void cached_look(struct cached_look *look)
     bool has_key = cache_key_put(config, &look->source, look->key_room, CACHED_KEY_BYTES_MAX, &bytes) == RESULT_OK;
     if (!has_key || (config->bypass_count > 0 && cache_key_is_bypassed(config, &look->source))) {
         look->status.forward = CACHE_STATUS_BYPASS;
-        look->status.detail = has_key ? BYTES_NONE : BYTES("key-too-long");
+        look->status.detail = has_key ? BYTES("rule") : BYTES("key-too-long");
         look->plan = CACHED_BYPASS;
         return;
     }
@@ -427,10 +427,7 @@ static void touch_tier(struct worker *worker, const struct cache_object *object)
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
-    counter_add(&counters->hits, 1);
-    if (is_stale) {
-        counter_add(&counters->stale_hits, 1);
-    }
+    counter_add(is_stale ? &counters->stale_hits : &counters->fresh_hits, 1);
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);

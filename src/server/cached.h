@@ -23,9 +23,9 @@ enum {
 
 /* One route's counts on one worker; one writer, read by the metrics and /api/cache/stats. */
 struct cached_counters {
-    _Atomic uint64_t hits;
-    _Atomic uint64_t stale_hits; /* among the hits */
-    _Atomic uint64_t misses;     /* each request is counted once: under one of hits, misses, joins and bypasses */
+    _Atomic uint64_t fresh_hits; /* each request is counted once: under one of these five */
+    _Atomic uint64_t stale_hits;
+    _Atomic uint64_t misses;
     _Atomic uint64_t joins;
     _Atomic uint64_t bypasses;
     _Atomic uint64_t saved_ns; /* what the hits' answers had cost to make */

@@ -55,15 +55,16 @@ const struct config_key config_keys_cache[] = {
      AT(config, cache.database),
      BOUNDS(1, 4000),
      .variable = "DATABASE_PATH",
-     .help =
-         "The file of a second tier (SQLite, made when it is not there) that outlives restarts; without it there is "
-         "none."},
+     .help = "The file of a second tier (SQLite, made when it is not there; its folder is not) that outlives restarts; "
+             "without it there is none."},
     {.path = "cache.database_bytes_max",
      .type = CONFIG_NUMBER,
      AT(config, cache.database_bytes_max),
      BYTES_RANGE(1 << 20, BODY_BYTES_LIMIT),
      .fallback = "1073741824",
-     .help = "How large the file may grow; what was used longest ago goes first."},
+     .help =
+         "How much of the file answers may take up; what is worth least goes first (uses × cost ÷ bytes). The file may "
+         "be an eighth larger, and its log (`-wal`) 16 MB large."},
     {.path = "cache.database_cost_min_ms",
      .type = CONFIG_NUMBER,
      AT(config, cache.database_cost_min_ms),
@@ -76,7 +77,7 @@ const struct config_key config_keys_cache[] = {
      .unit = "%",
      BOUNDS(0, 100),
      .fallback = "25",
-     .help = "How much of the cache's memory is filled from the database at the start, the most used first."},
+     .help = "How much of the cache's memory is filled from the database at the start, what is worth most first."},
     {.path = "cache.api_token",
      .type = CONFIG_SECRET,
      AT(config, cache.api_token),
