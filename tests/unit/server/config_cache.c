@@ -203,6 +203,15 @@ Test(config_cache, inference_route_defaults)
     cr_expect(!cache->sampled && !cache->coalesce_sampled && !cache->tool_calls);
     cr_expect(cache->key_count == 0 && cache->target_count == 0, "its key is made from the body");
     config_destroy(config);
+    config = parse_right(INFER(", cache: {key: ['header:X-Adapter', 'query:lora']}"));
+    cache = &config->routes[0].cache;
+    cr_assert_eq(cache->key_count, 2);
+    cr_expect(cache->enabled && cache->key[0].kind == CONFIG_PART_HEADER);
+    cr_expect(bytes_equal(cache->key[0].name, BYTES("x-adapter")));
+    config_destroy(config);
+    FAULTS(INFER(", cache: {key: [path]}"),
+           "f.yaml:3:66: routes[].inference.cache.key[]: 'path' is not known; it should be "
+           "one of header:NAME, cookie:NAME, query:NAME\n");
 }
 
 Test(config_cache, http_values_reach_their_places)
