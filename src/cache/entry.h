@@ -79,6 +79,7 @@ struct entry {
 
     /* the head block; status 0 until it is there */
     uint16_t status;
+    uint16_t origin_status;  /* what the origin said, when the head was made of a stored one; 0: the same */
     bool has_content_length; /* of this many bytes; else the end is known only when it comes */
     bool has_date;
     bool has_request_id;

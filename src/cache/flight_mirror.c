@@ -133,6 +133,7 @@ static void mirror_look(struct mirror *mirror)
         entry->freshness = source->freshness;
         entry->is_from_tier = source->is_from_tier;
         entry->not_stored_why = source->not_stored_why;
+        entry->origin_status = source->origin_status;
         entry->status = source->status;
         entry->first = source->head;
     }

@@ -147,7 +147,10 @@ const struct config_key config_keys_cache[] = {
      LIST_AT(config_route, cache.key, cache.key_count),
      BOUNDS(1, 16),
      .fallback_says = "`[host, path, query]`",
-     .help = "What makes two requests ask for the same. Vary is heeded besides."},
+     .help =
+         "What makes two requests ask for the same. Vary is heeded besides. Whatever else the upstream goes by belongs "
+         "here: `header:x-forwarded-host` and `header:x-forwarded-proto`, too, which a client can send, unless what is "
+         "in front replaces them."},
     {.path = "routes[].http.cache.key[]",
      .type = CONFIG_PART,
      .at = 0,
