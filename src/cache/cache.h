@@ -116,6 +116,7 @@ struct cache_put {
     struct chunk *at;
     uint32_t at_offset;
     int64_t give_up_ms;
+    bool was_admitted;
     bool has_begun;
     enum result result;
 };

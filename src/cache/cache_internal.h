@@ -1,4 +1,5 @@
-/* What cache.c (reading, writing, purging) and flight.c (claims) share. */
+/* What the parts of a worker's view share: reading (cache.c), storing (cache_put.c), removing (cache_remove.c), and
+ * claims (flight*.c). */
 #ifndef SLUICE_CACHE_CACHE_INTERNAL_H
 #define SLUICE_CACHE_CACHE_INTERNAL_H
 
@@ -69,8 +70,12 @@ static inline bool cache_seen_same(const struct cache_seen *one, const struct ca
     return one->object == other->object && one->head == other->head && one->response_ms == other->response_ms;
 }
 
-/* Goes on with puts and purges in this turn. */
-void cache_core_work(struct cache_core *core);
+/* Goes on with puts, and with a purge, as far as one turn of the loop may. */
+void cache_core_work_on_puts(struct cache_core *core);
+void cache_core_work_on_purges(struct cache_core *core);
+
+/* At the owner: when something was last removed under this primary key, or one that shares its place. */
+nanos *cache_core_removal_of(struct cache_core *owner, struct bytes primary);
 
 struct cache_core *cache_core_at(const struct cache *cache, unsigned index);
 

@@ -124,13 +124,17 @@ bool shard_evict_one(struct shard *shard)
     return true;
 }
 
+bool shard_has_room(const struct shard *shard, uint64_t need_bytes)
+{
+    uint64_t coming_bytes = shard->retired_bytes - shard->pinned_bytes; /* after a grace period */
+    return shard_room_bytes(shard) + coming_bytes >= need_bytes + reserve_bytes(shard);
+}
+
 enum result shard_make_room(struct shard *shard, uint64_t need_bytes)
 {
-    uint64_t goal_bytes = need_bytes + reserve_bytes(shard);
     unsigned evictions = 0;
     bool can_evict = true;
-    while (can_evict && evictions < SHARD_EVICTIONS_PER_CALL &&
-           shard_room_bytes(shard) + shard->retired_bytes - shard->pinned_bytes < goal_bytes) {
+    while (can_evict && evictions < SHARD_EVICTIONS_PER_CALL && !shard_has_room(shard, need_bytes)) {
         can_evict = shard_evict_one(shard);
         evictions++;
     }

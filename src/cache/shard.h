@@ -26,7 +26,6 @@ enum shard_cause {
 
 struct shard_options {
     struct qsbr *qsbr;
-    unsigned worker; /* the owner */
     enum evict_policy policy;
     uint64_t bytes_max;   /* all that is charged: slab, index, eviction's ghosts */
     uint64_t entries_max; /* 0: no bound but bytes */
@@ -41,6 +40,7 @@ struct shard_counters {
     _Atomic uint64_t updates; /* heads swapped */
     _Atomic uint64_t removed[SHARD_CAUSES];
     _Atomic uint64_t no_room;       /* stores given up because nothing could go */
+    _Atomic uint64_t refused;       /* not worth what would have had to go: shard_admits */
     _Atomic uint64_t retired_bytes; /* unlinked and still charged */
 };
 
@@ -89,6 +89,11 @@ struct shard_store {
     uint64_t reserved_bytes; /* of the budget, for what is still to come */
     bool has_failed;         /* the system had no memory for a part of the body: commit will say so */
 };
+
+/* Whether what is to be stored is worth what would have to go for it (evict.h); true when there is room, or something
+ * is stored under its key. Asked once for each object, before the first shard_store_begin: a refusal is remembered, and
+ * counted. */
+MUST_USE bool shard_admits(struct shard *shard, const struct shard_draft *draft);
 
 /* Makes room, and the object with key and head. RESULT_MORE: room is being made, begin again in the next turn (give up
  * after a second). RESULT_LIMIT: it can never fit, or nothing can go (counted in no_room). RESULT_NO_MEMORY. */

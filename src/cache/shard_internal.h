@@ -70,6 +70,9 @@ void shard_unlink(struct shard *shard, struct cache_object *object, enum shard_c
 /* Retires one object by the policy's choice; false when it has none. */
 bool shard_evict_one(struct shard *shard);
 
+/* Whether as much, and a reserve above it, is free or on its way. */
+bool shard_has_room(const struct shard *shard, uint64_t need_bytes);
+
 /* Evicts until `need_bytes` and a reserve above them are free or on their way, or the call's bound is met.
  * RESULT_OK: they are free. RESULT_MORE: on their way. RESULT_LIMIT: nothing can go. */
 MUST_USE enum result shard_make_room(struct shard *shard, uint64_t need_bytes);

@@ -170,15 +170,36 @@ static enum result room_for(struct shard *shard, uint64_t need_bytes)
     return result;
 }
 
+/* The most that object, key and head are charged with. */
+static uint64_t own_cost_bytes(const struct shard_draft *draft)
+{
+    return chain_cost_bytes(sizeof(struct cache_object) + draft->key.len) + chain_cost_bytes(head_bytes_of(draft));
+}
+
+bool shard_admits(struct shard *shard, const struct shard_draft *draft)
+{
+    const struct evict_node node = {
+        .hash = draft->hash,
+        .cost = draft->cost,
+        .bytes = own_cost_bytes(draft) + chain_cost_bytes(draft->body_bytes),
+    };
+    bool is_full = shard->entries_max != 0 && index_count(shard->index) >= shard->entries_max;
+    bool has_room = !is_full && shard_has_room(shard, node.bytes);
+    bool admits = has_room || shard_find(shard, draft->hash, draft->key) != NULL || evict_admits(shard->evict, &node);
+    if (!admits) {
+        counter_add(&shard->counters.refused, 1);
+    }
+    return admits;
+}
+
 enum result shard_store_begin(struct shard *shard, struct shard_store *store, const struct shard_draft *draft)
 {
     *store = (struct shard_store){.left_bytes = draft->body_bytes};
-    size_t head_bytes = head_bytes_of(draft);
-    if (head_bytes > SLAB_PIECE_BYTES_MAX || draft->body_bytes > shard->bytes_max) {
+    if (head_bytes_of(draft) > SLAB_PIECE_BYTES_MAX || draft->body_bytes > shard->bytes_max) {
         return RESULT_LIMIT;
     }
     uint64_t body_cost = chain_cost_bytes(draft->body_bytes);
-    uint64_t own_cost = chain_cost_bytes(sizeof(struct cache_object) + draft->key.len) + chain_cost_bytes(head_bytes);
+    uint64_t own_cost = own_cost_bytes(draft);
     uint64_t records = regions_cost_bytes(own_cost + body_cost);
     enum result result = room_for(shard, own_cost + body_cost + records);
     if (result != RESULT_OK) {

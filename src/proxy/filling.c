@@ -296,6 +296,7 @@ static void put_on_done(struct cache_put *put, enum result result)
         filling_look_again(filling);
     }
     if (result == RESULT_OK && filling->has_marker) {
+        filling->marker.draft.cost = filling->draft.cost; /* without it, what it leads to is lost */
         filling->marker.shard = filling->key.shard;
         filling->marker.flight = filling->flight;
         filling->marker.primary_bytes = filling->key.primary_bytes;

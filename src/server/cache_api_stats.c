@@ -64,6 +64,7 @@ static void put_memory(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct s
     yyjson_mut_obj_add_uint(doc, memory, "stores", figures.stores);
     yyjson_mut_obj_add_uint(doc, memory, "updates", figures.updates);
     yyjson_mut_obj_add_uint(doc, memory, "no_room", figures.no_room);
+    yyjson_mut_obj_add_uint(doc, memory, "refused", figures.refused);
     yyjson_mut_val *removed = yyjson_mut_obj_add_obj(doc, memory, "removed");
     for (unsigned i = 0; i < SHARD_CAUSES; i++) {
         yyjson_mut_obj_add_uint(doc, removed, cache_figures_cause((enum shard_cause)i), figures.removed[i]);

@@ -89,6 +89,7 @@ void cache_figures_read_memory(const struct server *server, struct cache_figures
         ret_memory->stores += load(&counters->stores);
         ret_memory->updates += load(&counters->updates);
         ret_memory->no_room += load(&counters->no_room);
+        ret_memory->refused += load(&counters->refused);
         for (unsigned cause = 0; cause < SHARD_CAUSES; cause++) {
             ret_memory->removed[cause] += load(&counters->removed[cause]);
         }

@@ -44,6 +44,7 @@ struct cache_figures_memory {
     uint64_t stores;
     uint64_t updates;
     uint64_t no_room;
+    uint64_t refused;
     uint64_t removed[SHARD_CAUSES];
     uint64_t budget_bytes;
     uint64_t entries_max; /* 0: no bound */

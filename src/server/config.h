@@ -1,6 +1,6 @@
 /* The configuration: one YAML file, read once, constant after.
  *
- * Every key stands in one table (config_keys.c) with its type, unit, default, bounds and one line of help;
+ * Every key stands in one table (config_keys.c, config_keys_cache.c) with its type, unit, default, bounds and one line of help;
  * docs/configuration.md is made from it. */
 #ifndef SLUICE_SERVER_CONFIG_H
 #define SLUICE_SERVER_CONFIG_H

@@ -3,7 +3,7 @@
  * A text goes through three steps, each of which goes on after a fault, so that one run reports all of them:
  *
  *     text ──config_yaml.c──▶ tree of nodes ──config_walk.c──▶ struct config ──config_check.c──▶ checked
- *            syntax, bounds                    config_keys.c: names, types,     what one key alone
+ *            syntax, bounds                    config_keys*.c: names, types,    what one key alone
  *                                              defaults, bounds                 cannot tell
  *
  * The tree and the faults live in the reader's scratch arena and are gone with it; what stays is copied to
@@ -69,7 +69,7 @@ struct config_reader {
     bool no_memory;               /* sticky: an allocation failed, and the outcome is RESULT_NO_MEMORY */
 };
 
-/* ---- the table of keys (config_keys.c) ---- */
+/* ---- the table of keys (config_keys.c, config_keys_cache.c) ---- */
 
 enum config_type {
     CONFIG_SECTION,  /* a mapping into the same struct; its defaults hold when it is left out */
@@ -118,9 +118,10 @@ struct config_key {
     const char *help;  /* one line */
 };
 
-/* In the order of the reference; a container stands before its children. */
-extern const struct config_key config_keys[];
-extern const unsigned config_key_count;
+/* Every key once, by its index: a container stands before its children, and those of one container stand in the order
+ * of the reference. */
+unsigned config_key_count(void);
+const struct config_key *config_key_at(unsigned index);
 
 /* Whether `key` lies directly in `container` (NULL: the file itself). */
 bool config_key_is_in(const struct config_key *key, const struct config_key *container);

@@ -1,32 +1,13 @@
 /* Every key of the configuration, once: what it is called, what it may be, what it is when it is left out,
  * where its value goes, and one line of help. The reader (config_walk.c) and the reference
- * (docs/configuration.md, config_reference.c) are both made from it; a key that is not here does not exist. */
+ * (docs/configuration.md, config_reference.c) are both made from it; a key that is not here, or in the part of the
+ * table that is about the cache (config_keys_cache.c), does not exist. */
 
-#include <stddef.h>
-
+#include "server/config_keys.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "cache/evict.h"
 #include "http/http.h"
 #include "proxy/upstream.h"
-#include "server/config_internal.h"
-
-#define AT(type, member) .at = offsetof(struct type, member), .bytes = sizeof(((struct type *)0)->member)
-#define LIST_AT(type, list, count)                                                 \
-    .at = offsetof(struct type, list), .bytes = sizeof(*((struct type *)0)->list), \
-    .count_at = offsetof(struct type, count)
-#define BOUNDS(low, high)      .min = (low), .max = (high)
-#define MS(low, high)          .unit = "ms", .min = (low), .max = (high)
-#define BYTES_RANGE(low, high) .unit = "bytes", .min = (low), .max = (high)
-
-enum {
-    MINUTE_MS = 60 * 1000,
-    HOUR_MS = 60 * MINUTE_MS,
-    DAY_MS = 24 * HOUR_MS,
-};
-#define YEAR_MS            (UINT64_C(365) * DAY_MS)
-#define MEMORY_BYTES_LIMIT (UINT64_C(1) << 46)
-#define BODY_BYTES_LIMIT   (UINT64_C(1) << 40) /* more than any body; keeps sums of them inside 64 bits */
 
 _Static_assert(LOG_DEBUG == 0 && LOG_INFO == 1 && LOG_WARN == 2 && LOG_ERROR == 3, "as in log_levels");
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
@@ -34,21 +15,7 @@ static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL}
 _Static_assert(CONFIG_HOST_CLIENT == 0 && CONFIG_HOST_ENDPOINT == 1, "as in host_headers");
 static const char *const host_headers[] = {"client", "endpoint", NULL};
 
-_Static_assert(EVICT_COST == 0 && EVICT_S3FIFO == 1, "as in evictions");
-static const char *const evictions[] = {"cost", "s3fifo", NULL};
-
-_Static_assert(CONFIG_COST_TIME == 0 && CONFIG_COST_UNIFORM == 1 && CONFIG_COST_TOKENS == 2, "as in costs");
-static const char *const http_costs[] = {"time", "uniform", NULL};
-static const char *const inference_costs[] = {"time", "uniform", "tokens", NULL};
-
-_Static_assert(CONFIG_SCOPE_TENANT == 0 && CONFIG_SCOPE_SHARED == 1, "as in scopes");
-static const char *const scopes[] = {"tenant", "shared", NULL};
-
-_Static_assert(CONFIG_PART_METHOD == 1 && CONFIG_PART_HOST == 2 && CONFIG_PART_PATH == 3 && CONFIG_PART_QUERY == 4,
-               "as in whole_parts, from 1");
-static const char *const whole_parts[] = {"method", "host", "path", "query", NULL};
-
-const struct config_key config_keys[] = {
+static const struct config_key keys[] = {
     {.path = "workers",
      .type = CONFIG_NUMBER,
      AT(config, workers),
@@ -181,69 +148,6 @@ const struct config_key config_keys[] = {
     {.path = "cache",
      .type = CONFIG_SECTION,
      .help = "What all routes' caches share. Which routes use it, and how, is said in their own `cache`."},
-    {.path = "cache.memory",
-     .type = CONFIG_MEMORY,
-     AT(config, cache.memory),
-     BYTES_RANGE(1 << 20, MEMORY_BYTES_LIMIT),
-     .fallback = "25%",
-     .help =
-         "For everything that is stored, keys and index included: `512MB`, or a percentage of what the cgroup or the "
-         "machine allows. `0` switches the cache off."},
-    {.path = "cache.object_bytes_max",
-     .type = CONFIG_NUMBER,
-     AT(config, cache.object_bytes_max),
-     BYTES_RANGE(1, UINT64_C(1) << 30),
-     .fallback = "16777216",
-     .help = "A response larger than this is passed on and not stored."},
-    {.path = "cache.eviction",
-     .type = CONFIG_WORD,
-     AT(config, cache.eviction),
-     .words = evictions,
-     .fallback = "cost",
-     .help = "Which response goes when memory is full: `cost` weighs what each took to make against its size, `s3fifo` "
-             "counts uses alone."},
-    {.path = "cache.entries_max",
-     .type = CONFIG_NUMBER,
-     AT(config, cache.entries_max),
-     BOUNDS(0, UINT32_MAX),
-     .fallback = "0",
-     .variable = "CACHE_MAX_SIZE",
-     .help = "Most responses stored, of all workers together; 0: as many as memory holds."},
-    {.path = "cache.database",
-     .type = CONFIG_FILE,
-     AT(config, cache.database),
-     BOUNDS(1, 4000),
-     .variable = "DATABASE_PATH",
-     .help =
-         "The file of a second tier (SQLite, made when it is not there) that outlives restarts; without it there is "
-         "none."},
-    {.path = "cache.database_bytes_max",
-     .type = CONFIG_NUMBER,
-     AT(config, cache.database_bytes_max),
-     BYTES_RANGE(1 << 20, BODY_BYTES_LIMIT),
-     .fallback = "1073741824",
-     .help = "How large the file may grow; what was used longest ago goes first."},
-    {.path = "cache.database_cost_min_ms",
-     .type = CONFIG_NUMBER,
-     AT(config, cache.database_cost_min_ms),
-     MS(0, HOUR_MS),
-     .fallback = "100",
-     .help = "What took less than this to make is not written to the database: asking again is as cheap."},
-    {.path = "cache.warm_start_percent",
-     .type = CONFIG_NUMBER,
-     AT(config, cache.warm_start_percent),
-     .unit = "%",
-     BOUNDS(0, 100),
-     .fallback = "25",
-     .help = "How much of the cache's memory is filled from the database at the start, the most used first."},
-    {.path = "cache.api_token",
-     .type = CONFIG_SECRET,
-     AT(config, cache.api_token),
-     BOUNDS(16, 256),
-     .help =
-         "When set, `/api/cache` is answered on the public listeners too, to requests with `Authorization: Bearer` and "
-         "this; `${CACHE_TOKEN}` keeps it out of the file. The admin listener asks for none."},
-
     {.path = "upstreams",
      .type = CONFIG_LIST,
      LIST_AT(config, upstreams, upstream_count),
@@ -419,128 +323,6 @@ const struct config_key config_keys[] = {
      .alone = "enabled",
      .help = "Keeping responses and answering from them, by the rules for shared caches (RFC 9111). `cache: true` is "
              "all that most routes need."},
-    {.path = "routes[].http.cache.enabled",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.enabled),
-     .fallback = "false",
-     .fallback_says = "`true` when `cache` is given, else `false`",
-     .help = "Whether responses are stored, and requests answered from the store."},
-    {.path = "routes[].http.cache.ttl_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.ttl_ms),
-     MS(0, YEAR_MS),
-     .fallback = "0",
-     .help = "How long a response that says nothing of its own lifetime is fresh; 0: then only as RFC 9111 lets a "
-             "cache guess, by heuristic_percent. What a response says always counts more."},
-    {.path = "routes[].http.cache.negative_ttl_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.negative_ttl_ms),
-     MS(0, DAY_MS),
-     .fallback = "1000",
-     .help = "How long an error that says nothing of its own lifetime is fresh, 401, 403 and 429 excepted; 0: errors "
-             "are not stored."},
-    {.path = "routes[].http.cache.heuristic_percent",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.heuristic_percent),
-     .unit = "%",
-     BOUNDS(0, 100),
-     .fallback = "10",
-     .help = "A response without a lifetime but with Last-Modified is fresh for this much of the time since then (RFC "
-             "9111 §4.2.2); 0: not at all."},
-    {.path = "routes[].http.cache.heuristic_max_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.heuristic_max_ms),
-     MS(0, YEAR_MS),
-     .fallback = "86400000",
-     .help = "Longest lifetime that is guessed so."},
-    {.path = "routes[].http.cache.stale_while_revalidate_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.stale_while_revalidate_ms),
-     MS(0, YEAR_MS),
-     .fallback = "0",
-     .help = "For how long beyond its lifetime a response is still sent, while it is asked for anew, when it says "
-             "nothing of that (RFC 5861); 0: only what responses say."},
-    {.path = "routes[].http.cache.stale_if_error_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.stale_if_error_ms),
-     MS(0, YEAR_MS),
-     .fallback = "0",
-     .help = "For how long beyond its lifetime a response is sent in the place of an upstream's error, when it says "
-             "nothing of that (RFC 5861); 0: only what responses say."},
-    {.path = "routes[].http.cache.keep_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.keep_ms),
-     MS(0, YEAR_MS),
-     .fallback = "3600000",
-     .help =
-         "For how long beyond its lifetime a response is kept: to be asked about, where it has a validator, and to be "
-         "sent when the upstream cannot be reached, unless the response forbids that (must-revalidate, no-cache)."},
-    {.path = "routes[].http.cache.key",
-     .type = CONFIG_LIST,
-     LIST_AT(config_route, cache.key, cache.key_count),
-     BOUNDS(1, 16),
-     .fallback_says = "`[host, path, query]`",
-     .help = "What makes two requests ask for the same. Vary is heeded besides."},
-    {.path = "routes[].http.cache.key[]",
-     .type = CONFIG_PART,
-     .at = 0,
-     BOUNDS(1, 256),
-     .words = whole_parts,
-     .help = "one of `method`, `host`, `path`, `query` (all of it), `header:NAME`, `cookie:NAME` and `query:NAME`."},
-    {.path = "routes[].http.cache.targets",
-     .type = CONFIG_LIST,
-     LIST_AT(config_route, cache.targets, cache.target_count),
-     BOUNDS(0, 8),
-     .fallback_says = "`[CDN-Cache-Control]`",
-     .help = "Fields that count in the place of Cache-Control and Expires when a response has them, the first before "
-             "the second (RFC 9213)."},
-    {.path = "routes[].http.cache.targets[]",
-     .type = CONFIG_FIELD,
-     .at = 0,
-     BOUNDS(1, 128),
-     .help = "the name of a field."},
-    {.path = "routes[].http.cache.set_cookie",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.set_cookie),
-     .fallback = "false",
-     .help = "Store responses with Set-Cookie too. RFC 9111 §7.3 lets a cache do so, but one client's session would be "
-             "handed to all who ask for the same."},
-    {.path = "routes[].http.cache.bypass",
-     .type = CONFIG_LIST,
-     LIST_AT(config_route, cache.bypass, cache.bypass_count),
-     BOUNDS(0, 16),
-     .fallback_says = "none",
-     .help = "A request that has one of these, neither empty nor `0`, is neither answered from the cache nor stored."},
-    {.path = "routes[].http.cache.bypass[]",
-     .type = CONFIG_PART,
-     .at = 0,
-     BOUNDS(1, 256),
-     .help = "`header:NAME`, `cookie:NAME` or `query:NAME`."},
-    {.path = "routes[].http.cache.cost",
-     .type = CONFIG_WORD,
-     AT(config_route, cache.cost),
-     .words = http_costs,
-     .fallback = "time",
-     .help = "What a stored response is worth, for `eviction: cost`: the `time` it took to make, or `uniform`: each "
-             "the same."},
-    {.path = "routes[].http.cache.coalesce",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.coalesce),
-     .fallback = "true",
-     .help = "Requests for the same, while the first is under way, wait for its response and share it as it arrives."},
-    {.path = "routes[].http.cache.coalesce_waiters_max",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.coalesce_waiters_max),
-     BOUNDS(1, 1 << 20),
-     .fallback = "10000",
-     .help = "Most that wait for one request; further ones go upstream themselves."},
-    {.path = "routes[].http.cache.coalesce_wait_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.coalesce_wait_ms),
-     MS(1, DAY_MS),
-     .fallback = "30000",
-     .help = "A request that has waited this long for the head of another's response goes upstream itself."},
-
     {.path = "routes[].inference",
      .type = CONFIG_OPTIONAL,
      .at = CONFIG_NOWHERE,
@@ -569,80 +351,18 @@ const struct config_key config_keys[] = {
      .alone = "enabled",
      .help = "Keeping answers: those of one tenant, for requests that say the same in every field that shapes the "
              "output. `cache: false` switches it off."},
-    {.path = "routes[].inference.cache.enabled",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.enabled),
-     .fallback = "true",
-     .help = "Whether answers are stored, and requests answered from the store."},
-    {.path = "routes[].inference.cache.ttl_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.ttl_ms),
-     MS(0, YEAR_MS),
-     .fallback = "86400000",
-     .variable = "CACHE_TTL_HOURS",
-     .variable_scale = HOUR_MS,
-     .variable_unit = "hours",
-     .help = "How long an answer is kept; 0: not at all, and only requests under way are shared."},
-    {.path = "routes[].inference.cache.bypass",
-     .type = CONFIG_LIST,
-     LIST_AT(config_route, cache.bypass, cache.bypass_count),
-     BOUNDS(0, 16),
-     .fallback_says = "none",
-     .help = "A request that has one of these, neither empty nor `0`, is neither answered from the cache nor stored."},
-    {.path = "routes[].inference.cache.bypass[]",
-     .type = CONFIG_PART,
-     .at = 0,
-     BOUNDS(1, 256),
-     .help = "`header:NAME`, `cookie:NAME` or `query:NAME`."},
-    {.path = "routes[].inference.cache.cost",
-     .type = CONFIG_WORD,
-     AT(config_route, cache.cost),
-     .words = inference_costs,
-     .fallback = "time",
-     .help = "What a stored answer is worth, for `eviction: cost`: the `time` it took to make, its `tokens`, or "
-             "`uniform`: each the same."},
-    {.path = "routes[].inference.cache.coalesce",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.coalesce),
-     .fallback = "true",
-     .help = "Requests for the same, while the first is under way, wait for its response and share it as it arrives."},
-    {.path = "routes[].inference.cache.coalesce_waiters_max",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.coalesce_waiters_max),
-     BOUNDS(1, 1 << 20),
-     .fallback = "10000",
-     .help = "Most that wait for one request; further ones go upstream themselves."},
-    {.path = "routes[].inference.cache.coalesce_wait_ms",
-     .type = CONFIG_NUMBER,
-     AT(config_route, cache.coalesce_wait_ms),
-     MS(1, DAY_MS),
-     .fallback = "600000",
-     .help = "A request that has waited this long for the head of another's answer goes upstream itself. As "
-             "first_byte_timeout_ms: a whole answer has its head at the end."},
-    {.path = "routes[].inference.cache.scope",
-     .type = CONFIG_WORD,
-     AT(config_route, cache.scope),
-     .words = scopes,
-     .fallback = "tenant",
-     .help = "Who is answered from it: only the `tenant` (by its API key) whose request it was, or all, `shared`."},
-    {.path = "routes[].inference.cache.sampled",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.sampled),
-     .fallback = "false",
-     .help =
-         "Store answers that another run would not repeat: those to requests with a temperature above 0 and no seed."},
-    {.path = "routes[].inference.cache.coalesce_sampled",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.coalesce_sampled),
-     .fallback = "false",
-     .help = "Share one run of such a request among those who ask for the same while it is under way."},
-    {.path = "routes[].inference.cache.tool_calls",
-     .type = CONFIG_BOOL,
-     AT(config_route, cache.tool_calls),
-     .fallback = "false",
-     .help = "Store answers that call tools."},
 };
-const unsigned config_key_count = ARRAY_COUNT(config_keys);
+
+unsigned config_key_count(void)
+{
+    return ARRAY_COUNT(keys) + config_keys_cache_count;
+}
+
+const struct config_key *config_key_at(unsigned index)
+{
+    CHECK(index < config_key_count());
+    return index < ARRAY_COUNT(keys) ? &keys[index] : &config_keys_cache[index - ARRAY_COUNT(keys)];
+}
 
 bool config_key_is_in(const struct config_key *key, const struct config_key *container)
 {
@@ -679,10 +399,10 @@ struct bytes config_key_name(const struct config_key *key)
 const struct config_key *config_key_of_elements(const struct config_key *list)
 {
     size_t length = strlen(list->path);
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const char *path = config_keys[i].path;
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const char *path = config_key_at(i)->path;
         if (strncmp(path, list->path, length) == 0 && strcmp(path + length, "[]") == 0) {
-            return &config_keys[i];
+            return config_key_at(i);
         }
     }
     return NULL;

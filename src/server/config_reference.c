@@ -140,9 +140,9 @@ static void write_section(FILE *out, const struct config_key *container)
                 container->help);
     }
     fputs("| key | type | default | bounds | what it does |\n|---|---|---|---|---|\n", out);
-    for (unsigned i = 0; i < config_key_count; i++) {
-        if (config_key_is_in(&config_keys[i], container)) {
-            write_row(out, &config_keys[i]);
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        if (config_key_is_in(config_key_at(i), container)) {
+            write_row(out, config_key_at(i));
         }
     }
 }
@@ -151,9 +151,9 @@ void config_write_reference(FILE *out)
 {
     fputs(introduction, out);
     write_section(out, NULL);
-    for (unsigned i = 0; i < config_key_count; i++) {
-        if (has_page(&config_keys[i])) {
-            write_section(out, &config_keys[i]);
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        if (has_page(config_key_at(i))) {
+            write_section(out, config_key_at(i));
         }
     }
 }

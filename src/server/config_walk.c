@@ -28,9 +28,9 @@ static const char *where(const struct config_key *container, char out[WHERE_BYTE
 /* A key of that name in another place; a list's element does not count, its list does. */
 static const struct config_key *find_elsewhere(struct bytes name)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        if (bytes_equal(config_key_name(&config_keys[i]), name)) {
-            return &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        if (bytes_equal(config_key_name(config_key_at(i)), name)) {
+            return config_key_at(i);
         }
     }
     return NULL;
@@ -40,8 +40,8 @@ static const struct config_key *find_nearest(const struct config_key *container,
 {
     const struct config_key *nearest = NULL;
     unsigned least = UINT_MAX;
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const struct config_key *key = config_key_at(i);
         if (!config_key_is_in(key, container)) {
             continue;
         }
@@ -85,10 +85,10 @@ static void complain_of_unknown(struct config_reader *reader, const struct confi
     char known[640]; /* a test sees to it that every container's keys fit */
     size_t used = 0;
     known[0] = '\0';
-    for (unsigned i = 0; i < config_key_count; i++) {
-        if (config_key_is_in(&config_keys[i], container) && used < sizeof(known)) {
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        if (config_key_is_in(config_key_at(i), container) && used < sizeof(known)) {
             used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%.*s", used == 0 ? "" : ", ",
-                                     BYTES_ARG(config_key_name(&config_keys[i])));
+                                     BYTES_ARG(config_key_name(config_key_at(i))));
         }
     }
     config_complain(reader, key_node, "unknown key '%s'%s; known here: %s", shown, where(container, place), known);
@@ -96,9 +96,9 @@ static void complain_of_unknown(struct config_reader *reader, const struct confi
 
 static const struct config_key *find_key(const struct config_key *container, struct bytes name)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        if (config_key_is_in(&config_keys[i], container) && bytes_equal(config_key_name(&config_keys[i]), name)) {
-            return &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        if (config_key_is_in(config_key_at(i), container) && bytes_equal(config_key_name(config_key_at(i)), name)) {
+            return config_key_at(i);
         }
     }
     return NULL;
@@ -303,8 +303,8 @@ static void read_mapping(struct config_reader *reader, const struct config_key *
     if (node != NULL) {
         check_keys(reader, container, node);
     }
-    for (unsigned i = 0; i < config_key_count && !reader->no_memory; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (unsigned i = 0; i < config_key_count() && !reader->no_memory; i++) {
+        const struct config_key *key = config_key_at(i);
         if (config_key_is_in(key, container)) {
             struct config_node *value = node == NULL ? NULL : config_node_get(node, config_key_name(key).ptr);
             read_key(reader, key, node, value, base);

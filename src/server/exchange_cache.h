@@ -1,12 +1,14 @@
-/* What an exchange has to do with the cache: shared by exchange_cache.c (in general, and `http`) and
- * exchange_inference.c. */
+/* What an exchange has to do with the cache: shared by the files below and exchange_inference.c. */
 #ifndef SLUICE_SERVER_EXCHANGE_CACHE_H
 #define SLUICE_SERVER_EXCHANGE_CACHE_H
 
 #include "server/cached.h"
 #include "server/exchange.h"
+#include "server/worker.h"
 
 struct exchange_inference;
+
+enum { EXCHANGE_CACHE_RUNS_MAX = 4 }; /* looks again, before it goes alone */
 
 /* Under what a request is counted, once, when it is over; hits are counted with what they saved as they are answered.
  */
@@ -35,8 +37,7 @@ struct exchange_cache {
     unsigned runs;
     int64_t began_ms;
     enum cache_status_forward asked_why; /* when is_asked */
-    bool is_asked; /* the origin has said that what is stored holds: what it said since began_ms is used without asking
-                    */
+    bool is_asked;       /* the origin has confirmed what is stored: what it said since began_ms needs no asking */
     bool is_plain;       /* http: what is stored was asked about in vain */
     bool is_conditional; /* http: the client has conditions of its own, which were left out of what was asked */
     bool is_joined;
@@ -45,18 +46,72 @@ struct exchange_cache {
     bool is_other_variant;
 };
 
+static inline struct worker *exchange_worker(const struct exchange *exchange)
+{
+    return exchange->conn->worker;
+}
+
+static inline int64_t exchange_now_ms(const struct exchange *exchange)
+{
+    return ring_unix_ms(exchange_worker(exchange)->ring);
+}
+
+/* ---- exchange_cache.c: looking and deciding ---- */
+
 /* *Gives* it to the exchange. NULL when memory is out. */
 struct exchange_cache *exchange_cache_create(struct exchange *exchange);
+
+/* Calls `act` with the request's head: the client's buffer, while it is there, or the copy, parsed again. `act` may end
+ * the exchange. */
+void exchange_cache_with_head(struct exchange *exchange, void (*act)(struct exchange *, const struct exchange_start *));
+
+/* Leaves the entry that was read so far; nothing of it has been shown. */
+void exchange_cache_leave_entry(struct exchange *exchange);
+
+void exchange_cache_source(const struct exchange_start *start, struct cache_key_source *ret_source);
+
+/* ---- exchange_claim.c: fetching once for many ---- */
+
+void exchange_claim_init(struct exchange *exchange);
+
+/* Waits no more, and drops the filling that was prepared. */
+void exchange_claim_fini(struct exchange *exchange);
 
 /* Has what is stored nowhere fetched, once for all who want it now: `prepared` is ready. `seen`: what is stored, and
  * will not do; may be NULL. */
 void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
                           uint8_t variant);
 
+/* Runs the filling that is prepared, and reads its entry. *Takes* flight (may be NULL). */
+void exchange_claim_follow(struct exchange *exchange, struct flight *flight);
+
+/* The first news of an entry that another's request fills: true when this one leaves it. */
+bool exchange_claim_intercept(struct exchange *exchange);
+
+/* ---- exchange_ask.c: what the origin is asked ---- */
+
+/* Asks for what is not stored, or not any more: once for all, if it may. */
+void exchange_ask(struct exchange *exchange, const struct exchange_start *start, struct cached_look *look);
+
+/* Refreshes what was found stale, for whoever comes next. */
+void exchange_ask_behind(struct exchange *exchange, const struct exchange_start *start, const struct cached_look *look);
+
+/* Passes the cache by, as any proxied request does. */
+void exchange_ask_past(struct exchange *exchange, const struct exchange_start *start);
+
+/* ---- exchange_serve.c: answering from what is stored ---- */
+
 /* Answers from a stored object. False: it cannot be pinned, and nothing was done. Else the exchange may be gone. */
 bool exchange_serve(struct exchange *exchange, struct cache_object *object, struct cached_serving *serving,
                     const struct cache_status *status);
 
-void exchange_cache_source(const struct exchange_start *start, struct cache_key_source *ret_source);
+/* Whether what is stored may stand in for an answer that the origin fails to give. */
+bool exchange_may_serve_failing(const struct cached_look *look, bool is_unreachable, int64_t now_ms);
+
+/* Answers from what is stored, if it may stand in for the failure that the entry is; else does nothing. */
+void exchange_serve_stale(struct exchange *exchange, const struct exchange_start *start);
+
+/* Answers 304 when the client has what has been fetched, and the fetch goes on without it; else does nothing. */
+void exchange_serve_not_modified(struct exchange *exchange, const struct exchange_start *start);
 
 #endif

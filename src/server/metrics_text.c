@@ -350,6 +350,7 @@ static void put_cache_memory(FILE *out, const struct server *server)
         {"sluice_cache_mapped_bytes", "gauge", "Bytes mapped for what is stored.", figures.mapped_bytes},
         {"sluice_cache_retired_bytes", "gauge", "Bytes unlinked that are still being read.", figures.retired_bytes},
         {"sluice_cache_no_room_total", "counter", "Stores given up because nothing could go.", figures.no_room},
+        {"sluice_cache_refused_total", "counter", "Answers not worth what would have had to go.", figures.refused},
     };
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
         put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);

@@ -246,7 +246,7 @@ int main(void)
     static struct owner owner;
     struct shared shared = {.qsbr = qsbr_create(READERS + 1)};
     CHECK(shared.qsbr != NULL);
-    struct shard_options options = {.qsbr = shared.qsbr, .worker = OWNER, .policy = EVICT_COST, .bytes_max = BYTES_MAX};
+    struct shard_options options = {.qsbr = shared.qsbr, .policy = EVICT_COST, .bytes_max = BYTES_MAX};
     shared.shard = shard_create(&options);
     CHECK(shared.shard != NULL);
     qsbr_online(shared.qsbr, OWNER);

@@ -313,6 +313,61 @@ Test(shard, most_stores_into_a_full_shard_need_no_wait)
     world_destroy(&world);
 }
 
+/* Fills the shard with answers of 4 KB that took a second. Gives their number. */
+static unsigned fill_with_costly(struct world *world)
+{
+    unsigned count = 0;
+    for (; COUNTER(*world, removed[SHARD_EVICTED]) == 0; count++) {
+        struct shard_draft draft = world_draft(world_key(count), 4000);
+        cr_assert(shard_admits(world->shard, &draft));
+        cr_assert_eq(world_store(world, &draft, count), RESULT_OK);
+        world_settle(world);
+    }
+    return count;
+}
+
+Test(shard, admits_what_is_worth_what_would_have_to_go)
+{
+    struct world world = world_create(16 << 20, 0);
+    unsigned count = fill_with_costly(&world);
+    struct shard_draft cheap = world_draft(world_key(count), 4 << 20);
+    cheap.cost = 1e-3;
+    cr_assert_not(shard_admits(world.shard, &cheap), "megabytes that took a millisecond");
+    cr_assert_eq(COUNTER(world, refused), 1);
+    struct shard_draft costly = world_draft(world_key(count + 1), 4000);
+    costly.cost = 2;
+    cr_assert(shard_admits(world.shard, &costly));
+    struct shard_draft newer = world_draft(world_key(count - 1), 4 << 20);
+    newer.cost = 1e-3;
+    cr_assert(shard_admits(world.shard, &newer), "what it replaces is out of date");
+    cr_assert_eq(COUNTER(world, refused), 1);
+    world_destroy(&world);
+}
+
+Test(shard, refuses_nothing_while_there_is_room)
+{
+    struct world world = world_create(16 << 20, 0);
+    struct shard_draft costly = world_draft(world_key(1), 4000);
+    cr_assert_eq(world_store(&world, &costly, 1), RESULT_OK);
+    struct shard_draft cheap = world_draft(world_key(2), 4 << 20);
+    cheap.cost = 1e-6;
+    cr_assert(shard_admits(world.shard, &cheap));
+    world_destroy(&world);
+}
+
+Test(shard, a_full_number_of_entries_is_no_room_either)
+{
+    struct world world = world_create(16 << 20, 10);
+    for (unsigned i = 0; i < 10; i++) {
+        struct shard_draft draft = world_draft(world_key(i), 100);
+        cr_assert_eq(world_store(&world, &draft, i), RESULT_OK);
+    }
+    struct shard_draft cheap = world_draft(world_key(10), 100000);
+    cheap.cost = 1e-6;
+    cr_assert_not(shard_admits(world.shard, &cheap));
+    world_destroy(&world);
+}
+
 Test(shard, holds_no_more_entries_than_it_may)
 {
     struct world world = world_create(16 << 20, 10);

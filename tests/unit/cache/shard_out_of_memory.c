@@ -32,6 +32,8 @@
 #define shard_unlink           nth_shard_unlink
 #define shard_evict_one        nth_shard_evict_one
 #define shard_make_room        nth_shard_make_room
+#define shard_has_room         nth_shard_has_room
+#define shard_admits           nth_shard_admits
 #define shard_retire_head      nth_shard_retire_head
 #define shard_discard          nth_shard_discard
 

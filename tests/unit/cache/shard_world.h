@@ -24,7 +24,7 @@ static inline struct world world_create_with(enum evict_policy policy, uint64_t 
     cr_assert_not_null(world.qsbr);
     qsbr_online(world.qsbr, 0);
     world.shard = shard_create(&(struct shard_options){
-        .qsbr = world.qsbr, .worker = 0, .policy = policy, .bytes_max = bytes_max, .entries_max = entries_max});
+        .qsbr = world.qsbr, .policy = policy, .bytes_max = bytes_max, .entries_max = entries_max});
     cr_assert_not_null(world.shard);
     return world;
 }

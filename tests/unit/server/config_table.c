@@ -6,11 +6,11 @@
 
 Test(config_table, every_key_is_in_one_container_that_stands_before_it)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const struct config_key *key = config_key_at(i);
         unsigned containers = config_key_is_in(key, NULL) ? 1 : 0;
-        for (unsigned j = 0; j < config_key_count; j++) {
-            const struct config_key *other = &config_keys[j];
+        for (unsigned j = 0; j < config_key_count(); j++) {
+            const struct config_key *other = config_key_at(j);
             bool elements = config_key_of_elements(other) == key;
             if (config_key_is_in(key, other) || elements) {
                 containers++;
@@ -24,8 +24,8 @@ Test(config_table, every_key_is_in_one_container_that_stands_before_it)
 
 Test(config_table, every_unit_is_in_the_name)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const struct config_key *key = config_key_at(i);
         if (key->type != CONFIG_NUMBER) {
             continue;
         }
@@ -38,18 +38,18 @@ Test(config_table, every_unit_is_in_the_name)
 
 Test(config_table, every_key_says_what_it_is_in_one_line)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const char *help = config_keys[i].help;
-        cr_assert_not_null(help, "%s", config_keys[i].path);
-        cr_expect(help[strlen(help) - 1] == '.', "%s", config_keys[i].path);
-        cr_expect(strpbrk(help, "\n|") == NULL, "%s", config_keys[i].path);
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const char *help = config_key_at(i)->help;
+        cr_assert_not_null(help, "%s", config_key_at(i)->path);
+        cr_expect(help[strlen(help) - 1] == '.', "%s", config_key_at(i)->path);
+        cr_expect(strpbrk(help, "\n|") == NULL, "%s", config_key_at(i)->path);
     }
 }
 
 Test(config_table, every_bound_can_be_held_by_its_place)
 {
-    for (unsigned i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    for (unsigned i = 0; i < config_key_count(); i++) {
+        const struct config_key *key = config_key_at(i);
         cr_expect(key->min <= key->max, "%s", key->path);
         if (key->type == CONFIG_NUMBER && key->bytes < 8) {
             cr_expect(key->max >> (8 * key->bytes) == 0, "%s", key->path);
@@ -73,12 +73,12 @@ Test(config_table, distance_counts_letters_changed_missing_added_and_swapped)
 /* config_walk.c lists them in one message, in a buffer of 640 bytes. */
 Test(config_table, keys_of_every_container_fit_into_a_message)
 {
-    for (unsigned i = 0; i <= config_key_count; i++) {
-        const struct config_key *container = i == config_key_count ? NULL : &config_keys[i];
+    for (unsigned i = 0; i <= config_key_count(); i++) {
+        const struct config_key *container = i == config_key_count() ? NULL : config_key_at(i);
         size_t bytes = 1;
-        for (unsigned j = 0; j < config_key_count; j++) {
-            if (config_key_is_in(&config_keys[j], container)) {
-                bytes += config_key_name(&config_keys[j]).len + 2;
+        for (unsigned j = 0; j < config_key_count(); j++) {
+            if (config_key_is_in(config_key_at(j), container)) {
+                bytes += config_key_name(config_key_at(j)).len + 2;
             }
         }
         cr_expect(bytes < 640, "%s", container == NULL ? "the file" : container->path);
