@@ -113,6 +113,7 @@ struct filling {
     bool is_validating;    /* the request carried a stored answer's validators */
     bool is_expelling;     /* not stored, and nobody else's either */
     bool may_find_in_tier;
+    uint64_t ticket; /* goes into the stored head (cache/object.h); 0: a client asked */
     enum storing_method method;
     nanos started_ns;
     int64_t started_ms;

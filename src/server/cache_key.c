@@ -41,7 +41,7 @@ static struct bytes argument_value(struct bytes query, struct bytes name)
     return BYTES_NONE;
 }
 
-static struct bytes part_value(const struct config_part *part, const struct cache_key_source *source)
+struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source)
 {
     switch (part->kind) {
     case CONFIG_PART_HEADER: return http_head_find(source->head, source->base, part->name);
@@ -54,7 +54,7 @@ static struct bytes part_value(const struct config_part *part, const struct cach
 bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source)
 {
     for (unsigned i = 0; i < config->bypass_count; i++) {
-        struct bytes value = part_value(&config->bypass[i], source);
+        struct bytes value = cache_key_part_value(&config->bypass[i], source);
         if (value.len > 0 && !bytes_equal(value, BYTES("0"))) {
             return true;
         }
@@ -146,7 +146,7 @@ enum result cache_key_put(const struct config_cache *config, const struct cache_
     for (unsigned i = 0; i < config->key_count; i++) {
         const struct config_part *part = &config->key[i];
         struct bytes label = part_label(part->kind);
-        struct bytes value = part->kind == CONFIG_PART_METHOD ? source->method : part_value(part, source);
+        struct bytes value = part->kind == CONFIG_PART_METHOD ? source->method : cache_key_part_value(part, source);
         if (label.len == 0) {
             continue;
         }

@@ -8,6 +8,7 @@
 #include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange.h"
+#include "server/prefetching.h"
 
 #define ALLOW_LINE "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
@@ -165,7 +166,8 @@ static void begin_exchange(struct request *request, const struct route *route)
     }
 }
 
-/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to it. */
+/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to
+ * it. */
 static bool answer_from_cache(struct request *request, const struct route *route)
 {
     struct conn *conn = request->conn;
@@ -198,6 +200,11 @@ static bool answer_from_cache(struct request *request, const struct route *route
     cached_count_hit(worker, route, look.object, look.status.ttl_ms < 0);
     request->sent_bytes = cached_body_bytes(&serving);
     count(request, route, serving.status);
+    if (UNLIKELY(prefetching_is_on(route)) && serving.status < 400) {
+        const struct prefetching_asked asked = {request->head, request->base, request->target, request->path,
+                                                request->authority};
+        prefetching_on_hit(conn, route, &asked);
+    }
     settle(request, result);
     return true;
 }
@@ -313,7 +320,8 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);
     } else if (request.target->form == HTTP_TARGET_ASTERISK) {
-        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request. */
+        /* The gateway's own options (RFC 9110 §9.3.7). A body that came with it must not be read as the next request.
+         */
         if (head->body != HTTP_BODY_NONE) {
             request.answer.keep_alive = false;
         }
