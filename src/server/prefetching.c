@@ -43,7 +43,6 @@ struct prefetching_request {
     const struct route *route;
     struct filling *filling; /* until the claim is answered; NULL */
     struct fetch *fetch;     /* one use */
-    uint64_t ticket;         /* from then on */
 };
 
 /* ---- life ---- */
@@ -143,10 +142,6 @@ static void on_progress(struct entry_reader *reader)
     for (struct bytes run = entry_reader_peek(reader, &hold); run.len > 0; run = entry_reader_peek(reader, &hold)) {
         entry_reader_pass(reader, run.len);
     }
-    bool is_shared = entry->readers.next != entry->readers.prev;
-    if (is_shared) {
-        prefetching_on_use(request->prefetching->worker, request->route, request->ticket);
-    }
     /* What proves not to be worth storing is not read to its end. */
     if (entry->state != ENTRY_FILLING || entry->is_private) {
         request_free(request);
@@ -159,8 +154,8 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     struct prefetching_route *own = &request->prefetching->routes[request->route->index];
     struct filling *filling = request->filling;
     request->filling = NULL;
-    request->ticket = answer == FLIGHT_MINE ? prefetch_ledger_begin(&own->ledger, now_of(request->prefetching)) : 0;
-    if (request->ticket == 0) {
+    uint64_t ticket = answer == FLIGHT_MINE ? prefetch_ledger_begin(&own->ledger, now_of(request->prefetching)) : 0;
+    if (ticket == 0) {
         if (answer == FLIGHT_MINE) {
             flight_release(waiter->flight);
         } else if (answer == FLIGHT_JOINED) {
@@ -170,7 +165,8 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
         request_free(request);
         return;
     }
-    filling->ticket = request->ticket;
+    filling->ticket = ticket;              /* for those who find it stored */
+    request->fetch->entry.ticket = ticket; /* for those who join */
     entry_reader_join(&request->reader, &request->fetch->entry, on_progress);
     filling_start(filling, waiter->flight); /* may be over, and the request freed, when this returns */
 }

@@ -62,7 +62,7 @@ void prefetching_on_hit(struct conn *conn, const struct route *route, const stru
 /* The same for an exchange that is about to finish: if its answer was stored, or came from there. */
 void prefetching_on_exchange(const struct exchange *exchange);
 
-/* A stored answer with a ticket is given to a client. */
+/* An answer with a ticket is given to a client: it is stored, or the client has joined its fetch. */
 void prefetching_on_use(struct worker *worker, const struct route *route, uint64_t ticket);
 
 /* Any thread; `prefetching` may be NULL. */

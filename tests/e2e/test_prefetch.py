@@ -422,12 +422,16 @@ def test_below_the_floor_it_stops_and_tries_again(world):
     for _ in range(5):
         site.nothing_ahead('/a')
         site.forget()
-    metrics = site.gateway.metrics()
+    figures, metrics = site.figures(), site.gateway.metrics()
+    assert figures['useful'] + figures['wasted'] == figures['fetches'] == stopped['fetches']
+    assert figures['precision'] < 0.9
     assert metrics.value('sluice_cache_prefetch_stopped', route='site') == 1
-    assert metrics.value('sluice_cache_prefetches_total', route='site') == stopped['fetches']
-    assert metrics.value('sluice_cache_prefetch_results_total', route='site', result='wasted') == stopped['wasted']
+    assert metrics.value('sluice_cache_prefetches_total', route='site') == figures['fetches']
+    for result in 'useful', 'wasted':
+        assert metrics.value('sluice_cache_prefetch_results_total', route='site', result=result) == figures[result]
 
     def tried_again():
+        time.sleep(0.2)  # not too often: /a without /b lessens the confidence
         site.walk('/a')
         site.forget()
         return len(site.ahead()) > stopped['fetches']
