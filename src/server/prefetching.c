@@ -354,9 +354,10 @@ void prefetching_on_hit(struct conn *conn, const struct route *route, const stru
     const struct bytes key = {prefetching->key_room, key_bytes};
     uint64_t request = cache_key_make(cache_of(worker->cache), key, key_bytes).hash;
     nanos now = now_of(prefetching);
+    bool may_begin = prefetch_ledger_may_begin(&own->ledger, now);
     struct prefetch_guess guess;
-    if (prefetch_learn(own->learned, client, request, target, now) && prefetch_predict(own->learned, client, &guess) &&
-        prefetch_ledger_may_begin(&own->ledger, now)) {
+    if (prefetch_learn(own->learned, client, request, target, now) && may_begin &&
+        prefetch_predict(own->learned, client, &guess)) {
         follow(prefetching, conn, route, &source, guess.target);
     }
 }
