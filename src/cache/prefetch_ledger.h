@@ -58,7 +58,7 @@ struct prefetch_ledger {
     struct prefetch_ledger_slot slots[PREFETCH_LEDGER_SLOTS];
 };
 
-/* `owner`: the worker's number, below 65,536. 8 KB, within the caller's memory. */
+/* `owner`: the worker's number, below 65,536. 6 KB, within the caller's memory. */
 void prefetch_ledger_init(struct prefetch_ledger *ledger, unsigned owner, unsigned floor_percent, nanos window_ns);
 
 /* Whether one may begin now; judges what is due. */

@@ -18,7 +18,7 @@ enum {
 };
 
 struct prefetching_route {
-    struct prefetch *learned; /* NULL: this route fetches nothing ahead */
+    struct prefetch *learned;
     struct prefetch_ledger ledger;
     unsigned in_flight; /* claims and fetches */
     _Atomic uint64_t held_back;
@@ -31,7 +31,7 @@ struct prefetching {
     struct http_parser parser;       /* of a request that is made here */
     char head[PREFETCHING_HEAD_BYTES_MAX];
     char key_room[CACHED_KEY_ROOM_BYTES];
-    struct prefetching_route routes[];
+    struct prefetching_route *routes[]; /* by the route's number; NULL: it fetches nothing ahead */
 };
 
 /* One that is under way: first its claim, then its fetch. */
@@ -56,7 +56,11 @@ static enum result make_route(struct prefetching *prefetching, unsigned index)
 {
     const struct worker *worker = prefetching->worker;
     const struct config_prefetch *config = &worker->config->routes[index].cache.prefetch;
-    struct prefetching_route *own = &prefetching->routes[index];
+    struct prefetching_route *own = calloc(1, sizeof(*own));
+    if (own == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    prefetching->routes[index] = own;
     const struct prefetch_options options = {
         .memory_bytes = config->memory_bytes_max,
         .confidence_percent = config->confidence_percent,
@@ -96,7 +100,7 @@ enum result prefetching_create(struct worker *worker)
 static void request_free(struct prefetching_request *request)
 {
     list_remove(&request->node);
-    request->prefetching->routes[request->route->index].in_flight--;
+    request->prefetching->routes[request->route->index]->in_flight--;
     entry_reader_leave(&request->reader); /* where nobody else reads, the fetch is given up */
     fetch_unref(request->fetch);
     free(request);
@@ -122,7 +126,10 @@ void prefetching_destroy(struct prefetching *prefetching)
     }
     CHECK(list_is_empty(&prefetching->requests)); /* prefetching_stop was called, and nothing has begun since */
     for (unsigned i = 0; i < prefetching->worker->config->route_count; i++) {
-        prefetch_destroy(prefetching->routes[i].learned);
+        if (prefetching->routes[i] != NULL) {
+            prefetch_destroy(prefetching->routes[i]->learned);
+            free(prefetching->routes[i]);
+        }
     }
     free(prefetching);
 }
@@ -151,7 +158,7 @@ static void on_progress(struct entry_reader *reader)
 static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
 {
     struct prefetching_request *request = CONTAINER_OF(waiter, struct prefetching_request, waiter);
-    struct prefetching_route *own = &request->prefetching->routes[request->route->index];
+    struct prefetching_route *own = request->prefetching->routes[request->route->index];
     struct filling *filling = request->filling;
     request->filling = NULL;
     uint64_t ticket = answer == FLIGHT_MINE ? prefetch_ledger_begin(&own->ledger, now_of(request->prefetching)) : 0;
@@ -244,7 +251,7 @@ static void begin(struct prefetching *prefetching, struct conn *conn, const stru
     request->waiter.on_answer = on_answer;
     list_init(&request->node);
     list_push_back(&prefetching->requests, &request->node);
-    prefetching->routes[look->route->index].in_flight++;
+    prefetching->routes[look->route->index]->in_flight++;
     const struct cache_object *seen = look->object != NULL ? look->object : look->part;
     if (flight_claim(prefetching->worker->cache, &request->waiter, &look->key, seen, 0, UINT32_MAX) != RESULT_OK) {
         filling_destroy(filling);
@@ -269,7 +276,7 @@ static void follow(struct prefetching *prefetching, struct conn *conn, const str
                    const struct cache_key_source *asked, struct bytes target)
 {
     struct worker *worker = prefetching->worker;
-    struct prefetching_route *own = &prefetching->routes[route->index];
+    struct prefetching_route *own = prefetching->routes[route->index];
     struct bytes head;
     if (!prefetching_head_put(&route->config->cache, asked, target, prefetching->head, &head)) {
         return;
@@ -330,7 +337,7 @@ void prefetching_on_hit(struct conn *conn, const struct route *route, const stru
 {
     struct worker *worker = conn->worker;
     struct prefetching *prefetching = worker->prefetching;
-    struct prefetching_route *own = &prefetching->routes[route->index];
+    struct prefetching_route *own = prefetching->routes[route->index];
     const struct config_cache *config = &route->config->cache;
     struct bytes target = http_head_target(asked->head, asked->base);
     const struct cache_key_source source = {
@@ -411,9 +418,8 @@ void prefetching_on_exchange(const struct exchange *exchange)
 void prefetching_on_use(struct worker *worker, const struct route *route, uint64_t ticket)
 {
     unsigned owner = prefetch_ledger_owner(ticket);
-    const struct prefetching *prefetching = worker->server->workers[owner].prefetching;
-    struct prefetch_ledger *ledger = &((struct prefetching *)(uintptr_t)prefetching)->routes[route->index].ledger;
-    prefetch_ledger_use(ledger, ticket, owner == worker->index, ring_now(worker->ring));
+    struct prefetching_route *own = worker->server->workers[owner].prefetching->routes[route->index];
+    prefetch_ledger_use(&own->ledger, ticket, owner == worker->index, ring_now(worker->ring));
 }
 
 static uint64_t load(const _Atomic uint64_t *word)
@@ -424,8 +430,8 @@ static uint64_t load(const _Atomic uint64_t *word)
 void prefetching_figures(const struct prefetching *prefetching, unsigned route, struct prefetching_figures *ret_figures)
 {
     *ret_figures = (struct prefetching_figures){0};
-    if (prefetching != NULL) {
-        const struct prefetching_route *own = &prefetching->routes[route];
+    const struct prefetching_route *own = prefetching == NULL ? NULL : prefetching->routes[route];
+    if (own != NULL) {
         *ret_figures = (struct prefetching_figures){
             .begun = load(&own->ledger.begun),
             .useful = load(&own->ledger.useful),
