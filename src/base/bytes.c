@@ -51,14 +51,16 @@ bool bytes_to_u64(struct bytes b, uint64_t *ret_value)
 
 size_t bytes_put_u64(char *out, uint64_t value)
 {
-    char digits[20];
-    size_t count = 0;
-    do {
-        digits[count++] = (char)('0' + value % 10);
+    size_t count = 1;
+    for (uint64_t limit = 10; value >= limit; limit *= 10) {
+        count++;
+        if (count == 20) {
+            break; /* the next limit is more than 64 bits hold */
+        }
+    }
+    for (size_t i = count; i > 0; i--) {
+        out[i - 1] = (char)('0' + value % 10);
         value /= 10;
-    } while (value != 0);
-    for (size_t i = 0; i < count; i++) {
-        out[i] = digits[count - 1 - i];
     }
     return count;
 }

@@ -115,7 +115,7 @@ struct cache_put {
     struct list_node waiting;
     struct chunk *at;
     uint32_t at_offset;
-    int64_t give_up_ms;
+    nanos give_up_ns;
     bool was_admitted;
     bool has_begun;
     enum result result;

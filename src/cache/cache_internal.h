@@ -82,7 +82,7 @@ struct cache_core *cache_core_at(const struct cache *cache, unsigned index);
 MUST_USE bool flight_table_init(struct flight_table *table);
 void flight_table_fini(struct flight_table *table);
 
-/* What is being fetched for these keys is not to be stored. */
+/* What is being fetched for these keys is not to be stored, and nobody joins it any more. */
 void flight_table_doom_key(struct flight_table *table, const struct cache_key *primary);
 void flight_table_doom(struct flight_table *table, const struct shard_filter *filter);
 

@@ -86,7 +86,7 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
     if (!put->has_begun) {
         enum result result = shard_store_begin(owner->shard, &put->store, &put->draft);
         if (result != RESULT_OK) {
-            bool is_late = ring_unix_ms(owner->ring) > put->give_up_ms;
+            bool is_late = ring_now(owner->ring) > put->give_up_ns;
             return result == RESULT_MORE && is_late ? RESULT_LIMIT : result;
         }
         put->has_begun = true;
@@ -109,7 +109,7 @@ static enum result put_update(struct cache_core *owner, struct cache_put *put)
         return RESULT_CANCELED; /* it has gone meanwhile, or another has taken its place */
     }
     enum result result = shard_update_head(owner->shard, object, &put->draft);
-    bool is_late = ring_unix_ms(owner->ring) > put->give_up_ms;
+    bool is_late = ring_now(owner->ring) > put->give_up_ns;
     return result == RESULT_MORE && is_late ? RESULT_LIMIT : result;
 }
 
@@ -117,7 +117,7 @@ static void put_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct cache_put *put = CONTAINER_OF(message, struct cache_put, message);
     struct cache_core *owner = cache_core_at(put->core->cache, ring_index(ring));
-    put->give_up_ms = ring_unix_ms(ring) + CACHE_PUT_GIVE_UP_MS;
+    put->give_up_ns = ring_now(ring) + CACHE_PUT_GIVE_UP_MS * NANOS_PER_MS;
     list_push_back(&owner->puts, &put->waiting);
     ring_defer(ring, &owner->work);
 }

@@ -101,8 +101,6 @@ static void claim_on_arrived(struct ring *ring, struct ring_message *message)
     } else if (flight == NULL) {
         flight_table_add(&owner->flights, claim);
         send_answer(owner, claim, FLIGHT_MINE);
-    } else if (flight_is_doomed(flight)) {
-        send_answer(owner, claim, FLIGHT_ALONE); /* asked after the purge: must not get what was asked before it */
     } else if (flight->joined >= claim->waiters_max) {
         send_answer(owner, claim, FLIGHT_ALONE);
     } else {

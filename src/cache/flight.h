@@ -17,7 +17,9 @@
  * A flight that will not be stored is closed when its head is there: who joined leaves and goes alone, and so does who
  * comes later, as long as the fetch goes on. One that has become private is as good as closed. The claim lasts until
  * flight_release, which comes after what was fetched has been stored, so that nobody fetches again in between. Messages
- * between two workers come in order: when `settled` has come back to A, no join is under way. */
+ * between two workers come in order: when `settled` has come back to A, no join is under way. A purge or an
+ * invalidation takes the flights it meets out of the table: they go on for those who have joined, are not stored, and
+ * who asks from then on begins another. */
 #ifndef SLUICE_CACHE_FLIGHT_H
 #define SLUICE_CACHE_FLIGHT_H
 
@@ -40,7 +42,9 @@ struct flight_waiter {
     void (*on_answer)(struct flight_waiter *waiter, enum flight_answer answer);
 };
 
-/* Claims `key`; `seen` is what was found under it and will not do (NULL: nothing was); `variant` tells apart fetches of
+/* Whoever gets JOINED joins as a reader before on_answer returns: what was reserved for it lasts until then.
+ *
+ * Claims `key`; `seen` is what was found under it and will not do (NULL: nothing was); `variant` tells apart fetches of
  * one key whose answers are not alike. At most `waiters_max` join one flight. on_answer comes in a later dispatch.
  * *Copies* the key, *borrows* seen. RESULT_NO_MEMORY: go alone. */
 MUST_USE enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, const struct cache_key *key,

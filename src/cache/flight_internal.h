@@ -23,7 +23,7 @@ struct flight {
     struct flight *next;      /* in its bucket */
     struct list_node primary; /* likewise, among those by the primary key's hash */
     uint32_t joined;
-    bool is_doomed;
+    bool is_doomed; /* and not in the table any more */
     /* a claim's answer */
     enum flight_answer answer;
     struct flight *target;
@@ -41,6 +41,8 @@ struct flight {
 /* The flight for the same key and variant, or NULL. */
 struct flight *flight_table_find(const struct flight_table *table, const struct flight *like);
 void flight_table_add(struct flight_table *table, struct flight *flight);
+
+/* Takes it out; one that was doomed has gone already. */
 void flight_table_remove(struct flight_table *table, struct flight *flight);
 
 /* ---- mirrors ---- */

@@ -94,6 +94,9 @@ void flight_table_add(struct flight_table *table, struct flight *flight)
 
 void flight_table_remove(struct flight_table *table, struct flight *flight)
 {
+    if (flight->is_doomed) {
+        return; /* it went when that happened */
+    }
     struct flight **at = table_bucket(table, flight->hash);
     while (*at != flight) {
         at = &(*at)->next;
@@ -101,6 +104,13 @@ void flight_table_remove(struct flight_table *table, struct flight *flight)
     *at = flight->next;
     list_remove(&flight->primary);
     table->count--;
+}
+
+/* It ends for those who read it; who asks from now on must not get what was asked before, and begins another. */
+static void doom(struct flight_table *table, struct flight *flight)
+{
+    flight_table_remove(table, flight);
+    flight->is_doomed = true;
 }
 
 static bool is_met(const struct flight *flight, const struct shard_filter *filter)
@@ -119,10 +129,13 @@ static bool is_met(const struct flight *flight, const struct shard_filter *filte
 void flight_table_doom(struct flight_table *table, const struct shard_filter *filter)
 {
     for (size_t i = 0; i < table->bucket_count && table->count > 0; i++) {
-        for (struct flight *flight = table->buckets[i]; flight != NULL; flight = flight->next) {
+        struct flight *flight = table->buckets[i];
+        while (flight != NULL) {
+            struct flight *next = flight->next;
             if (is_met(flight, filter)) {
-                flight->is_doomed = true;
+                doom(table, flight);
             }
+            flight = next;
         }
     }
 }
@@ -130,10 +143,14 @@ void flight_table_doom(struct flight_table *table, const struct shard_filter *fi
 void flight_table_doom_key(struct flight_table *table, const struct cache_key *primary)
 {
     const struct list_node *head = table_primary(table, primary->primary_hash);
-    for (struct list_node *node = head->next; node != head; node = node->next) {
+    struct list_node *node = head->next;
+    while (node != head) {
         struct flight *flight = CONTAINER_OF(node, struct flight, primary);
         struct bytes its = {flight->key, flight->primary_bytes};
-        flight->is_doomed = flight->is_doomed || bytes_equal(its, primary->bytes);
+        node = node->next;
+        if (bytes_equal(its, primary->bytes)) {
+            doom(table, flight);
+        }
     }
 }
 

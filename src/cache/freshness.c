@@ -144,14 +144,22 @@ void freshness_compute(const struct freshness_source *source, const struct fresh
     *ret_freshness = freshness;
 }
 
-/* Whether what the client says of ages lets a response of this age be used without asking. max-age bars only what is
- * older, unless max-stale lifts that (§5.2.1.1). As a lifetime, it is over when the age reaches it: max-age=0 always
- * asks. */
+/* Whether what the client says of ages lets a response of this age be used without asking. max-age bars what is older,
+ * and whatever is stale, but for as much as max-stale tolerates (§5.2.1.1, §5.2.1.2). As a lifetime, it is over when
+ * the age reaches it: max-age=0 always asks. */
 static bool request_accepts(const struct directives_request *request, int64_t age_ms, int64_t ttl_ms)
 {
-    bool too_old = request->max_age_s != DIRECTIVES_ABSENT && age_ms >= ms_of(request->max_age_s);
-    bool too_late = request->min_fresh_s != DIRECTIVES_ABSENT && ttl_ms < ms_of(request->min_fresh_s);
-    return !too_late && (!too_old || request->max_stale_s != DIRECTIVES_ABSENT);
+    if (request->min_fresh_s != DIRECTIVES_ABSENT && ttl_ms < ms_of(request->min_fresh_s)) {
+        return false;
+    }
+    if (request->max_age_s == DIRECTIVES_ABSENT) {
+        return true;
+    }
+    int64_t left_ms = ms_of(request->max_age_s) - age_ms;
+    if (request->max_stale_s == DIRECTIVES_ABSENT) {
+        return left_ms > 0 && ttl_ms > 0;
+    }
+    return request->max_stale_s == DIRECTIVES_SECONDS_MAX || -left_ms <= ms_of(request->max_stale_s);
 }
 
 static enum freshness_use decide(const struct freshness *freshness, const struct directives_request *request,
@@ -193,6 +201,11 @@ enum freshness_use freshness_decide(const struct freshness *freshness, const str
         *ret_why = why;
     }
     return use == FRESHNESS_VALIDATE && request->only_if_cached ? FRESHNESS_UNAVAILABLE : use;
+}
+
+bool freshness_is_failure(unsigned status)
+{
+    return status == 500 || (status >= 502 && status <= 504);
 }
 
 bool freshness_allows_on_error(const struct freshness *freshness, const struct directives_request *request,

@@ -99,8 +99,10 @@ enum freshness_why {
 enum freshness_use freshness_decide(const struct freshness *freshness, const struct directives_request *request,
                                     int64_t now_ms, enum freshness_why *ret_why);
 
-/* Whether it may be used after validating it failed: no connection, no answer in time, or 500, 502, 503 or 504
- * (RFC 5861 §4). */
+/* Whether a status says that the origin fails: 500, 502, 503 or 504 (RFC 5861 §4). */
+bool freshness_is_failure(unsigned status);
+
+/* Whether it may be used after validating it failed: no connection, no answer in time, or an answer that says so. */
 bool freshness_allows_on_error(const struct freshness *freshness, const struct directives_request *request,
                                int64_t now_ms);
 

@@ -95,3 +95,13 @@ bool head_next_value(struct head_values *values, struct bytes *ret_value)
     }
     return false;
 }
+
+bool head_next_passed_value(struct head_values *values, struct bytes *ret_value)
+{
+    while (head_next_value(values, ret_value)) {
+        if (values->head->fields[values->index - 1].drop == 0) {
+            return true;
+        }
+    }
+    return false;
+}

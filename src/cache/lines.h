@@ -64,4 +64,8 @@ struct head_values head_values(const struct http_head *head, const char *base, s
 
 bool head_next_value(struct head_values *values, struct bytes *ret_value);
 
+/* As head_next_value, without what the gateway does not pass on (http_field's `drop`): what a client lets stop here, by
+ * Connection or a name with '_', decides nothing about the answer. */
+bool head_next_passed_value(struct head_values *values, struct bytes *ret_value);
+
 #endif

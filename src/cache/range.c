@@ -134,7 +134,7 @@ static struct bytes only_value(const struct http_head *head, const char *base, s
 struct bytes range_of_request(const struct http_head *request, const char *base)
 {
     bool present;
-    return only_value(request, base, BYTES("Range"), &present);
+    return request->first[HTTP_FIELD_RANGE] == 0 ? BYTES("") : only_value(request, base, BYTES("Range"), &present);
 }
 
 bool range_if_range_holds(const struct http_head *request, const char *base, const struct validators *stored,

@@ -46,6 +46,13 @@ static bool varies_on_all(const struct storing_exchange *exchange)
     return false;
 }
 
+/* Follows from what the request had besides what selects an answer: its conditions, its range, its Expect. Whatever it
+ * says of its lifetime, it answers no other. */
+static bool is_about_request(unsigned status)
+{
+    return status == 304 || status == 412 || status == 416 || status == 417;
+}
+
 /* What of the request and of the response's status rules storing out, whatever the directives say. */
 static enum storing_reason judge_status(const struct storing_exchange *exchange,
                                         const struct directives_response *directives)
@@ -54,7 +61,7 @@ static enum storing_reason judge_status(const struct storing_exchange *exchange,
     if (exchange->request->no_store) {
         return STORING_REQUEST_NO_STORE;
     }
-    if (status < 200 || status == 304) {
+    if (status < 200 || is_about_request(status)) {
         return STORING_STATUS;
     }
     if (status == 206 && !exchange->can_combine) {
@@ -95,8 +102,9 @@ static enum storing_reason judge_freshness(const struct storing_exchange *exchan
     if (!is_explicit && !directives->is_public && !freshness_status_is_heuristic(exchange->response->status)) {
         return STORING_NOT_CACHEABLE;
     }
-    if (has(exchange, HTTP_FIELD_SET_COOKIE) &&
-        (policy->refuses_set_cookie || !(is_explicit || directives->is_public))) {
+    bool keeps_cookie =
+        has(exchange, HTTP_FIELD_SET_COOKIE) && !directives_name_field(&directives->named, BYTES("Set-Cookie"));
+    if (keeps_cookie && (policy->refuses_set_cookie || !(is_explicit || directives->is_public))) {
         return STORING_SET_COOKIE;
     }
     bool has_use = has_validator || (!freshness->no_cache && (freshness->lifetime_ms > 0 || has_window));

@@ -30,9 +30,9 @@ enum storing_reason {
     STORING_NO_STORE,
     STORING_PRIVATE,
     STORING_AUTHORIZATION, /* the request had credentials, and the response does not allow it all the same */
-    STORING_STATUS,        /* not final, a 304, or not understood though it must be */
-    STORING_PARTIAL,       /* a 206, and the caller cannot combine */
-    STORING_VARY_ALL,      /* Vary: *, never selected again */
+    STORING_STATUS,   /* not final, about the request's own conditions or range, or not understood though it must be */
+    STORING_PARTIAL,  /* a 206, and the caller cannot combine */
+    STORING_VARY_ALL, /* Vary: *, never selected again */
     STORING_SET_COOKIE,
     STORING_NOT_CACHEABLE, /* its status is not cacheable by default, and nothing says it is */
     STORING_USELESS,       /* stale at once, with nothing to validate it by, and never to be used stale */

@@ -64,7 +64,8 @@ static bool is_taken_over(const struct change *change, const struct http_field *
 static bool is_left(const void *context, struct bytes name)
 {
     const struct change *change = context;
-    if (bytes_equal_nocase(name, BYTES("Age"))) {
+    if (bytes_equal_nocase(name, BYTES("Age")) ||
+        (bytes_equal_nocase(name, BYTES("Date")) && change->response->first[HTTP_FIELD_DATE] == 0)) {
         return false;
     }
     for (unsigned i = 0; i < change->response->field_count; i++) {

@@ -27,7 +27,8 @@ size_t update_lines_bytes_max(struct bytes stored_lines, const struct http_head 
  * end. Left as stored: Content-Length, Content-Type, Content-Encoding, Content-Range, which belong to the stored bytes.
  * Not taken over: what storing_keeps_field refuses by the verdict on this very response (of a 304 the verdict is not to
  * store it, but it says which fields are named). What stood there under a name that is not taken over stays, but for
- * Age: the age is counted anew. The validators' places are the caller's to find anew. */
+ * Age: the age is counted anew; and for Date, so that a response without it is dated when it was received (RFC 9110
+ * §6.6.1). The validators' places are the caller's to find anew. */
 char *update_put_lines(char *at, struct bytes stored_lines, const struct http_head *response, const char *base,
                        const struct storing_verdict *verdict);
 

@@ -145,7 +145,7 @@ static void put_field(struct vary_out *out, struct bytes name, const struct http
     struct head_values again = values;
     struct bytes value;
     vary_put(out, name);
-    if (!head_next_value(&values, &value)) {
+    if (!head_next_passed_value(&values, &value)) {
         return;
     }
     vary_put(out, BYTES(":"));
@@ -154,7 +154,7 @@ static void put_field(struct vary_out *out, struct bytes name, const struct http
         return;
     }
     put_plain(out, value);
-    while (head_next_value(&values, &value)) {
+    while (head_next_passed_value(&values, &value)) {
         vary_put(out, BYTES(","));
         put_plain(out, value);
     }

@@ -42,10 +42,10 @@ bool vary_of_lines(struct bytes lines, struct vary_set *ret_set);
 
 /* Appends to `out` (room for out_bytes_max) what `request` has of the set's fields, so that equal bytes mean that a
  * response selected by one of the requests is right for the other. `set` is a set's text; *ret_bytes: how many were
- * written. A field that is absent differs from one that is empty. Several lines are one, joined by commas; white space
- * around commas goes (RFC 9111 §4.1). Accept-Encoding and Accept-Language are sorted by quality and name, without
- * regard to case; a coding that is refused by q=0 is as if it were not named, unless `*` is. RESULT_LIMIT: there is no
- * room. */
+ * written. A field that is absent, or not passed on to the origin, differs from one that is empty. Several lines are
+ * one, joined by commas; white space around commas goes (RFC 9111 §4.1). Accept-Encoding and Accept-Language are sorted
+ * by quality and name, without regard to case; a coding that is refused by q=0 is as if it were not named, unless `*`
+ * is. RESULT_LIMIT: there is no room. */
 MUST_USE enum result vary_put_key(struct bytes set, const struct http_head *request, const char *base, char *out,
                                   size_t out_bytes_max, size_t *ret_bytes);
 

@@ -127,7 +127,7 @@ bool vary_put_weighted(struct vary_out *out, struct head_values values, bool is_
     bool has_all = false;
     struct bytes value;
     struct bytes text;
-    while (head_next_value(&values, &value)) {
+    while (head_next_passed_value(&values, &value)) {
         while (bytes_next_item(&value, &text)) {
             struct weighted item;
             if (count == ITEMS_MAX || !read_item(text, &item)) {

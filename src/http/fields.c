@@ -4,14 +4,23 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Compares a token with a lower-case literal of the same, constant length, eight bytes at a time.
- * Setting bit 5 folds letters; the only other bytes it could turn into one of a name's are control
- * characters and no token has those. */
+/* Compares a token with a lower-case literal of the same, constant length, eight or four bytes at a time, the last ones
+ * overlapping those before. Setting bit 5 folds letters; the only other bytes it could turn into one of a name's are
+ * control characters and no token has those. */
 INLINE bool same(const char *name, const char *lower, size_t length)
 {
     const uint64_t fold = UINT64_C(0x2020202020202020);
     uint64_t a;
     uint64_t b;
+    if (length >= 4 && length < 8) {
+        uint32_t first[2];
+        uint32_t last[2];
+        memcpy(&first[0], name, 4);
+        memcpy(&first[1], lower, 4);
+        memcpy(&last[0], name + length - 4, 4);
+        memcpy(&last[1], lower + length - 4, 4);
+        return (first[0] | (uint32_t)fold) == first[1] && (last[0] | (uint32_t)fold) == last[1];
+    }
     if (length < 8) {
         bool equal = true;
         for (size_t i = 0; i < length; i++) {

@@ -115,9 +115,8 @@ static inline bool has_underscore(const char *name, size_t length)
     return (found | underscores(name + length - 8)) != 0;
 }
 
-int http_head_on_field(llhttp_t *llhttp)
+bool http_head_add_field(struct http_parser *parser)
 {
-    struct http_parser *parser = llhttp->data;
     struct http_head *head = &parser->head;
     unsigned index = head->field_count;
     struct http_field *field = &head->fields[index];
@@ -126,7 +125,7 @@ int http_head_on_field(llhttp_t *llhttp)
     uint32_t name_bytes = parser->name_bytes;
     parser->span = HTTP_SPAN_NONE;
     if (UNLIKELY(index >= parser->limits.fields_max || name_bytes > UINT16_MAX)) {
-        return http_refuse(parser, 431, "There are too many header fields, or one has too long a name.") - 1;
+        return http_refuse(parser, 431, "There are too many header fields, or one has too long a name.");
     }
     field->name_bytes = (uint16_t)name_bytes;
     const char *value = base + field->value_at;
@@ -143,7 +142,7 @@ int http_head_on_field(llhttp_t *llhttp)
          * for one that was checked here. */
         field->drop = has_underscore(name, name_bytes);
         head->dropped_count = (uint16_t)(head->dropped_count + field->drop);
-        return 0;
+        return true;
     }
     field->drop = HTTP_FIELDS_HOP_BY_HOP >> id & 1;
     head->dropped_count = (uint16_t)(head->dropped_count + field->drop);
@@ -151,7 +150,7 @@ int http_head_on_field(llhttp_t *llhttp)
     if (!repeated) {
         head->first[id] = (uint8_t)(index + 1);
     }
-    return (CHECKED >> id & 1) == 0 || check_field(parser, field, repeated) ? 0 : -1;
+    return (CHECKED >> id & 1) == 0 || check_field(parser, field, repeated);
 }
 
 static bool is_token(struct bytes b)

@@ -1,5 +1,5 @@
-/* Between the files of src/http: parse.c reads the bytes, head.c says what they mean, body.c and
- * chunk.c read what follows. */
+/* Between the files of src/http: scan.c reads what is plainly right and parse.c all else, head.c says what the
+ * bytes mean, body.c and chunk.c read what follows. */
 #ifndef SLUICE_HTTP_INTERNAL_H
 #define SLUICE_HTTP_INTERNAL_H
 
@@ -11,8 +11,9 @@ enum http_span { HTTP_SPAN_NONE, HTTP_SPAN_NAME, HTTP_SPAN_VALUE }; /* of http_p
  * always refused with 502, whatever `status` says. */
 bool http_refuse(struct http_parser *parser, unsigned status, const char *message);
 
-/* llhttp's callback at the end of a field: enters it, and checks what can be said of it alone. */
-int http_head_on_field(llhttp_t *llhttp);
+/* The field behind the last one is there, and parser->name_bytes: enters it, and checks what can be said of it
+ * alone. False: it is refused. */
+bool http_head_add_field(struct http_parser *parser);
 
 /* All fields are there: framing, Host, persistence, expectations, what is not to be forwarded. */
 bool http_head_finish(struct http_parser *parser);
@@ -41,5 +42,9 @@ enum result http_body_refuse(struct http_body *body, enum result result, const c
 /* Reads a chunked body; as http_body_read. */
 enum result http_chunked_read(struct http_body *body, struct bytes input, size_t *ret_used,
                               enum result (*sink)(void *context, struct bytes run), void *context);
+
+/* Reads a request's head that begins at `base` and is plainly right. False: it is not, or not all there: the head is to
+ * be read by other means, and from the start; parser->head and what was noted of it mean nothing then. */
+MUST_USE bool http_scan_request(struct http_parser *parser, const char *base, size_t bytes);
 
 #endif

@@ -1,4 +1,4 @@
-/* Heads: drives llhttp over the bytes and notes where things lie.
+/* Heads: drives llhttp over the bytes that scan.c has left, and notes where things lie.
  *
  * Invariant: the outcome, fault status included, depends on the bytes alone and not on how they were
  * cut into calls. llhttp reports a span (target, name, value) once when it is whole but piecemeal when
@@ -139,6 +139,11 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t length)
     return 0;
 }
 
+static int on_header_value_complete(llhttp_t *llhttp)
+{
+    return http_head_add_field(llhttp->data) ? 0 : -1;
+}
+
 /* The status line, which llhttp reads too kindly, begins at 0: "HTTP/1.x NNN" and a phrase or none. */
 static bool check_status_line(struct http_parser *parser)
 {
@@ -171,7 +176,7 @@ static const llhttp_settings_t request_settings = {
     .on_version_complete = on_version_complete,
     .on_header_field = on_header_field,
     .on_header_value = on_header_value,
-    .on_header_value_complete = http_head_on_field,
+    .on_header_value_complete = on_header_value_complete,
     .on_headers_complete = on_headers_complete,
 };
 
@@ -179,14 +184,27 @@ static const llhttp_settings_t response_settings = {
     .on_version_complete = on_version_complete,
     .on_header_field = on_header_field,
     .on_header_value = on_header_value,
-    .on_header_value_complete = http_head_on_field,
+    .on_header_value_complete = on_header_value_complete,
     .on_headers_complete = on_headers_complete,
 };
 
-void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const struct http_limits *limits)
+/* Nothing has been read. Not llhttp: see start_llhttp. */
+static void forget(struct http_parser *parser, enum llhttp_type kind)
 {
+    memset(&parser->seen_bytes, 0,
+           offsetof(struct http_parser, head.fields) - offsetof(struct http_parser, seen_bytes));
+    parser->head.kind = kind;
+}
+
+static void start_llhttp(struct http_parser *parser)
+{
+    enum llhttp_type kind = parser->head.kind;
     llhttp_init(&parser->llhttp, kind, kind == HTTP_REQUEST ? &request_settings : &response_settings);
     parser->llhttp.data = parser;
+}
+
+void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const struct http_limits *limits)
+{
     parser->limits = *limits;
     if (parser->limits.fields_max > HTTP_FIELDS_MAX) {
         parser->limits.fields_max = HTTP_FIELDS_MAX;
@@ -194,9 +212,7 @@ void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const s
     if (parser->limits.head_bytes_max > HTTP_HEAD_BYTES_MAX) {
         parser->limits.head_bytes_max = HTTP_HEAD_BYTES_MAX;
     }
-    memset(&parser->seen_bytes, 0,
-           offsetof(struct http_parser, head.fields) - offsetof(struct http_parser, seen_bytes));
-    parser->head.kind = kind;
+    forget(parser, kind);
 }
 
 void http_parser_response_to_head(struct http_parser *parser)
@@ -359,12 +375,37 @@ static void feed(struct http_parser *parser, const char *base, uint32_t limit)
     }
 }
 
+/* True: it is a request whose head was plainly right. */
+static bool scan(struct http_parser *parser, const char *base, uint32_t limit)
+{
+    if (parser->head.kind != HTTP_REQUEST || parser->seen_bytes > 0) {
+        return false;
+    }
+    struct http_host_memory *host_memory = parser->host_memory;
+    bool is_right = http_scan_request(parser, base, limit);
+    if (!is_right) {
+        forget(parser, HTTP_REQUEST);
+        parser->host_memory = host_memory;
+        parser->base = base;
+        return false;
+    }
+    parser->target_done = true;
+    parser->target_base = base;
+    parser->seen_bytes = parser->head.head_bytes;
+    parser->phase = PHASE_DONE;
+    return true;
+}
+
 enum result http_parse_head(struct http_parser *parser, const char *base, size_t total_bytes)
 {
     uint32_t most = parser->limits.head_bytes_max;
     uint32_t limit = total_bytes < most ? (uint32_t)total_bytes : most;
     parser->base = base;
     if (parser->phase == PHASE_START) {
+        if (scan(parser, base, limit)) {
+            return RESULT_OK;
+        }
+        start_llhttp(parser);
         begin(parser, base, limit);
     }
     if (parser->phase == PHASE_METHOD) {

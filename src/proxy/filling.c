@@ -124,8 +124,13 @@ void filling_stop_all(struct filling_env *env)
 const char *filling_reason_name(const struct filling_rules *rules, unsigned reason)
 {
     static const char *const names[] = {
-        [FILLING_OK] = "stored",       [FILLING_TOO_LARGE] = "too-large", [FILLING_FAILED] = "failed",
-        [FILLING_NO_ROOM] = "no-room", [FILLING_PURGED] = "purged",       [FILLING_TOO_VARIED] = "too-varied",
+        [FILLING_OK] = "stored",
+        [FILLING_TOO_LARGE] = "too-large",
+        [FILLING_FAILED] = "failed",
+        [FILLING_NO_ROOM] = "no-room",
+        [FILLING_PURGED] = "purged",
+        [FILLING_TOO_VARIED] = "too-varied",
+        [FILLING_STALE_STANDS] = "stale-stands",
     };
     return reason < FILLING_REASON_RULES ? names[reason] : rules->reason_name(reason - FILLING_REASON_RULES);
 }

@@ -48,6 +48,7 @@ enum filling_reason {
     FILLING_NO_ROOM,      /* nothing could go to make room */
     FILLING_PURGED,       /* a purge or an invalidation met it on its way */
     FILLING_TOO_VARIED,   /* its Vary, tags or key are more than is kept */
+    FILLING_STALE_STANDS, /* http: a failure, and what is stored may be used in its place */
     FILLING_REASON_RULES, /* the rules' reasons begin here */
 };
 
@@ -110,7 +111,7 @@ struct filling {
     bool is_swallowing;    /* a 304 to our own question: nobody sees it, the stored answer's head is swapped */
     bool is_refetching;    /* likewise, but it spoke of something else: what was stored has gone, ask anew */
     bool is_join_only;     /* who asks at the same time shares the answer, but it is not stored */
-    bool is_validating;    /* the request carried a stored answer's validators */
+    int64_t validates_ms;  /* the request carried the validators of the stored answer of this response_ms; 0: none */
     bool is_expelling;     /* not stored, and nobody else's either */
     bool may_find_in_tier;
     uint64_t ticket; /* goes into the stored head (cache/object.h); 0: a client asked */

@@ -4,14 +4,13 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "cache/conditional.h"
-#include "cache/range.h"
+#include "cache/lines.h"
 #include "cache/tags.h"
-#include "cache/update.h"
 #include "cache/vary.h"
+#include "http/date.h"
 #include "proxy/filling_internal.h"
 
-static bool keep_by_verdict(const struct filling *filling, const struct http_field *field, const char *base)
+static bool keeps(const struct filling *filling, const struct http_field *field, const char *base)
 {
     const struct http_own *own = filling->own;
     /* What a stored part holds is said anew, when it is known. */
@@ -26,8 +25,7 @@ static const char *http_reason_name(unsigned reason)
     return storing_reason_name((enum storing_reason)reason);
 }
 
-/* When the answer is of no use any more: not even stale, not even to be asked about, nor while its origin is away. */
-static int64_t remove_at_ms(const struct filling *filling)
+int64_t filling_http_remove_at_ms(const struct filling *filling)
 {
     const struct freshness *freshness = &filling->draft.freshness;
     int64_t fresh_ms = freshness->lifetime_ms - freshness->initial_age_ms;
@@ -195,6 +193,33 @@ static bool tell_variant(struct filling *filling, const struct vary_set *set)
     return variant->fields.ptr != NULL && variant->key.ptr != NULL;
 }
 
+/* What comes without Date is dated when it was received (RFC 9110 §6.6.1), once, so that who gets it later can see how
+ * old it is. */
+static bool put_date(struct filling *filling)
+{
+    struct shard_draft *draft = &filling->draft;
+    char date[HTTP_DATE_BYTES];
+    struct bytes name = BYTES("Date");
+    if (draft->has_date) {
+        return true;
+    }
+    char *start =
+        arena_alloc(&filling->arena, draft->lines.len + lines_line_bytes(name, (struct bytes){date, sizeof(date)}));
+    if (start == NULL) {
+        return false;
+    }
+    http_date_format(draft->freshness.date_ms / 1000, date);
+    char *end = lines_put_line(bytes_put(start, draft->lines), name, (struct bytes){date, HTTP_DATE_BYTES});
+    draft->lines = (struct bytes){start, (size_t)(end - start)};
+    draft->has_date = true;
+    return true;
+}
+
+bool filling_http_take_lines(struct filling *filling, const struct http_head *head, const char *base)
+{
+    return filling_take_lines(filling, head, base, keeps) == RESULT_OK && put_date(filling);
+}
+
 /* Everything that is kept of an answer whose head this is. */
 bool filling_http_take(struct filling *filling, const struct http_head *head, const char *base)
 {
@@ -208,11 +233,11 @@ bool filling_http_take(struct filling *filling, const struct http_head *head, co
         return false;
     }
     filling->draft.freshness = own->verdict.freshness;
-    if (filling_take_lines(filling, head, base, keep_by_verdict) != RESULT_OK) {
+    if (!filling_http_take_lines(filling, head, base)) {
         return false;
     }
     filling->draft.tags = (struct bytes){tags, tag_bytes};
-    filling->draft.remove_at_ms = remove_at_ms(filling);
+    filling->draft.remove_at_ms = filling_http_remove_at_ms(filling);
     if (!choose_key(filling, set)) {
         return false;
     }
@@ -236,8 +261,7 @@ void filling_http_judge(struct filling *filling, const struct http_head *head, c
     storing_judge(&exchange, filling->route->policy, verdict);
 }
 
-/* What was stored is out of date, and what has come is not stored in its place. */
-static void forget(struct filling *filling)
+void filling_http_forget(struct filling *filling)
 {
     if (filling->tier_has_none) {
         cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
@@ -246,146 +270,40 @@ static void forget(struct filling *filling)
     }
 }
 
-/* ---- a stored head, made fresh ---- */
-
-enum { FORBIDDEN_KEEP_MS = 1000 };
-
-struct http_parser *filling_http_merge(const struct cache_head *stored, uint16_t status, const struct http_head *head,
-                                       const char *base, const struct storing_verdict *verdict, char **ret_text)
-{
-    struct bytes lines = cache_head_lines(stored);
-    struct http_parser *parser = malloc(sizeof(*parser));
-    char *text = malloc(update_lines_bytes_max(lines, head) + 64);
-    if (parser == NULL || text == NULL) {
-        free(parser);
-        free(text);
-        return NULL;
-    }
-    int line_bytes = snprintf(text, 32, "HTTP/1.1 %03u X\r\n", status);
-    char *at = update_put_lines(text + line_bytes, lines, head, base, verdict);
-    at = bytes_put(at, BYTES("\r\n"));
-    const struct http_limits limits = {
-        .head_bytes_max = HTTP_HEAD_BYTES_MAX,
-        .target_bytes_max = HTTP_HEAD_BYTES_MAX,
-        .fields_max = HTTP_FIELDS_MAX,
-    };
-    http_parser_init(parser, HTTP_RESPONSE, &limits);
-    http_parser_response_to_head(parser);
-    if (http_parse_head(parser, text, (size_t)(at - text)) != RESULT_OK) {
-        free(parser);
-        free(text);
-        return NULL;
-    }
-    *ret_text = text;
-    return parser;
-}
-
-/* Makes the draft of a new head for the stored answer. */
-static bool freshen(struct filling *filling, const struct cache_head *stored, const struct http_head *head,
-                    const char *base)
-{
-    struct http_own *own = filling->own;
-    char *text = NULL;
-    filling_http_judge(filling, head, base, &own->verdict); /* which of its fields may be taken over */
-    struct http_parser *parser = filling_http_merge(stored, stored->status, head, base, &own->verdict, &text);
-    if (parser == NULL) {
-        return false;
-    }
-    filling_http_judge(filling, &parser->head, text, &own->verdict);
-    struct shard_draft *draft = &filling->draft;
-    draft->freshness = own->verdict.freshness;
-    /* It must not be kept from now on: who has asked about it may still have it. */
-    bool is_forbidden = own->verdict.reason == STORING_NO_STORE || own->verdict.reason == STORING_PRIVATE;
-    draft->freshness.no_cache = draft->freshness.no_cache || is_forbidden;
-    draft->status = stored->status;
-    draft->has_content_length = stored->has_content_length;
-    draft->content_length = stored->content_length;
-    draft->is_event_stream = stored->is_event_stream;
-    draft->form = stored->form;
-    bool ok = filling_take_lines(filling, &parser->head, text, keep_by_verdict) == RESULT_OK;
-    free(parser);
-    free(text);
-    draft->trailers = arena_copy(&filling->arena, cache_head_trailers(stored));
-    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
-    draft->note = arena_copy(&filling->arena, cache_head_note(stored));
-    draft->key = filling->key.bytes;
-    draft->hash = filling->key.hash;
-    draft->remove_at_ms = is_forbidden ? draft->freshness.response_ms + FORBIDDEN_KEEP_MS : remove_at_ms(filling);
-    return ok && draft->trailers.ptr != NULL && draft->tags.ptr != NULL && draft->note.ptr != NULL;
-}
-
-/* ---- HEAD ---- */
-
-/* Makes the draft of a head like the stored one, but stale. */
-static bool outdate(struct filling *filling, const struct cache_head *stored)
-{
-    struct shard_draft *draft = &filling->draft;
-    draft->freshness = stored->freshness;
-    draft->freshness.lifetime_ms = 0;
-    draft->freshness.stale_while_revalidate_ms = 0;
-    draft->status = stored->status;
-    draft->has_content_length = stored->has_content_length;
-    draft->content_length = stored->content_length;
-    draft->has_date = stored->has_date;
-    draft->is_event_stream = stored->is_event_stream;
-    draft->form = stored->form;
-    draft->lines = arena_copy(&filling->arena, cache_head_lines(stored));
-    draft->trailers = arena_copy(&filling->arena, cache_head_trailers(stored));
-    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
-    draft->note = arena_copy(&filling->arena, cache_head_note(stored));
-    draft->remove_at_ms = remove_at_ms(filling);
-    return draft->lines.ptr != NULL && draft->trailers.ptr != NULL && draft->tags.ptr != NULL &&
-           draft->note.ptr != NULL;
-}
-
-/* What a 200 to HEAD says of the answer that is stored for GET (§4.3.5). */
-static void on_answer_to_head(struct filling *filling, const struct http_head *head, const char *base)
-{
-    int64_t now_ms = ring_unix_ms(cache_core_ring(filling->env->core));
-    const struct cache_object *object = cache_find(filling->env->core, &filling->key);
-    const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
-    filling->reason = FILLING_REASON_RULES + STORING_METHOD;
-    if (head->status != 200 || stored == NULL || stored->status != 200) {
-        return;
-    }
-    struct validators validators = validators_of_stored(stored);
-    filling->put.replaces_ms = stored->freshness.response_ms;
-    if (update_by_head(&validators, object->body_bytes, head, base, now_ms) == UPDATE_BY_HEAD_FRESHENS) {
-        filling->is_freshening = freshen(filling, stored, head, base);
-    } else {
-        filling->is_freshening = outdate(filling, stored);
-    }
-}
-
-/* ---- 304 ---- */
-
-static void on_304(struct filling *filling, const struct http_head *head, const char *base)
-{
-    int64_t now_ms = ring_unix_ms(cache_core_ring(filling->env->core));
-    const struct cache_object *object = cache_find(filling->env->core, &filling->key);
-    const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
-    filling->is_swallowing = true;
-    filling->put.replaces_ms = stored == NULL ? 0 : stored->freshness.response_ms;
-    if (stored != NULL && conditional_on_304(true, stored, head, base, now_ms) == CONDITIONAL_304_ANSWER &&
-        freshen(filling, stored, head, base)) {
-        return;
-    }
-    filling->is_refetching = true;
-    if (stored != NULL) {
-        forget(filling);
-    }
-}
-
 /* ---- the head ---- */
+
+/* The answer is a failure, and what is stored may be used in its place: it stays, though the failure be one that can be
+ * stored, else who asks next would get that (RFC 5861 §4). */
+static bool stale_stands(const struct filling *filling, const struct http_head *head, int64_t now_ms)
+{
+    const struct cache_object *object = cache_find(filling->env->core, &filling->key);
+    const struct cache_head *stored = object == NULL ? NULL : cache_object_head(object);
+    return freshness_is_failure(head->status) && stored != NULL && !filling_is_marker(stored) &&
+           !freshness_is_failure(stored->status) &&
+           freshness_allows_on_error(&stored->freshness, &filling->asks, now_ms);
+}
+
+/* A failing origin's answer that is not stored serves all who wait for it, else each would ask again: unless it says
+ * that it is one client's, or varies, or has a cookie. */
+static bool is_for_all_who_wait(const struct http_head *head, enum storing_reason reason)
+{
+    switch (reason) {
+    case STORING_PRIVATE:
+    case STORING_NO_STORE:
+    case STORING_AUTHORIZATION:
+    case STORING_REQUEST_NO_STORE: return false;
+    default: return head->status >= 500 && head->first[HTTP_FIELD_SET_COOKIE] == 0 && head->first[HTTP_FIELD_VARY] == 0;
+    }
+}
 
 static void http_on_head(struct filling *filling, const struct http_head *head, const char *base)
 {
     struct cache_core *core = filling->env->core;
     int64_t now_ms = ring_unix_ms(cache_core_ring(core));
-    if (head->status < 500) {
-        cache_mark_succeeded(core, filling->key.hash);
-    } else {
+    if (freshness_is_failure(head->status)) {
         cache_mark_failed(core, filling->key.hash, now_ms, false);
+    } else {
+        cache_mark_succeeded(core, filling->key.hash);
     }
     struct http_own *own = arena_alloc(&filling->arena, sizeof(*own));
     filling->own = own;
@@ -394,12 +312,12 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
         return;
     }
     own->combines_ms = 0;
-    if (head->status == 304 && filling->is_validating) {
-        on_304(filling, head, base);
+    if (head->status == 304 && filling->validates_ms != 0) {
+        filling_freshen_on_304(filling, head, base);
         return;
     }
     if (filling->is_for_head) {
-        on_answer_to_head(filling, head, base);
+        filling_freshen_on_head(filling, head, base);
         return;
     }
     if (filling->is_completing && filling_partial_complete(filling, head, base)) {
@@ -410,7 +328,9 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
         return;
     }
     filling_http_judge(filling, head, base, &own->verdict);
-    if (own->verdict.reason == STORING_OK) {
+    if (stale_stands(filling, head, now_ms)) {
+        filling->reason = FILLING_STALE_STANDS;
+    } else if (own->verdict.reason == STORING_OK) {
         if (filling_http_take(filling, head, base)) {
             /* Who joined would see lines that are not stored. */
             if (own->verdict.named.count > 0 && filling->flight != NULL) {
@@ -422,15 +342,10 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
     } else {
         filling->reason = FILLING_REASON_RULES + own->verdict.reason;
     }
-    if (own->verdict.replaces_stored) {
-        forget(filling);
+    if (own->verdict.replaces_stored && filling->reason != FILLING_STALE_STANDS) {
+        filling_http_forget(filling);
     }
-    /* A failing origin's answer serves all who wait for it, unless it is one client's: else each would ask again. */
-    enum storing_reason reason = own->verdict.reason;
-    bool is_shareable = head->status >= 500 && reason != STORING_PRIVATE && reason != STORING_NO_STORE &&
-                        reason != STORING_AUTHORIZATION && reason != STORING_REQUEST_NO_STORE &&
-                        reason != STORING_SET_COOKIE;
-    filling->is_expelling = !is_shareable;
+    filling->is_expelling = !is_for_all_who_wait(head, own->verdict.reason);
 }
 
 static void http_on_end(struct filling *filling)

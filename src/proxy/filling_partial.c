@@ -85,9 +85,8 @@ void filling_partial_on_head(struct filling *filling, const struct http_head *he
     filling->reason = is_taken ? FILLING_OK : FILLING_TOO_VARIED;
 }
 
-/* Appends bytes [offset, offset + bytes) of a chain of chunks, of which the first `skip` bytes are none of it. */
-static enum result append_piece(struct entry *entry, const struct chunk *chunk, uint64_t skip, uint64_t offset,
-                                uint64_t bytes)
+enum result filling_partial_append(struct entry *entry, const struct chunk *chunk, uint64_t skip, uint64_t offset,
+                                   uint64_t bytes)
 {
     enum result result = RESULT_OK;
     offset += skip;
@@ -127,9 +126,9 @@ static struct entry *combine(struct filling *filling, const struct cache_object 
     for (unsigned i = 0; i < join->count && result == RESULT_OK; i++) {
         struct range_piece piece = join->pieces[i];
         bool has_head = received->first == received->head;
-        result = piece.is_new ? append_piece(entry, received->first, has_head ? received->head_bytes : 0, piece.offset,
-                                             piece.bytes)
-                              : append_piece(entry, object->body, 0, piece.offset, piece.bytes);
+        result = piece.is_new ? filling_partial_append(entry, received->first, has_head ? received->head_bytes : 0,
+                                                       piece.offset, piece.bytes)
+                              : filling_partial_append(entry, object->body, 0, piece.offset, piece.bytes);
     }
     if (result != RESULT_OK) {
         entry_unref(entry);
@@ -205,7 +204,7 @@ static bool put_beginning(struct filling *filling, const struct cache_object *ob
     }
     entry->has_content_length = true;
     entry->content_length = complete_bytes;
-    return append_piece(entry, object->body, 0, 0, object->body_bytes) == RESULT_OK;
+    return filling_partial_append(entry, object->body, 0, 0, object->body_bytes) == RESULT_OK;
 }
 
 bool filling_partial_complete(struct filling *filling, const struct http_head *head, const char *base)

@@ -53,20 +53,16 @@ static bool keep_in_request(const struct http_field *field)
     }
 }
 
-/* The client's conditions would make an answer for this client alone (RFC 9111 §4.3.1). */
+/* The client's conditions and range would make an answer for this client alone (RFC 9111 §4.3.1). */
 static bool keep_for_all(const struct http_field *field)
 {
     switch (field->id) {
     case HTTP_FIELD_IF_MODIFIED_SINCE:
-    case HTTP_FIELD_IF_NONE_MATCH: return false;
+    case HTTP_FIELD_IF_NONE_MATCH:
+    case HTTP_FIELD_IF_RANGE:
+    case HTTP_FIELD_RANGE: return false;
     default: return keep_in_request(field);
     }
-}
-
-/* Nor does a part of it when a whole stored answer is asked about. */
-static bool keep_in_validation(const struct http_field *field)
-{
-    return field->id != HTTP_FIELD_RANGE && field->id != HTTP_FIELD_IF_RANGE && keep_for_all(field);
 }
 
 struct bytes forward_request_id(const struct http_head *head, const char *base)
@@ -132,7 +128,7 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
     if (start == NULL) {
         return RESULT_NO_MEMORY;
     }
-    char *at = bytes_put(start, http_head_method(head, forward->base));
+    char *at = bytes_put(start, forward->for_all ? BYTES("GET") : http_head_method(head, forward->base));
     *at++ = ' ';
     at = bytes_put(at, forward->path);
     if (forward->query.ptr != NULL) {
@@ -146,10 +142,7 @@ enum result forward_request_head(const struct forward *forward, struct arena *ar
     request->host = (struct bytes){host, (size_t)(at - host)};
 
     char *fields = at;
-    at = put_kept_lines(at, head, forward->base,
-                        forward->validating != NULL ? keep_in_validation
-                        : forward->for_all          ? keep_for_all
-                                                    : keep_in_request);
+    at = put_kept_lines(at, head, forward->base, forward->for_all ? keep_for_all : keep_in_request);
     if (forward->validating != NULL) {
         at = conditional_put_validators(at, forward->validating);
     }

@@ -22,9 +22,9 @@ struct forward {
     struct bytes client;    /* the client's address, for X-Forwarded-For; empty: not added */
     struct bytes request_id;
     /* for the cache */
-    bool for_all;                        /* the answer may serve others: the client's own conditions stay behind */
-    const struct cache_head *validating; /* a stored answer to be asked about; NULL: none */
-    const struct cache_head *completing; /* a stored part, whose rest is asked for; NULL: none */
+    bool for_all;                        /* the answer may serve others: all of it is asked for, without conditions */
+    const struct cache_head *validating; /* but for these: a stored answer to be asked about; NULL: none */
+    const struct cache_head *completing; /* or a stored part, whose rest is asked for; NULL: none */
     struct range rest;
     uint64_t complete_bytes;
 };

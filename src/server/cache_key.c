@@ -1,86 +1,151 @@
 #include "server/cache_key.h"
 
-/* The value of a cookie (RFC 6265 §5.4: name=value pairs, split by ';'), over all Cookie fields; .ptr NULL: none. */
-static struct bytes cookie_value(const struct cache_key_source *source, struct bytes name)
+#include <string.h>
+
+#include "cache/lines.h"
+#include "http/uri.h"
+
+/* The values that a request has for a part: each of them counts, for the origin may go by any. What the gateway does
+ * not pass on is none. */
+struct part_values {
+    const struct config_part *part;
+    struct head_values fields; /* of a header, or Cookie */
+    struct bytes rest;         /* pairs not looked at yet */
+};
+
+static struct part_values part_values(const struct config_part *part, const struct cache_key_source *source)
 {
-    for (unsigned i = 0; i < source->head->field_count; i++) {
-        const struct http_field *field = &source->head->fields[i];
-        if (!bytes_equal_nocase(http_field_name(field, source->base), BYTES("cookie"))) {
-            continue;
-        }
-        struct bytes rest = http_field_value(field, source->base);
-        while (rest.len > 0) {
-            const char *end = memchr(rest.ptr, ';', rest.len);
-            size_t length = end != NULL ? (size_t)(end - rest.ptr) : rest.len;
-            struct bytes pair = bytes_trim((struct bytes){rest.ptr, length});
-            size_t used = end != NULL ? length + 1 : length;
-            rest = (struct bytes){rest.ptr + used, rest.len - used};
-            if (pair.len > name.len && pair.ptr[name.len] == '=' && bytes_starts_with(pair, name)) {
-                return (struct bytes){pair.ptr + name.len + 1, pair.len - name.len - 1};
-            }
-        }
+    struct part_values values = {.part = part, .rest = {"", 0}};
+    switch (part->kind) {
+    case CONFIG_PART_HEADER: values.fields = head_values(source->head, source->base, part->name); break;
+    case CONFIG_PART_COOKIE: values.fields = head_values(source->head, source->base, BYTES("cookie")); break;
+    case CONFIG_PART_ARGUMENT: values.rest = source->query; break;
+    default: break;
     }
-    return BYTES_NONE;
+    return values;
 }
 
-/* The value of an argument of the query, as it stands there; .ptr NULL: none. */
-static struct bytes argument_value(struct bytes query, struct bytes name)
+/* Takes the next `name=value` off *rest, up to `divider`; a pair without '=' has an empty value. */
+static void take_pair(struct bytes *rest, char divider, struct bytes *ret_name, struct bytes *ret_value)
 {
-    struct bytes rest = query;
-    while (rest.len > 0) {
-        const char *end = memchr(rest.ptr, '&', rest.len);
-        size_t length = end != NULL ? (size_t)(end - rest.ptr) : rest.len;
-        struct bytes pair = {rest.ptr, length};
-        size_t used = end != NULL ? length + 1 : length;
-        rest = (struct bytes){rest.ptr + used, rest.len - used};
-        if (bytes_starts_with(pair, name) && (pair.len == name.len || pair.ptr[name.len] == '=')) {
-            size_t skip = pair.len == name.len ? name.len : name.len + 1;
-            return (struct bytes){pair.ptr + skip, pair.len - skip};
+    const char *end = memchr(rest->ptr, divider, rest->len);
+    size_t length = end != NULL ? (size_t)(end - rest->ptr) : rest->len;
+    struct bytes pair = {rest->ptr, length};
+    size_t used = end != NULL ? length + 1 : length;
+    *rest = (struct bytes){rest->ptr + used, rest->len - used};
+    const char *equals = pair.len == 0 ? NULL : memchr(pair.ptr, '=', pair.len);
+    size_t name_bytes = equals != NULL ? (size_t)(equals - pair.ptr) : pair.len;
+    size_t skip = equals != NULL ? name_bytes + 1 : name_bytes;
+    *ret_name = (struct bytes){pair.ptr, name_bytes};
+    *ret_value = (struct bytes){pair.ptr + skip, pair.len - skip};
+}
+
+static int hex_value(char c)
+{
+    char lower = ascii_lower(c);
+    if (lower >= '0' && lower <= '9') {
+        return lower - '0';
+    }
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/* Whether `text`, in which characters may be written as %XX, is the name. */
+static bool is_argument_name(struct bytes text, struct bytes name)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        if (at == text.len) {
+            return false;
+        }
+        char c = text.ptr[at++];
+        if (c == '%' && text.len - at >= 2 && hex_value(text.ptr[at]) >= 0 && hex_value(text.ptr[at + 1]) >= 0) {
+            c = (char)(hex_value(text.ptr[at]) << 4 | hex_value(text.ptr[at + 1]));
+            at += 2;
+        }
+        if (c != name.ptr[i]) {
+            return false;
         }
     }
-    return BYTES_NONE;
+    return at == text.len;
+}
+
+/* The next argument's value, as it stands there. */
+static bool next_argument(struct part_values *values, struct bytes *ret_value)
+{
+    struct bytes name;
+    while (values->rest.len > 0) {
+        take_pair(&values->rest, '&', &name, ret_value);
+        if (is_argument_name(name, values->part->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next cookie's value (RFC 6265 §5.4: name=value pairs, split by ';'), over all Cookie fields. */
+static bool next_cookie(struct part_values *values, struct bytes *ret_value)
+{
+    struct bytes name;
+    do {
+        while (values->rest.len > 0) {
+            take_pair(&values->rest, ';', &name, ret_value);
+            *ret_value = bytes_trim(*ret_value);
+            if (bytes_equal(bytes_trim(name), values->part->name)) {
+                return true;
+            }
+        }
+    } while (head_next_passed_value(&values->fields, &values->rest));
+    return false;
+}
+
+static bool next_part_value(struct part_values *values, struct bytes *ret_value)
+{
+    switch (values->part->kind) {
+    case CONFIG_PART_HEADER: return head_next_passed_value(&values->fields, ret_value);
+    case CONFIG_PART_COOKIE: return next_cookie(values, ret_value);
+    case CONFIG_PART_ARGUMENT: return next_argument(values, ret_value);
+    default: return false;
+    }
 }
 
 struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source)
 {
-    switch (part->kind) {
-    case CONFIG_PART_HEADER: return http_head_find(source->head, source->base, part->name);
-    case CONFIG_PART_COOKIE: return cookie_value(source, part->name);
-    case CONFIG_PART_ARGUMENT: return argument_value(source->query, part->name);
-    default: return BYTES_NONE;
-    }
+    struct part_values values = part_values(part, source);
+    struct bytes value;
+    return next_part_value(&values, &value) ? value : BYTES_NONE;
 }
 
 bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source)
 {
     for (unsigned i = 0; i < config->bypass_count; i++) {
-        struct bytes value = cache_key_part_value(&config->bypass[i], source);
-        if (value.len > 0 && !bytes_equal(value, BYTES("0"))) {
-            return true;
+        struct part_values values = part_values(&config->bypass[i], source);
+        struct bytes value;
+        while (next_part_value(&values, &value)) {
+            if (value.len > 0 && !bytes_equal(value, BYTES("0"))) {
+                return true;
+            }
         }
     }
     return false;
 }
 
-static bool has_part(const struct config_cache *config, enum config_part_kind kind)
+/* One bit for each kind of part that the key is made of. */
+static unsigned kinds_of(const struct config_cache *config)
 {
+    unsigned kinds = 0;
     for (unsigned i = 0; i < config->key_count; i++) {
-        if (config->key[i].kind == kind) {
-            return true;
-        }
+        kinds |= 1U << config->key[i].kind;
     }
-    return false;
+    return kinds;
 }
+
+enum {
+    KINDS_OF_URL = 1 << CONFIG_PART_HOST | 1 << CONFIG_PART_PATH | 1 << CONFIG_PART_QUERY,
+};
 
 bool cache_key_is_url(const struct config_cache *config)
 {
-    for (unsigned i = 0; i < config->key_count; i++) {
-        enum config_part_kind kind = config->key[i].kind;
-        if (kind != CONFIG_PART_HOST && kind != CONFIG_PART_PATH && kind != CONFIG_PART_QUERY) {
-            return false;
-        }
-    }
-    return true;
+    return (kinds_of(config) & ~(unsigned)KINDS_OF_URL) == 0;
 }
 
 static char *put_lower(char *at, struct bytes text)
@@ -89,6 +154,12 @@ static char *put_lower(char *at, struct bytes text)
         *at++ = ascii_lower(text.ptr[i]);
     }
     return at;
+}
+
+struct bytes cache_key_path(struct bytes path, struct bytes normal)
+{
+    bool has_empty = path.ptr != normal.ptr && memmem(path.ptr, path.len, "//", 2) != NULL;
+    return has_empty && !http_path_is_ambiguous(path) ? path : normal;
 }
 
 /* example.org:80 is example.org. */
@@ -112,21 +183,21 @@ static struct bytes part_label(enum config_part_kind kind)
     }
 }
 
-enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
-                              size_t bytes_max, size_t *ret_bytes)
+static enum result put_url(unsigned kinds, const struct cache_key_source *source, char *out, size_t bytes_max,
+                           size_t *ret_bytes)
 {
     size_t needed = sizeof("http://?") + source->authority.len + source->path.len + source->query.len;
     if (needed > bytes_max) {
         return RESULT_LIMIT;
     }
     char *at = bytes_put(out, BYTES("http://"));
-    if (has_part(config, CONFIG_PART_HOST)) {
+    if ((kinds & 1U << CONFIG_PART_HOST) != 0) {
         at = put_lower(at, without_default_port(source->authority));
     }
-    if (has_part(config, CONFIG_PART_PATH)) {
+    if ((kinds & 1U << CONFIG_PART_PATH) != 0) {
         at = bytes_put(at, source->path);
     }
-    if (source->query.ptr != NULL && has_part(config, CONFIG_PART_QUERY)) {
+    if (source->query.ptr != NULL && (kinds & 1U << CONFIG_PART_QUERY) != 0) {
         *at++ = '?';
         at = bytes_put(at, source->query);
     }
@@ -134,30 +205,51 @@ enum result cache_key_put_url(const struct config_cache *config, const struct ca
     return RESULT_OK;
 }
 
+enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
+                              size_t bytes_max, size_t *ret_bytes)
+{
+    return put_url(kinds_of(config), source, out, bytes_max, ret_bytes);
+}
+
+/* Puts what a part says behind its label: nothing when it is absent, which differs from what is empty. Several values
+ * are divided by what divides them in the request, so that it cannot stand in any. False: there is no room. */
+static bool put_part(char **at, const char *end, const struct config_part *part, const struct cache_key_source *source)
+{
+    char divider = part->kind == CONFIG_PART_HEADER ? ',' : part->kind == CONFIG_PART_COOKIE ? ';' : '&';
+    struct part_values values = part_values(part, source);
+    struct bytes label = part_label(part->kind);
+    struct bytes value = source->method;
+    bool has_value = part->kind == CONFIG_PART_METHOD || next_part_value(&values, &value);
+    if (label.len + part->name.len > (size_t)(end - *at)) {
+        return false;
+    }
+    *at = bytes_put(bytes_put(*at, label), part->name);
+    for (char before = '='; has_value; before = divider) {
+        if (value.len + 1 > (size_t)(end - *at)) {
+            return false;
+        }
+        *(*at)++ = before;
+        *at = bytes_put(*at, value);
+        has_value = next_part_value(&values, &value);
+    }
+    return true;
+}
+
 enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
                           size_t bytes_max, size_t *ret_bytes)
 {
     size_t url_bytes = 0;
-    enum result result = cache_key_put_url(config, source, out, bytes_max, &url_bytes);
-    if (result != RESULT_OK) {
+    unsigned kinds = kinds_of(config);
+    enum result result = put_url(kinds, source, out, bytes_max, &url_bytes);
+    *ret_bytes = url_bytes;
+    if (result != RESULT_OK || (kinds & ~(unsigned)KINDS_OF_URL) == 0) {
         return result;
     }
     char *at = out + url_bytes;
     for (unsigned i = 0; i < config->key_count; i++) {
         const struct config_part *part = &config->key[i];
-        struct bytes label = part_label(part->kind);
-        struct bytes value = part->kind == CONFIG_PART_METHOD ? source->method : cache_key_part_value(part, source);
-        if (label.len == 0) {
-            continue;
-        }
-        if ((size_t)(at - out) + label.len + part->name.len + value.len + 1 > bytes_max) {
+        if (part_label(part->kind).len > 0 && !put_part(&at, out + bytes_max, part, source)) {
             return RESULT_LIMIT;
-        }
-        at = bytes_put(at, label);
-        at = bytes_put(at, part->name);
-        if (value.ptr != NULL) { /* what is absent differs from what is empty */
-            *at++ = '=';
-            at = bytes_put(at, value);
         }
     }
     *ret_bytes = (size_t)(at - out);

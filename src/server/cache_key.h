@@ -3,7 +3,8 @@
  *   http://example.org/path?query            the parts that the route's `key` names, host, path and query by default
  *   http://example.org/path?query\nheader:accept-language=de\ncookie:plan=pro
  *
- * It is text, so that what stands in a purge's `key` or `prefix` can be read off a URL. */
+ * It is text, so that what stands in a purge's `key` or `prefix` can be read off a URL. Where a request has a header, a
+ * cookie or an argument several times, all its values are in the key: which of them the origin goes by is its own. */
 #ifndef SLUICE_SERVER_CACHE_KEY_H
 #define SLUICE_SERVER_CACHE_KEY_H
 
@@ -13,11 +14,16 @@
 struct cache_key_source {
     struct bytes method;
     struct bytes authority;
-    struct bytes path;  /* normalised */
+    struct bytes path;  /* by cache_key_path */
     struct bytes query; /* .ptr NULL: none */
     const struct http_head *head;
     const char *base;
 };
+
+/* How the key has a target's path, of which `normal` is the normalised form: as that, for two spellings of one URI (RFC
+ * 9110 §4.2.3) have one answer; but with empty segments where the origin gets them, for there /a//b need not be /a/b.
+ */
+struct bytes cache_key_path(struct bytes path, struct bytes normal);
 
 /* Writes the key to `out`; RESULT_LIMIT: it needs more than bytes_max. */
 MUST_USE enum result cache_key_put(const struct config_cache *config, const struct cache_key_source *source, char *out,
@@ -31,7 +37,7 @@ MUST_USE enum result cache_key_put_url(const struct config_cache *config, const 
 /* Whether the key is made of the URL alone, so that an invalidation by URL names it exactly. */
 bool cache_key_is_url(const struct config_cache *config);
 
-/* The value of a header, cookie or argument in the request; .ptr NULL: it is not there. */
+/* The first value of a header, cookie or argument in the request; .ptr NULL: it is not there. */
 struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source);
 
 /* Whether one of the route's `bypass` parts is in the request, and neither empty nor "0". */

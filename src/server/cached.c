@@ -171,10 +171,11 @@ void cached_look(struct cached_look *look)
 
 /* ---- serving ---- */
 
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving)
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving)
 {
     const struct cache_head *head = cache_object_head(object);
+    int64_t now_ms = ring_unix_ms(ring);
     *ret_serving = (struct cached_serving){
         .head = head,
         .body_bytes = object->body_bytes,
@@ -202,7 +203,10 @@ void cached_serve(const struct http_head *request, const char *base, const struc
         return;
     }
     switch (range_resolve(range, ret_serving->body_bytes, &ret_serving->ranges)) {
-    case RANGE_SATISFIABLE: ret_serving->status = 206; break;
+    case RANGE_SATISFIABLE:
+        ret_serving->status = 206;
+        ret_serving->boundary = ret_serving->ranges.count > 1 ? ring_random(ring) : 0;
+        break;
     case RANGE_UNSATISFIABLE:
         ret_serving->status = 416;
         ret_serving->has_body = false;
@@ -216,16 +220,13 @@ static bool is_multipart(const struct cached_serving *serving)
     return serving->status == 206 && serving->ranges.count > 1;
 }
 
-/* The boundary between parts: it must not occur in the body. The moment of storing and the length make one that nobody
- * can have written into the body beforehand without knowing both. */
+/* The boundary between parts: it must not occur in the body, which was there before these bits were drawn. */
 static struct bytes boundary_of(const struct cached_serving *serving, char out[RANGE_BOUNDARY_BYTES_MAX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint64_t bits = ((uint64_t)serving->head->freshness.response_ms * UINT64_C(0x9e3779b97f4a7c15)) ^
-                    (uint64_t)(uintptr_t)serving->head ^ serving->body_bytes << 20;
     memcpy(out, "sluice-", 7);
     for (unsigned i = 0; i < 16; i++) {
-        out[7 + i] = digits[bits >> (4 * i) & 15];
+        out[7 + i] = digits[serving->boundary >> (4 * i) & 15];
     }
     return (struct bytes){out, 23};
 }
@@ -342,16 +343,17 @@ enum result cached_put_head(struct conn *conn, const struct cached_serving *serv
     return outbox_commit(outbox, (size_t)(at - start));
 }
 
-/* Queues a copy of bytes [first, first + bytes) of the body. */
-static enum result copy_run(struct outbox *outbox, const struct cache_object *object, uint64_t first, uint64_t bytes)
+/* Queues bytes [first, first + bytes) of a chain: copied, or, when there is a `hold` of it, long runs where they lie. */
+static enum result put_run(struct outbox *outbox, const struct chunk *chunk, struct hold *hold, uint64_t first,
+                           uint64_t bytes)
 {
     enum result result = RESULT_OK;
-    const struct chunk *chunk = object->body;
     while (bytes > 0 && result == RESULT_OK) {
         uint32_t used = chunk_used(chunk);
         if (first < used) {
             uint64_t part = used - first < bytes ? used - first : bytes;
-            result = outbox_copy(outbox, (struct bytes){chunk->data + first, part});
+            struct bytes run = {chunk->data + first, part};
+            result = hold == NULL ? outbox_copy(outbox, run) : outbox_add(outbox, run, hold);
             bytes -= part;
             first = 0;
         } else {
@@ -369,11 +371,11 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         return RESULT_OK;
     }
     if (serving->status != 206) {
-        return copy_run(outbox, object, 0, object->body_bytes);
+        return put_run(outbox, object->body, NULL, 0, object->body_bytes);
     }
     if (!is_multipart(serving)) {
         struct range range = serving->ranges.ranges[0];
-        return copy_run(outbox, object, range.first - serving->body_at, range_bytes(range));
+        return put_run(outbox, object->body, NULL, range.first - serving->body_at, range_bytes(range));
     }
     char boundary[RANGE_BOUNDARY_BYTES_MAX];
     struct range_multipart multipart = multipart_of(serving, boundary);
@@ -386,7 +388,7 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         result = outbox_commit(outbox, (size_t)(range_put_part_head(at, &multipart, i) - at));
         if (result == RESULT_OK) {
             struct range range = serving->ranges.ranges[i];
-            result = copy_run(outbox, object, range.first, range_bytes(range));
+            result = put_run(outbox, object->body, NULL, range.first, range_bytes(range));
         }
     }
     char *at = result == RESULT_OK ? outbox_reserve(outbox, range_multipart_end_bytes(&multipart)) : NULL;
@@ -394,6 +396,28 @@ enum result cached_put_body(struct outbox *outbox, const struct cached_serving *
         return RESULT_NO_MEMORY;
     }
     return outbox_commit(outbox, (size_t)(range_put_multipart_end(at, &multipart) - at));
+}
+
+struct entry *cached_pin(struct conn *conn, const struct cached_serving *serving, struct cache_object *object)
+{
+    enum { HEAD_SPANS = 4 };
+    if (is_multipart(serving) || cached_body_bytes(serving) > CACHED_AT_ONCE_BYTES_MAX) {
+        return NULL;
+    }
+    unsigned spans = HEAD_SPANS + (conn->outbox == NULL ? 0 : conn->outbox->count);
+    for (const struct chunk *chunk = object->body; chunk != NULL && spans <= OUTBOX_SPANS_MAX; spans++) {
+        chunk = atomic_load_explicit(&chunk->next, memory_order_relaxed);
+    }
+    return spans > OUTBOX_SPANS_MAX ? NULL : cache_view(conn->worker->cache, object);
+}
+
+enum result cached_put_pinned(struct outbox *outbox, const struct cached_serving *serving, struct entry *view)
+{
+    bool is_part = serving->status == 206;
+    uint64_t first = is_part ? serving->ranges.ranges[0].first - serving->body_at : 0;
+    enum result result = put_run(outbox, view->first, view->hold, first, cached_body_bytes(serving));
+    entry_unref(view); /* what is queued holds it */
+    return result;
 }
 
 /* What is used in memory is worth keeping on disk, too: every so often that is told. All are told of at the same rate,

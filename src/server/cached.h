@@ -18,6 +18,7 @@ enum {
     CACHED_TOUCH_EVERY = 16,     /* hits in memory, of those that the second tier hears of */
     CACHED_COPY_BYTES_MAX =
         16 * 1024, /* bodies up to this are copied out within the dispatch, longer ones are pinned */
+    CACHED_AT_ONCE_BYTES_MAX = 256 * 1024, /* bodies up to this need no exchange: all of it goes to the outbox */
 };
 
 /* One route's counts on one worker; one writer, read by the metrics and /api/cache/stats. */
@@ -72,13 +73,14 @@ struct cached_serving {
     uint64_t body_bytes;     /* of the stored body; of a part: of what it is a part of */
     uint16_t status;         /* the stored one, or 206, 304, 416 */
     struct range_set ranges; /* of a 206 */
+    uint64_t boundary;       /* random: what is between the parts of one that has several */
     bool has_body;
     struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
 };
 
-/* Decides on conditions and ranges. */
-void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object, int64_t now_ms,
-                  struct cached_serving *ret_serving);
+/* Decides on conditions and ranges. The ring gives the time, and random bits. */
+void cached_serve(const struct http_head *request, const char *base, const struct cache_object *object,
+                  struct ring *ring, struct cached_serving *ret_serving);
 
 /* Queues the head of the answer. `answer`: what every answer has. */
 MUST_USE enum result cached_put_head(struct conn *conn, const struct cached_serving *serving,
@@ -92,7 +94,14 @@ uint64_t cached_body_bytes(const struct cached_serving *serving);
 MUST_USE enum result cached_put_body(struct outbox *outbox, const struct cached_serving *serving,
                                      const struct cache_object *object);
 
-/* Whether all of the answer can be queued within the dispatch. */
+/* Pins the body of one that is not small, but can be queued at once. NULL: an exchange has to see to it, piece by piece,
+ * or there is no pin left now. */
+struct entry *cached_pin(struct conn *conn, const struct cached_serving *serving, struct cache_object *object);
+
+/* Queues a pinned body, or its one range, where it lies, at once. *Takes* view. */
+MUST_USE enum result cached_put_pinned(struct outbox *outbox, const struct cached_serving *serving, struct entry *view);
+
+/* Whether all of the answer can be copied within the dispatch. */
 bool cached_is_small(const struct cached_serving *serving);
 
 /* Counts an answer from the cache. */

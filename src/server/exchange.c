@@ -243,7 +243,7 @@ enum result exchange_prepare_fetch(struct exchange *exchange, const struct excha
     }
     fetch->request.upstream = &worker->upstreams[config->upstream];
     fetch->request.endpoints_allowed = UINT64_MAX;
-    fetch->request.is_head = exchange->is_head;
+    fetch->request.is_head = exchange->is_head && !forward.for_all;
     struct bytes model;
     if (config->kind == CONFIG_ROUTE_INFERENCE && inference_model_in_path(&exchange->arena, forward.path, &model)) {
         allow_those_with(&fetch->request, model);

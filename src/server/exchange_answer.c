@@ -49,9 +49,16 @@ void exchange_answer_error(struct exchange *exchange, uint16_t status, const cha
     metrics_error(&worker_of(exchange)->metrics, kind);
     struct conn_answer answer = exchange_answer_of(exchange);
     struct api_error error = {.status = status, .message = message, .code = code};
-    struct bytes extra = status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES_NONE;
-    enum result result =
-        conn_answer_error(exchange->conn, exchange_dialect(exchange->route), &error, extra, &answer, exchange->is_head);
+    char extra[CACHE_STATUS_BYTES_MAX + 64];
+    char *at = bytes_put(extra, status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES(""));
+    struct cache_status cache_status;
+    if (exchange->cache != NULL && exchange_cache_status(exchange, &cache_status)) {
+        at = bytes_put(at, BYTES("Cache-Status: "));
+        at += cache_status_put(at, &cache_status);
+        at = bytes_put(at, BYTES("\r\n"));
+    }
+    enum result result = conn_answer_error(exchange->conn, exchange_dialect(exchange->route), &error,
+                                           (struct bytes){extra, (size_t)(at - extra)}, &answer, exchange->is_head);
     finish_queued(exchange, result, status, answer.keep_alive);
 }
 

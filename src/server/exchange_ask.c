@@ -31,7 +31,7 @@ static struct filling *make_filling(struct exchange *exchange, const struct exch
         return NULL;
     }
     filling->asks = look->asks;
-    filling->is_validating = asking->validating != NULL;
+    filling->validates_ms = asking->validating != NULL ? asking->validating->freshness.response_ms : 0;
     filling->is_completing = asking->completing != NULL;
     filling->may_find_in_tier =
         look->object == NULL && look->part == NULL && exchange->cache->runs < EXCHANGE_CACHE_RUNS_MAX;
@@ -155,7 +155,7 @@ void exchange_ask(struct exchange *exchange, const struct exchange_start *start,
     /* Conditions of a client's stay where nobody else is to have the answer: the origin may spare its body. */
     bool is_private = look->object == NULL && is_conditional &&
                       cache_is_marked_uncacheable(exchange_worker(exchange)->cache, look->key.hash, now_ms);
-    bool is_for_one = look->object == NULL && is_range;
+    bool is_for_one = is_range && (look->object == NULL || validating_head(look) == NULL);
     bool has_own_condition =
         conditional_is_for_origin(head, start->base) ||
         (is_for_one && (head->first[HTTP_FIELD_IF_NONE_MATCH] != 0 || head->first[HTTP_FIELD_IF_MODIFIED_SINCE] != 0));

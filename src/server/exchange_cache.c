@@ -121,7 +121,7 @@ void exchange_cache_source(const struct exchange_start *start, struct cache_key_
     *ret_source = (struct cache_key_source){
         .method = http_head_method(&start->parser->head, start->base),
         .authority = start->authority,
-        .path = start->path,
+        .path = cache_key_path(start->target->path, start->path),
         .query = start->target->query,
         .head = &start->parser->head,
         .base = start->base,
@@ -174,11 +174,13 @@ static void on_look(struct exchange *exchange, const struct exchange_start *star
         if (is_behind) {
             exchange_ask_behind(exchange, start, &look);
         }
-        cached_serve(&start->parser->head, start->base, look.object, exchange_now_ms(exchange), &serving);
+        cached_serve(&start->parser->head, start->base, look.object, look.worker->ring, &serving);
         if (exchange_serve(exchange, look.object, &serving, &look.status)) {
             return;
         }
-        exchange_ask_past(exchange, start); /* it cannot be pinned: passes by */
+        cache->status.forward = CACHE_STATUS_BYPASS;
+        cache->status.detail = BYTES("not-pinned");
+        exchange_ask_past(exchange, start);
         return;
     case CACHED_UNAVAILABLE:
         exchange_answer_error(exchange, 504, "the cache has no fresh answer, and the request allows no other",
@@ -221,7 +223,7 @@ static bool may_spare_body(const struct exchange *exchange, const struct entry *
 
 static bool is_origin_failing(const struct entry *entry)
 {
-    return entry->state == ENTRY_FAILED || entry->status == 500 || (entry->status >= 502 && entry->status <= 504);
+    return entry->state == ENTRY_FAILED || freshness_is_failure(entry->status);
 }
 
 bool exchange_cache_intercept(struct exchange *exchange)
@@ -263,8 +265,14 @@ bool exchange_cache_intercept(struct exchange *exchange)
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status)
 {
     const struct entry *entry = exchange->reader.entry;
+    if (exchange->cache->runs == 0) {
+        return false;
+    }
     *ret_status = exchange->cache->status;
     ret_status->has_ttl = false;
+    if (entry == NULL) {
+        return true;
+    }
     ret_status->forward_status = entry->status;
     ret_status->stored = entry->is_stored && !exchange->cache->is_joined;
     if (entry->is_from_tier) {

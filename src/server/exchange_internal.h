@@ -14,7 +14,7 @@ void exchange_finish(struct exchange *exchange, bool keep_alive);
 
 /* What a request that the cache makes asks otherwise than its client has. */
 struct exchange_asking {
-    bool for_all;                        /* the answer may be given to others: the client's conditions stay behind */
+    bool for_all; /* the answer may be given to others: a GET of all of it, the client's conditions stay behind */
     const struct cache_head *validating; /* whose validators go with it; NULL: none */
     const struct cache_head *completing; /* a stored part, whose rest is asked for; NULL: none */
     struct range rest;

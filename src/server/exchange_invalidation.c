@@ -166,11 +166,9 @@ static struct bytes put_key(struct exchange_invalidation *invalidation, const st
     bool is_same = false;
     char *path = room + CACHED_KEY_BYTES_MAX;
     size_t path_bytes = http_path_normalize(target->path, path, &is_same);
-    if (!is_same) {
-        source.path = (struct bytes){path, path_bytes};
-    }
-    const struct route *route =
-        source.path.len == 0 ? NULL : route_to_get(invalidation->worker, source.authority, source.path);
+    struct bytes normal = is_same ? target->path : (struct bytes){path, path_bytes};
+    source.path = cache_key_path(target->path, normal);
+    const struct route *route = normal.len == 0 ? NULL : route_to_get(invalidation->worker, source.authority, normal);
     size_t bytes = 0;
     if (route == NULL ||
         cache_key_put_url(&route->config->cache, &source, room, CACHED_KEY_BYTES_MAX, &bytes) != RESULT_OK) {
@@ -328,7 +326,7 @@ enum result exchange_invalidation_prepare(struct exchange *exchange, const struc
     struct invalidation_origin *origin = &invalidation->origin;
     origin->scheme = BYTES("http");
     origin->authority = arena_copy(arena, start->authority);
-    origin->path = arena_copy(arena, start->path);
+    origin->path = arena_copy(arena, cache_key_path(start->target->path, start->path));
     bool ok = origin->authority.ptr != NULL && origin->path.ptr != NULL;
     if (start->target->query.ptr != NULL) {
         origin->query = arena_copy(arena, start->target->query);

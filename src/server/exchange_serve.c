@@ -90,7 +90,7 @@ void exchange_serve_stale(struct exchange *exchange, const struct exchange_start
     }
     exchange_cache_leave_entry(exchange);
     struct cached_serving serving;
-    cached_serve(&start->parser->head, start->base, look.object, now_ms, &serving);
+    cached_serve(&start->parser->head, start->base, look.object, look.worker->ring, &serving);
     look.status.forward = CACHE_STATUS_HIT;
     look.status.detail = is_unreachable ? BYTES("origin-unreachable") : BYTES("stale-if-error");
     if (!exchange_serve(exchange, look.object, &serving, &look.status)) {

@@ -222,7 +222,8 @@ static struct filling *make_filling(struct conn *conn, const struct cached_look 
         return NULL;
     }
     filling->asks = look->asks;
-    filling->is_validating = validating_head(look) != NULL;
+    const struct cache_head *validating = validating_head(look);
+    filling->validates_ms = validating != NULL ? validating->freshness.response_ms : 0;
     filling->may_find_in_tier = look->object == NULL && look->part == NULL;
     filling->request_head =
         arena_copy(&filling->arena, (struct bytes){look->source.base, look->source.head->head_bytes});

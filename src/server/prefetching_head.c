@@ -25,20 +25,34 @@ static bool is_known_cookie(const struct config_cache *config, struct bytes name
            (session->kind == CONFIG_PART_COOKIE && bytes_equal(session->name, name));
 }
 
-/* RFC 6265 §4.2.1: name=value pairs, split by ';'. */
-static bool has_unknown_cookie(const struct config_cache *config, struct bytes value)
+/* Takes the next pair off a Cookie field's value (RFC 6265 §4.2.1: name=value, split by ';'). False: none is left. */
+static bool next_cookie(struct bytes *rest, struct bytes *ret_pair, struct bytes *ret_name)
 {
-    while (value.len > 0) {
-        const char *end = memchr(value.ptr, ';', value.len);
-        size_t length = end == NULL ? value.len : (size_t)(end - value.ptr);
-        struct bytes pair = bytes_trim((struct bytes){value.ptr, length});
-        const char *equals = pair.len == 0 ? NULL : memchr(pair.ptr, '=', pair.len);
-        struct bytes name = {pair.ptr, equals == NULL ? pair.len : (size_t)(equals - pair.ptr)};
-        if (pair.len > 0 && !is_known_cookie(config, name)) {
+    while (rest->len > 0) {
+        const char *end = memchr(rest->ptr, ';', rest->len);
+        size_t length = end == NULL ? rest->len : (size_t)(end - rest->ptr);
+        size_t used = end == NULL ? length : length + 1;
+        struct bytes pair = bytes_trim((struct bytes){rest->ptr, length});
+        *rest = (struct bytes){rest->ptr + used, rest->len - used};
+        if (pair.len > 0) {
+            const char *equals = memchr(pair.ptr, '=', pair.len);
+            size_t name_bytes = equals == NULL ? pair.len : (size_t)(equals - pair.ptr);
+            *ret_pair = pair;
+            *ret_name = bytes_trim((struct bytes){pair.ptr, name_bytes});
             return true;
         }
-        size_t used = end == NULL ? length : length + 1;
-        value = (struct bytes){value.ptr + used, value.len - used};
+    }
+    return false;
+}
+
+static bool has_unknown_cookie(const struct config_cache *config, struct bytes value)
+{
+    struct bytes pair;
+    struct bytes name;
+    while (next_cookie(&value, &pair, &name)) {
+        if (!is_known_cookie(config, name)) {
+            return true;
+        }
     }
     return false;
 }
@@ -119,26 +133,20 @@ static void put_line(struct writer *writer, struct bytes name, struct bytes valu
     put(writer, BYTES("\r\n"));
 }
 
-/* Of the cookies those that the key names, unless all were passed on. */
-static void put_cookies(struct writer *writer, const struct config_cache *config, const struct cache_key_source *asked)
+/* Of the cookies those that the key names. */
+static void put_cookies(struct writer *writer, const struct config_cache *config, struct bytes value)
 {
-    bool is_first = true;
-    if (key_has(config, CONFIG_PART_HEADER, BYTES("cookie"))) {
-        return;
-    }
-    for (unsigned i = 0; i < config->key_count; i++) {
-        const struct config_part *part = &config->key[i];
-        struct bytes value = part->kind == CONFIG_PART_COOKIE ? cache_key_part_value(part, asked) : BYTES_NONE;
-        if (value.ptr == NULL) {
-            continue;
+    struct bytes before = BYTES("Cookie: ");
+    struct bytes pair;
+    struct bytes name;
+    while (next_cookie(&value, &pair, &name)) {
+        if (key_has(config, CONFIG_PART_COOKIE, name)) {
+            put(writer, before);
+            put(writer, pair);
+            before = BYTES("; ");
         }
-        put(writer, is_first ? BYTES("Cookie: ") : BYTES("; "));
-        put(writer, part->name);
-        put(writer, BYTES("="));
-        put(writer, value);
-        is_first = false;
     }
-    if (!is_first) {
+    if (before.len == 2) {
         put(writer, BYTES("\r\n"));
     }
 }
@@ -154,11 +162,13 @@ bool prefetching_head_put(const struct config_cache *config, const struct cache_
     for (unsigned i = 0; i < asked->head->field_count; i++) {
         const struct http_field *field = &asked->head->fields[i];
         struct bytes name = http_field_name(field, asked->base);
+        struct bytes value = http_field_value(field, asked->base);
         if (is_passed_on(config, field, name)) {
-            put_line(&writer, name, http_field_value(field, asked->base));
+            put_line(&writer, name, value);
+        } else if (field->id == HTTP_FIELD_COOKIE && !field->drop) {
+            put_cookies(&writer, config, value);
         }
     }
-    put_cookies(&writer, config, asked);
     put(&writer, BYTES("Priority: u=7\r\nSec-Purpose: prefetch\r\n\r\n"));
     *ret_head = (struct bytes){out, (size_t)(writer.at - out)};
     return !writer.is_full;

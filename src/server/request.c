@@ -166,8 +166,7 @@ static void begin_exchange(struct request *request, const struct route *route)
     }
 }
 
-/* What is stored and fresh is answered here and now, when it is small enough to be copied. False: an exchange sees to
- * it. */
+/* What is stored and fresh is answered here and now, when it is not too long. False: an exchange sees to it. */
 static bool answer_from_cache(struct request *request, const struct route *route)
 {
     struct conn *conn = request->conn;
@@ -179,8 +178,9 @@ static bool answer_from_cache(struct request *request, const struct route *route
     struct cached_look look = {
         .worker = worker,
         .route = route,
-        .source = {http_head_method(request->head, request->base), request->authority, request->path,
-                   request->target->query, request->head, request->base},
+        .source = {http_head_method(request->head, request->base), request->authority,
+                   cache_key_path(request->target->path, request->path), request->target->query, request->head,
+                   request->base},
         .key_room = key_room,
     };
     cached_look(&look);
@@ -189,12 +189,17 @@ static bool answer_from_cache(struct request *request, const struct route *route
     }
     int64_t now_ms = ring_unix_ms(worker->ring);
     struct cached_serving serving;
-    cached_serve(request->head, request->base, look.object, now_ms, &serving);
-    if (!cached_is_small(&serving)) {
+    cached_serve(request->head, request->base, look.object, worker->ring, &serving);
+    struct entry *view = NULL;
+    if (!cached_is_small(&serving) && (view = cached_pin(conn, &serving, look.object)) == NULL) {
         return false;
     }
     enum result result = cached_put_head(conn, &serving, &look.status, now_ms, &request->answer);
-    if (result == RESULT_OK) {
+    if (view != NULL && result == RESULT_OK) {
+        result = cached_put_pinned(conn->outbox, &serving, view);
+    } else if (view != NULL) {
+        entry_unref(view);
+    } else if (result == RESULT_OK) {
         result = cached_put_body(conn->outbox, &serving, look.object);
     }
     cached_count_hit(worker, route, look.object, look.status.ttl_ms < 0);

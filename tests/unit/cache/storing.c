@@ -97,10 +97,17 @@ Test(storing, what_the_response_says_decides)
     }
 }
 
-Test(storing, every_final_status_may_be_stored_with_an_explicit_lifetime)
+static bool is_about_request(unsigned status)
+{
+    return status == 304 || status == 412 || status == 416 || status == 417;
+}
+
+Test(storing, every_final_status_that_is_not_about_the_request_may_be_stored_with_an_explicit_lifetime)
 {
     for (unsigned status = 200; status <= 599; status++) {
-        enum storing_reason expected = status == 206 ? STORING_PARTIAL : status == 304 ? STORING_STATUS : STORING_OK;
+        enum storing_reason expected = status == 206              ? STORING_PARTIAL
+                                       : is_about_request(status) ? STORING_STATUS
+                                                                  : STORING_OK;
         cr_assert_eq(reason_of(status, CC("max-age=10")), expected, "%u", status);
         cr_assert_eq(reason_of(status, DATE TOMORROW), expected, "%u", status);
     }
@@ -111,7 +118,7 @@ Test(storing, every_final_status_may_be_stored_with_an_explicit_lifetime)
 Test(storing, without_one_only_those_cacheable_by_default_or_public)
 {
     for (unsigned status = 200; status <= 599; status++) {
-        if (status != 206 && status != 304) {
+        if (status != 206 && !is_about_request(status)) {
             bool by_default = freshness_status_is_heuristic(status);
             cr_assert_eq(reason_of(status, DATE MODIFIED), by_default ? STORING_OK : STORING_NOT_CACHEABLE, "%u",
                          status);

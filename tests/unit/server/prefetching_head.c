@@ -105,6 +105,8 @@ Test(prefetching_head, what_the_key_names_goes_along)
     head_is(&wide, "Authorization: x\r\nX-Plan: pro\r\nCookie: sid=7; Lang=de; a=1\r\n",
             "Authorization: x\r\nX-Plan: pro\r\nCookie: Lang=de; a=1\r\n");
     head_is(&wide, "Cookie: sid=7\r\n", "");
+    head_is(&wide, "Cookie: a=1; sid=7; a=2\r\nX-Plan: x\r\nCookie: Lang=fr\r\n",
+            "Cookie: a=1; a=2\r\nX-Plan: x\r\nCookie: Lang=fr\r\n");
     head_is(&by_cookie, "Cookie: b=1; a=2\r\n", "Cookie: b=1; a=2\r\n");
 }
 
