@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "base/counter.h"
 
-_Static_assert((PREFETCH_LEDGER_SLOTS & (PREFETCH_LEDGER_SLOTS - 1)) == 0, "places are taken modulo this");
+_Static_assert(PREFETCH_LEDGER_SLOTS - 1 <= UINT16_MAX, "a slot's number has its place in a ticket");
 
 /*  63         32 31        16 15         0
  *  +------------+------------+-----------+
@@ -14,7 +14,7 @@ _Static_assert((PREFETCH_LEDGER_SLOTS & (PREFETCH_LEDGER_SLOTS - 1)) == 0, "plac
 
 static struct prefetch_ledger_slot *slot_of(struct prefetch_ledger *ledger, uint64_t ticket)
 {
-    return &ledger->slots[(ticket >> 16) % PREFETCH_LEDGER_SLOTS];
+    return &ledger->slots[(ticket >> 16 & UINT16_MAX) % PREFETCH_LEDGER_SLOTS];
 }
 
 void prefetch_ledger_init(struct prefetch_ledger *ledger, unsigned owner, unsigned floor_percent, nanos window_ns)
@@ -25,6 +25,12 @@ void prefetch_ledger_init(struct prefetch_ledger *ledger, unsigned owner, unsign
     ledger->floor_percent = floor_percent;
     ledger->window_ns = window_ns;
     ledger->state = PREFETCH_TRIAL;
+    list_init(&ledger->open);
+    list_init(&ledger->free);
+    for (unsigned i = 0; i < PREFETCH_LEDGER_SLOTS; i++) {
+        list_init(&ledger->slots[i].node);
+        list_push_back(&ledger->free, &ledger->slots[i].node);
+    }
 }
 
 static void forget_recent(struct prefetch_ledger *ledger)
@@ -45,6 +51,8 @@ static void stop(struct prefetch_ledger *ledger, nanos now)
 static void judge(struct prefetch_ledger *ledger, struct prefetch_ledger_slot *slot, bool is_useful, nanos now)
 {
     atomic_store_explicit(&slot->ticket, 0, memory_order_relaxed);
+    list_remove(&slot->node);
+    list_push_back(&ledger->free, &slot->node);
     ledger->out--;
     counter_add(is_useful ? &ledger->useful : &ledger->wasted, 1);
     if (ledger->state == PREFETCH_STOPPED) {
@@ -69,20 +77,17 @@ static void judge(struct prefetch_ledger *ledger, struct prefetch_ledger_slot *s
     }
 }
 
-/* In the order in which they began, up to the first that is still open. */
+/* In the order in which they began, up to the first that is neither used nor due. */
 static void judge_what_is_due(struct prefetch_ledger *ledger, nanos now)
 {
-    while (ledger->first != ledger->next) {
-        struct prefetch_ledger_slot *slot = &ledger->slots[ledger->first % PREFETCH_LEDGER_SLOTS];
+    while (!list_is_empty(&ledger->open)) {
+        struct prefetch_ledger_slot *slot = CONTAINER_OF(ledger->open.next, struct prefetch_ledger_slot, node);
         uint64_t ticket = atomic_load_explicit(&slot->ticket, memory_order_relaxed);
-        if (ticket != 0) {
-            bool is_used = atomic_load_explicit(&slot->used, memory_order_relaxed) == ticket;
-            if (!is_used && slot->due_ns > now) {
-                return;
-            }
-            judge(ledger, slot, is_used, now);
+        bool is_used = atomic_load_explicit(&slot->used, memory_order_relaxed) == ticket;
+        if (!is_used && slot->due_ns > now) {
+            return;
         }
-        ledger->first++;
+        judge(ledger, slot, is_used, now);
     }
 }
 
@@ -99,7 +104,7 @@ bool prefetch_ledger_may_begin(struct prefetch_ledger *ledger, nanos now)
     if (ledger->state == PREFETCH_TRIAL && ledger->recent_judged + ledger->out >= PREFETCH_LEDGER_TRIAL) {
         return false;
     }
-    return ledger->next - ledger->first < PREFETCH_LEDGER_SLOTS;
+    return !list_is_empty(&ledger->free);
 }
 
 uint64_t prefetch_ledger_begin(struct prefetch_ledger *ledger, nanos now)
@@ -107,10 +112,11 @@ uint64_t prefetch_ledger_begin(struct prefetch_ledger *ledger, nanos now)
     if (!prefetch_ledger_may_begin(ledger, now)) {
         return 0;
     }
-    uint32_t index = ledger->next++ % PREFETCH_LEDGER_SLOTS;
+    struct prefetch_ledger_slot *slot = CONTAINER_OF(list_pop_front(&ledger->free), struct prefetch_ledger_slot, node);
     ledger->generation = ledger->generation == UINT32_MAX ? 1 : ledger->generation + 1;
-    uint64_t ticket = (uint64_t)ledger->generation << 32 | (uint64_t)index << 16 | ledger->owner;
-    struct prefetch_ledger_slot *slot = &ledger->slots[index];
+    uint64_t index = (uint64_t)(slot - ledger->slots);
+    uint64_t ticket = (uint64_t)ledger->generation << 32 | index << 16 | ledger->owner;
+    list_push_back(&ledger->open, &slot->node);
     slot->due_ns = now + ledger->window_ns;
     atomic_store_explicit(&slot->ticket, ticket, memory_order_relaxed);
     ledger->out++;

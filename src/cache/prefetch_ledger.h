@@ -20,9 +20,10 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "base/list.h"
 
 enum {
-    PREFETCH_LEDGER_SLOTS = 256, /* out at the same time; no more are begun */
+    PREFETCH_LEDGER_SLOTS = 1024, /* out at the same time; no more are begun */
     PREFETCH_LEDGER_TRIAL = 16,
     PREFETCH_LEDGER_RECENT_MAX = 128, /* judged, then halved */
     PREFETCH_LEDGER_PAUSE_WINDOWS = 10,
@@ -33,6 +34,7 @@ struct prefetch_ledger_slot {
     _Atomic uint64_t ticket; /* 0: free, or judged */
     _Atomic uint64_t used;   /* the ticket of whose answer somebody has asked for */
     nanos due_ns;
+    struct list_node node; /* among those that are out, the oldest first, or free */
 };
 
 enum prefetch_ledger_state { PREFETCH_TRIAL, PREFETCH_GOING, PREFETCH_STOPPED };
@@ -47,9 +49,9 @@ struct prefetch_ledger {
     unsigned recent_judged;
     unsigned recent_useful;
     unsigned out; /* not judged yet */
-    uint32_t first;
-    uint32_t next; /* slots from first to next - 1 are in use, modulo their number */
     uint32_t generation;
+    struct list_node open;
+    struct list_node free;
     /* read by anyone */
     _Atomic uint64_t begun;
     _Atomic uint64_t useful;
@@ -58,7 +60,7 @@ struct prefetch_ledger {
     struct prefetch_ledger_slot slots[PREFETCH_LEDGER_SLOTS];
 };
 
-/* `owner`: the worker's number, below 65,536. 6 KB, within the caller's memory. */
+/* `owner`: the worker's number, below 65,536. 40 KB, within the caller's memory; it does not move. */
 void prefetch_ledger_init(struct prefetch_ledger *ledger, unsigned owner, unsigned floor_percent, nanos window_ns);
 
 /* Whether one may begin now; judges what is due. */

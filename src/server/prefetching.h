@@ -15,7 +15,7 @@
  * Capacity is idle when fewer than `in_flight_max` of these are under way on this worker, and upstream_is_idle. Nothing
  * begins, and what is under way is given up, when the worker drains.
  *
- * Per worker; each route has tables of its own, so that the memory is their sum, 6 KB for each one's ledger and
+ * Per worker; each route has tables of its own, so that the memory is their sum, 40 KB for each one's ledger and
  * 25 KB for the worker. */
 #ifndef SLUICE_SERVER_PREFETCHING_H
 #define SLUICE_SERVER_PREFETCHING_H

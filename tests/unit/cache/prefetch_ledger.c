@@ -140,6 +140,17 @@ Test(prefetch_ledger, no_more_are_out_than_there_are_slots)
     cr_expect(prefetch_ledger_begin(&ledger, now) == 0);
 }
 
+Test(prefetch_ledger, one_that_stays_out_keeps_no_room_from_others)
+{
+    begin_with(50);
+    begin_used(PREFETCH_LEDGER_TRIAL);
+    uint64_t first = begin();
+    begin_used(10 * PREFETCH_LEDGER_SLOTS);
+    prefetch_ledger_use(&ledger, first, true, now);
+    counts_are(PREFETCH_LEDGER_TRIAL + 10 * PREFETCH_LEDGER_SLOTS + 1,
+               PREFETCH_LEDGER_TRIAL + 10 * PREFETCH_LEDGER_SLOTS + 1, 0);
+}
+
 Test(prefetch_ledger, precision_below_the_floor_stops_it)
 {
     begin_with(50);
