@@ -8,8 +8,15 @@
 
 extern const struct filling_rules filling_inference;
 
-/* To be called after filling_create. `key`: the request's; `ttl_ms`: how long the answer is kept. RESULT_NO_MEMORY. */
-MUST_USE enum result filling_inference_init(struct filling *filling, const struct inference_key *key, int64_t ttl_ms,
-                                            bool stores_tool_calls);
+struct filling_inference_terms {
+    int64_t ttl_ms; /* how long the answer is kept */
+    bool stores_tool_calls;
+    bool is_shared;                 /* tenants share the store */
+    enum inference_reason not_kept; /* other than INFERENCE_OK: only who asks at the same time shares the answer */
+};
+
+/* To be called after filling_create. `key`: the request's. RESULT_NO_MEMORY. */
+MUST_USE enum result filling_inference_init(struct filling *filling, const struct inference_key *key,
+                                            const struct filling_inference_terms *terms);
 
 #endif

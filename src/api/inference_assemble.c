@@ -58,7 +58,8 @@ struct assembly {
     unsigned choice_end; /* behind the highest index */
 };
 
-/* How strings of a member are taken up. */
+/* How strings of a member are taken up, and those within it. Only deltas and texts go on from chunk to chunk: what a
+ * choice says beside them (a content filter's verdict, for one) is said anew. */
 enum strings { STRINGS_REPLACE, STRINGS_JOIN };
 
 static void fail(struct assembly *assembly, enum result result)
@@ -161,26 +162,29 @@ static enum kind kind_for(yyjson_val *value, unsigned depth)
 /* Strings of a delta that name something, and are said again rather than gone on with. */
 static bool is_label(struct bytes name)
 {
-    return bytes_equal(name, BYTES("id")) || bytes_equal(name, BYTES("type")) || bytes_equal(name, BYTES("role"));
+    return bytes_equal(name, BYTES("id")) || bytes_equal(name, BYTES("type")) || bytes_equal(name, BYTES("role")) ||
+           bytes_equal(name, BYTES("format"));
 }
 
 static void merge(struct assembly *assembly, struct node *node, yyjson_val *value, enum strings strings,
                   unsigned depth);
 
-static void merge_object(struct assembly *assembly, struct node *node, yyjson_val *object, unsigned depth)
+static void merge_object(struct assembly *assembly, struct node *node, yyjson_val *object, enum strings strings,
+                         unsigned depth)
 {
     yyjson_obj_iter iter = yyjson_obj_iter_with(object);
     for (yyjson_val *key; assembly->result == RESULT_OK && (key = yyjson_obj_iter_next(&iter)) != NULL;) {
         struct bytes name = inference_string(key);
         struct node *member = get(assembly, node, name);
         if (member != NULL) {
-            merge(assembly, member, yyjson_obj_iter_get_val(key), is_label(name) ? STRINGS_REPLACE : STRINGS_JOIN,
+            merge(assembly, member, yyjson_obj_iter_get_val(key), is_label(name) ? STRINGS_REPLACE : strings,
                   depth + 1);
         }
     }
 }
 
-static void merge_indexed(struct assembly *assembly, struct node *node, yyjson_val *list, unsigned depth)
+static void merge_indexed(struct assembly *assembly, struct node *node, yyjson_val *list, enum strings strings,
+                          unsigned depth)
 {
     yyjson_arr_iter iter = yyjson_arr_iter_with(list);
     for (yyjson_val *item; assembly->result == RESULT_OK && (item = yyjson_arr_iter_next(&iter)) != NULL;) {
@@ -194,7 +198,7 @@ static void merge_indexed(struct assembly *assembly, struct node *node, yyjson_v
         struct node *member = get(assembly, node, name);
         if (member != NULL) {
             member->kind = KIND_OBJECT;
-            merge_object(assembly, member, item, depth);
+            merge_object(assembly, member, item, strings, depth);
         }
     }
 }
@@ -215,8 +219,8 @@ static void merge(struct assembly *assembly, struct node *node, yyjson_val *valu
         *node = (struct node){.kind = kind, .text = text, .text_capacity = node->text_capacity};
     }
     switch (kind) {
-    case KIND_OBJECT: merge_object(assembly, node, value, depth); return;
-    case KIND_INDEXED: merge_indexed(assembly, node, value, depth); return;
+    case KIND_OBJECT: merge_object(assembly, node, value, strings, depth); return;
+    case KIND_INDEXED: merge_indexed(assembly, node, value, strings, depth); return;
     case KIND_LIST:
         if (node->text_bytes > 0 && yyjson_arr_size(value) > 0) {
             text_add(assembly, node, BYTES(","));
@@ -270,8 +274,8 @@ static void take_choice(struct assembly *assembly, yyjson_val *value, uint64_t p
         bool is_delta = bytes_equal(name, BYTES("delta"));
         struct node *member = get(assembly, choice, is_delta ? BYTES("message") : name);
         if (member != NULL) {
-            merge(assembly, member, yyjson_obj_iter_get_val(key),
-                  bytes_equal(name, BYTES("text")) ? STRINGS_JOIN : STRINGS_REPLACE, 0);
+            bool goes_on = is_delta || bytes_equal(name, BYTES("text"));
+            merge(assembly, member, yyjson_obj_iter_get_val(key), goes_on ? STRINGS_JOIN : STRINGS_REPLACE, 0);
         }
     }
 }

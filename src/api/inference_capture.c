@@ -21,6 +21,7 @@ enum place {
     PLACE_OUTPUT,
     PLACE_OUTPUT_ITEM,
     PLACE_OUTPUT_TYPE,
+    PLACE_LIST,
 };
 
 static const struct json_step steps[] = {
@@ -42,6 +43,9 @@ static const struct json_step steps[] = {
     {PLACE_USAGE, PLACE_PROMPT_TOKENS, BYTES("input_tokens")},
     {PLACE_USAGE, PLACE_COMPLETION_TOKENS, BYTES("completion_tokens")},
     {PLACE_USAGE, PLACE_COMPLETION_TOKENS, BYTES("output_tokens")},
+    /* embeddings and scores; what ranks */
+    {PLACE_ROOT, PLACE_LIST, BYTES("data")},
+    {PLACE_ROOT, PLACE_LIST, BYTES("results")},
     /* the Responses API: an answer, or an event around one */
     {PLACE_ROOT, PLACE_STATUS, BYTES("status")},
     {PLACE_ROOT, PLACE_OUTPUT, BYTES("output")},
@@ -195,6 +199,7 @@ static void on_member(void *context, uint8_t place, enum json_scan_event event, 
     case PLACE_COMPLETION_TOKENS: (void)bytes_to_u64(text, &capture->completion_tokens); return;
     case PLACE_STATUS: on_status(capture, text); return;
     case PLACE_OUTPUT_TYPE: on_output_type(capture, text); return;
+    case PLACE_LIST: capture->has_list |= is_open && bytes_equal(text, BYTES("[")); return;
     case PLACE_MESSAGE:
     case PLACE_TOOL_CALLS:
     case PLACE_RESPONSE:
@@ -380,7 +385,7 @@ static bool has_finished(const struct inference_capture *capture)
         return capture->is_completed;
     }
     if (!can_stream(capture->family)) {
-        return true;
+        return capture->has_list; /* any other object may be a notice that a proxy in between has made */
     }
     uint64_t any = 0;
     for (unsigned i = 0; i < INFERENCE_CHOICES_MAX / 64; i++) {

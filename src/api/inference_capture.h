@@ -27,6 +27,7 @@ enum inference_form {
     INFERENCE_FORM_JSON,
     INFERENCE_FORM_STREAM,            /* events, which tell no usage */
     INFERENCE_FORM_STREAM_WITH_USAGE, /* events, which do */
+    INFERENCE_FORM_STREAM_TELLING,    /* likewise, though nobody had asked: told in the backend's own place */
 };
 
 struct inference_answer_head {
@@ -54,6 +55,7 @@ struct inference_capture {
     bool is_completed;    /* what an answer of the Responses API says of itself */
     bool is_object;       /* the text under way is one */
     bool event_completes; /* and what the event under way does */
+    bool has_list;        /* of embeddings, results … */
     bool has_usage;
     uint64_t prompt_tokens;
     uint64_t completion_tokens;
@@ -94,7 +96,8 @@ static inline enum inference_reason inference_capture_reason(const struct infere
     return capture->reason;
 }
 
-/* The judgement, once the body has ended as HTTP says it should. */
+/* The judgement, once the body has ended as HTTP says it should. The form is never INFERENCE_FORM_STREAM_TELLING: only
+ * who knows the request can tell. */
 struct inference_verdict inference_capture_end(const struct inference_capture *capture);
 
 #endif

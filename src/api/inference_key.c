@@ -12,6 +12,9 @@ _Static_assert((int)INFERENCE_DEPTH_MAX == (int)JSON_CANONICAL_DEPTH_MAX, "the k
 /* What reading a body may take: `[1,1,1]` makes 16 bytes of each two, and what needs more is nobody's request. */
 enum { READ_FACTOR = 8, READ_BYTES_MIN = 1 << 20 };
 
+/* More is as good as for ever, and can be reckoned with in milliseconds (RFC 9111 §1.2.2). */
+enum { SECONDS_MAX = INT32_MAX };
+
 static const struct family {
     const char *path;
     const char *name;
@@ -189,10 +192,10 @@ static int64_t seconds_of(yyjson_val *value)
     uint64_t seconds;
     bool is_plain = digits == raw.len || (raw.ptr[digits] == '.' && memchr(raw.ptr, 'e', raw.len) == NULL &&
                                           memchr(raw.ptr, 'E', raw.len) == NULL);
-    if (!is_plain || !bytes_to_u64((struct bytes){raw.ptr, digits}, &seconds) || seconds > INT64_MAX) {
+    if (!is_plain || !bytes_to_u64((struct bytes){raw.ptr, digits}, &seconds)) {
         return -1;
     }
-    return (int64_t)seconds;
+    return seconds < SECONDS_MAX ? (int64_t)seconds : SECONDS_MAX;
 }
 
 /* ---- what the request wants ---- */

@@ -67,8 +67,8 @@ struct inference_key {
      * key. */
     bool no_cache;     /* do not answer from the cache: the caller's to obey */
     bool no_store;     /* neither store nor share: may_store and may_join are false already */
-    int64_t ttl_s;     /* how long the answer may be stored; -1: not said */
-    int64_t max_age_s; /* how old an answer may be ("s-maxage"); -1: not said */
+    int64_t ttl_s;     /* how long the answer may be stored; at most INT32_MAX; -1: not said */
+    int64_t max_age_s; /* how old an answer may be ("s-maxage"); likewise */
 };
 
 /* Reads a request. *Borrows* all of it; *gives* ret_key->key, for inference_key_fini. It cannot fail: a request that

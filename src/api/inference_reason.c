@@ -15,6 +15,7 @@ static const char *const names[] = {
     [INFERENCE_STATEFUL] = "stateful",
     [INFERENCE_SERVER_TOOLS] = "server_tools",
     [INFERENCE_NO_STORE] = "no_store",
+    [INFERENCE_NO_TTL] = "no_ttl",
     [INFERENCE_OUT_OF_MEMORY] = "out_of_memory",
     [INFERENCE_STATUS] = "status",
     [INFERENCE_CONTENT_TYPE] = "content_type",
@@ -25,6 +26,8 @@ static const char *const names[] = {
     [INFERENCE_FINISHED_BADLY] = "finished_badly",
     [INFERENCE_MALFORMED] = "malformed",
     [INFERENCE_TOO_MANY_CHOICES] = "too_many_choices",
+    [INFERENCE_BACKEND_NO_STORE] = "backend_no_store",
+    [INFERENCE_BACKEND_PRIVATE] = "backend_private",
 };
 _Static_assert(ARRAY_COUNT(names) == INFERENCE_REASONS, "each reason has a name");
 

@@ -16,7 +16,8 @@ enum inference_reason {
     INFERENCE_STORE_REQUESTED,  /* the backend keeps the answer under its id, for this client to come back to */
     INFERENCE_STATEFUL,         /* depends on earlier answers, or runs in the background */
     INFERENCE_SERVER_TOOLS,     /* the backend looks things up: the answer depends on the world */
-    INFERENCE_NO_STORE,         /* the body's own `cache: {"no-store": true}` */
+    INFERENCE_NO_STORE,         /* `Cache-Control: no-store`, or the body's own `cache: {"no-store": true}` */
+    INFERENCE_NO_TTL,           /* nothing is to be kept for any time, by the route or the request */
     INFERENCE_OUT_OF_MEMORY,
 
     /* of the answer */
@@ -29,6 +30,8 @@ enum inference_reason {
     INFERENCE_FINISHED_BADLY, /* finish reason `error`, `abort` or `content_filter` */
     INFERENCE_MALFORMED,      /* the body is not the JSON, or the stream not the events, that it should be */
     INFERENCE_TOO_MANY_CHOICES,
+    INFERENCE_BACKEND_NO_STORE, /* its Cache-Control forbids to store it */
+    INFERENCE_BACKEND_PRIVATE,  /* its Cache-Control says it is one client's, and tenants share the store */
 
     INFERENCE_REASONS,
 };

@@ -4,6 +4,7 @@
 
 #include "api/inference_events.h"
 #include "api/inference_internal.h"
+#include "base/check.h"
 
 enum { OUTPUT_FACTOR = 16, OUTPUT_BYTES_MIN = 64 << 10 };
 
@@ -19,7 +20,9 @@ enum inference_replay inference_can_serve(enum inference_family family, enum inf
         }
         return family == INFERENCE_RESPONSES ? INFERENCE_REPLAY_IMPOSSIBLE : INFERENCE_REPLAY_CONVERTED;
     case INFERENCE_FORM_STREAM:
-    case INFERENCE_FORM_STREAM_WITH_USAGE: break;
+    case INFERENCE_FORM_STREAM_WITH_USAGE:
+    case INFERENCE_FORM_STREAM_TELLING: break;
+    default: return INFERENCE_REPLAY_IMPOSSIBLE; /* of a record that is damaged, or another version's */
     }
     if (!has_stream) {
         return INFERENCE_REPLAY_IMPOSSIBLE;
@@ -27,8 +30,11 @@ enum inference_replay inference_can_serve(enum inference_family family, enum inf
     if (family == INFERENCE_RESPONSES) { /* the last event holds the whole answer, with what usage there is */
         return wants_stream ? INFERENCE_REPLAY_AS_IS : INFERENCE_REPLAY_CONVERTED;
     }
+    if (form != INFERENCE_FORM_STREAM_WITH_USAGE && wants_stream) {
+        return wants_usage ? INFERENCE_REPLAY_IMPOSSIBLE : INFERENCE_REPLAY_AS_IS;
+    }
     if (form == INFERENCE_FORM_STREAM) {
-        return wants_stream && !wants_usage ? INFERENCE_REPLAY_AS_IS : INFERENCE_REPLAY_IMPOSSIBLE;
+        return INFERENCE_REPLAY_IMPOSSIBLE;
     }
     return wants_stream && wants_usage ? INFERENCE_REPLAY_AS_IS : INFERENCE_REPLAY_CONVERTED;
 }
@@ -36,6 +42,26 @@ enum inference_replay inference_can_serve(enum inference_family family, enum inf
 struct bytes inference_replay_content_type(bool wants_stream)
 {
     return wants_stream ? BYTES("text/event-stream; charset=utf-8") : BYTES("application/json");
+}
+
+bool inference_replay_keeps_line(const void *context, struct bytes name)
+{
+    const struct inference_conversion *conversion = context;
+    static const char *const of_the_bytes[] = {"content-type", "etag",   "last-modified", "accept-ranges",
+                                               "content-md5",  "digest", "repr-digest",   "content-digest"};
+    static const char *const of_the_way[] = {"cache-control", "pragma", "expires", "x-accel-buffering"};
+    for (size_t i = 0; i < ARRAY_COUNT(of_the_bytes); i++) {
+        if (bytes_equal_nocase(name, bytes_from(of_the_bytes[i]))) {
+            return false;
+        }
+    }
+    bool stays_in_shape = conversion->wants_stream == (conversion->form != INFERENCE_FORM_JSON);
+    for (size_t i = 0; !stays_in_shape && i < ARRAY_COUNT(of_the_way); i++) {
+        if (bytes_equal_nocase(name, bytes_from(of_the_way[i]))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- what is shared ---- */

@@ -4,8 +4,10 @@
  *   JSON                as it is          unrolled            unrolled, with usage
  *   STREAM              not possible      as it is            not possible
  *   STREAM_WITH_USAGE   put together      without the usage   as it is
+ *   STREAM_TELLING      put together      as it is            not possible
  *
- * What is not possible lacks the usage, which every JSON answer tells: it is a miss. An answer that is a JSON object
+ * What is not possible lacks the usage, which every JSON answer tells, or has it elsewhere than the backend would have
+ * put it for who asks: it is a miss. An answer that is a JSON object
  * of its own kind (embeddings, rerank, score) has one shape; of the Responses API, JSON is not unrolled.
  *
  * Put together: the choices by index; their strings and lists joined; tool calls by index; what is unknown in a delta
@@ -35,6 +37,15 @@ enum inference_replay inference_can_serve(enum inference_family family, enum inf
 
 /* What a converted answer is: `application/json` or `text/event-stream; charset=utf-8`. */
 struct bytes inference_replay_content_type(bool wants_stream);
+
+struct inference_conversion {
+    enum inference_form form;
+    bool wants_stream;
+};
+
+/* Whether a line of the stored head is true of the converted answer, too: what tells of the bytes, or of how a stream
+ * is to be passed on, is not. For lines_put_kept; `context` is a struct inference_conversion. */
+bool inference_replay_keeps_line(const void *context, struct bytes name);
 
 /* Converts. *Borrows* stored, the whole body; *gives* ret_converted, from malloc, for free(). It takes at most 16 times
  * the stored bytes and 64 KiB, all that it needs on the way included four times that.

@@ -16,6 +16,8 @@ struct cache *cache_create(const struct cache_options *options)
         return NULL;
     }
     cache->options = *options;
+    bool is_few = options->entries_max != 0 && options->entries_max < options->workers;
+    cache->used_shards = is_few ? (unsigned)options->entries_max : options->workers;
     cache->qsbr = qsbr_create(options->workers);
     cache->cores = calloc(options->workers, sizeof(*cache->cores));
     if (cache->qsbr == NULL || cache->cores == NULL) {
@@ -97,6 +99,14 @@ static void core_on_work(struct ring_task *task)
     core_work(CONTAINER_OF(task, struct cache_core, work));
 }
 
+/* A shard's part of entries_max, so that all of them make just that; a shard that no key goes to has no bound. */
+static uint64_t share_of_entries(const struct cache *cache, unsigned shard)
+{
+    uint64_t entries_max = cache->options.entries_max;
+    unsigned shards = cache->used_shards;
+    return shard >= shards ? 0 : entries_max / shards + (shard < entries_max % shards);
+}
+
 struct cache_core *cache_core_create(struct cache *cache, struct ring *ring)
 {
     struct cache_core *core = calloc(1, sizeof(*core));
@@ -115,7 +125,7 @@ struct cache_core *cache_core_create(struct cache *cache, struct ring *ring)
         .qsbr = cache->qsbr,
         .policy = cache->options.policy,
         .bytes_max = cache->options.bytes_max / workers,
-        .entries_max = (cache->options.entries_max + workers - 1) / workers,
+        .entries_max = share_of_entries(cache, core->index),
     });
     if (core->shard == NULL || !flight_table_init(&core->flights)) {
         cache_core_destroy(core);
@@ -206,7 +216,7 @@ struct cache_key cache_key_make(const struct cache *cache, struct bytes bytes, s
     }
     /* From the middle: the index takes its buckets from one end and its tags from the other. */
     key.primary_hash = primary;
-    key.shard = (unsigned)((primary >> 24 & 0xffffff) % cache->options.workers);
+    key.shard = (unsigned)((primary >> 24 & 0xffffff) % cache->used_shards);
     return key;
 }
 

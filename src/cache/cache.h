@@ -108,6 +108,7 @@ struct cache_put {
     const struct flight *flight; /* of the same primary key: not stored when that has been doomed; NULL: none */
     size_t primary_bytes;        /* of the draft's key; with asked_ns only */
     nanos asked_ns;              /* not stored when anything was removed under the key since; 0: it does not matter */
+    bool is_wanted;              /* somebody is about to look for it: stored whatever it is worth */
     int64_t replaces_ms;         /* UPDATE: response_ms of the head that the new one was made from */
     void (*on_done)(struct cache_put *put, enum result result); /* RESULT_LIMIT, RESULT_NO_MEMORY: not stored */
     /* the owner's */

@@ -30,6 +30,7 @@ struct cache {
     struct cache_options options;
     struct qsbr *qsbr;
     struct cache_core *_Atomic *cores; /* one per worker; release store when it is made */
+    unsigned used_shards; /* which keys go to, the first ones: fewer than workers only where fewer entries may be */
     uint8_t secret[CACHE_SECRET_BYTES];
 };
 

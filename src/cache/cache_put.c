@@ -79,7 +79,7 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
         }
         return is_outdated ? RESULT_CANCELED : RESULT_OK;
     }
-    if (!put->was_admitted && !shard_admits(owner->shard, &put->draft)) {
+    if (!put->was_admitted && !put->is_wanted && !shard_admits(owner->shard, &put->draft)) {
         return RESULT_LIMIT;
     }
     put->was_admitted = true;

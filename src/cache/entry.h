@@ -22,6 +22,7 @@
 #include "cache/chunk.h"
 
 struct entry_cursor;
+struct freshness;
 
 enum entry_state { ENTRY_FILLING, ENTRY_COMPLETE, ENTRY_FAILED };
 
@@ -87,6 +88,7 @@ struct entry {
     struct chunk *head;                  /* holds the lines at its front, and the first of the body behind them */
     uint32_t head_bytes;                 /* of the lines */
     const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */
+    const struct freshness *freshness;   /* for who comes after its head; NULL: not known. Lives as long as the entry */
 };
 
 /* A place in an entry, and a wish to hear of more. */

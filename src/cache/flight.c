@@ -88,16 +88,43 @@ static void join_on_arrived(struct ring *ring, struct ring_message *message)
     send_answer(leader, claim, FLIGHT_JOINED);
 }
 
+static void claim_on_arrived(struct ring *ring, struct ring_message *message);
+
+/* At the leader's, of a flight for the same key in another shape. What is there to be stored may serve both shapes in a
+ * moment: waiting for that costs less than fetching it again. Before, each shape is fetched on its own, for neither
+ * could be shown before the other's end. */
+static void sibling_on_arrived(struct ring *ring, struct ring_message *message)
+{
+    struct flight *claim = CONTAINER_OF(message, struct flight, message);
+    struct flight *flight = claim->target;
+    const struct entry *entry = flight->entry;
+    claim->target = NULL;
+    if (flight->is_released) {
+        send_answer(flight->core, claim, FLIGHT_LOOK_AGAIN);
+    } else if (flight->is_open && entry->state == ENTRY_COMPLETE && !entry->is_private) {
+        list_push_back(&flight->parked, &claim->primary);
+    } else {
+        claim->passes_siblings = true;
+        claim->message.on_deliver = claim_on_arrived;
+        ring_post(ring, claim->shard, &claim->message);
+    }
+}
+
 /* At the owner's. */
 static void claim_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct flight *claim = CONTAINER_OF(message, struct flight, message);
     struct cache_core *owner = cache_core_at(claim->core->cache, ring_index(ring));
     struct flight *flight = flight_table_find(&owner->flights, claim);
+    struct flight *sibling = claim->passes_siblings ? NULL : flight_table_find_sibling(&owner->flights, claim);
     struct bytes key = {claim->key, claim->key_bytes};
     struct cache_seen seen = cache_seen_of(flight == NULL ? shard_find(owner->shard, claim->hash, key) : NULL);
     if (flight == NULL && seen.object != NULL && !cache_seen_same(&seen, &claim->seen)) {
         send_answer(owner, claim, FLIGHT_LOOK_AGAIN); /* stored since who claims has looked */
+    } else if (flight == NULL && sibling != NULL) {
+        claim->target = sibling;
+        claim->message.on_deliver = sibling_on_arrived;
+        ring_post(ring, sibling->core->index, &claim->message);
     } else if (flight == NULL) {
         flight_table_add(&owner->flights, claim);
         send_answer(owner, claim, FLIGHT_MINE);
@@ -130,6 +157,7 @@ enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, 
     claim->variant = variant;
     list_init(&claim->feeds);
     list_init(&claim->primary);
+    list_init(&claim->parked);
     memcpy(claim->key, key->bytes.ptr, key->bytes.len);
     core->under_way++;
     waiter->claim = claim;
@@ -196,6 +224,12 @@ static void settled_on_returned(struct ring *ring, struct ring_message *message)
 
 void flight_release(struct flight *flight)
 {
+    flight->is_released = true;
+    while (!list_is_empty(&flight->parked)) {
+        struct flight *claim = CONTAINER_OF(flight->parked.next, struct flight, primary);
+        list_remove(&claim->primary);
+        send_answer(flight->core, claim, FLIGHT_LOOK_AGAIN);
+    }
     flight->message.on_deliver = release_on_arrived;
     ring_post(flight->core->ring, flight->shard, &flight->message);
 }

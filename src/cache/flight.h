@@ -16,7 +16,8 @@
  *
  * A flight that will not be stored is closed when its head is there: who joined leaves and goes alone, and so does who
  * comes later, as long as the fetch goes on. One that has become private is as good as closed. The claim lasts until
- * flight_release, which comes after what was fetched has been stored, so that nobody fetches again in between. Messages
+ * flight_release, which comes after what was fetched has been stored, so that nobody fetches again in between; nor for
+ * another variant of the key, once all of the first is there. Messages
  * between two workers come in order: when `settled` has come back to A, no join is under way. A purge or an
  * invalidation takes the flights it meets out of the table: they go on for those who have joined, are not stored, and
  * who asks from then on begins another. */

@@ -19,6 +19,7 @@ struct flight {
     uint32_t waiters_max;
     unsigned shard;
     uint8_t variant;
+    bool passes_siblings; /* a claim's: none of them is being stored */
     /* the owner's */
     struct flight *next;      /* in its bucket */
     struct list_node primary; /* likewise, among those by the primary key's hash */
@@ -32,7 +33,9 @@ struct flight {
     /* the leader's */
     struct entry *entry;
     struct list_node feeds;
+    struct list_node parked; /* claims of the key in another shape, by .primary: they look again at the end */
     bool is_open;
+    bool is_released;
     char key[];
 };
 
@@ -40,6 +43,10 @@ struct flight {
 
 /* The flight for the same key and variant, or NULL. */
 struct flight *flight_table_find(const struct flight_table *table, const struct flight *like);
+
+/* A flight for the same key and another variant, or NULL. */
+struct flight *flight_table_find_sibling(const struct flight_table *table, const struct flight *like);
+
 void flight_table_add(struct flight_table *table, struct flight *flight);
 
 /* Takes it out; one that was doomed has gone already. */

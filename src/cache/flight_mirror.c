@@ -131,6 +131,7 @@ static void mirror_look(struct mirror *mirror)
         entry->head = source->head;
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;
+        entry->freshness = source->freshness;
         entry->is_from_tier = source->is_from_tier;
         entry->not_stored_why = source->not_stored_why;
         entry->status = source->status;

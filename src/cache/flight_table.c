@@ -73,12 +73,25 @@ static void table_grow(struct flight_table *table)
     *table = larger;
 }
 
+static bool has_key_of(const struct flight *flight, const struct flight *like)
+{
+    return flight->hash == like->hash && flight->key_bytes == like->key_bytes &&
+           memcmp(flight->key, like->key, like->key_bytes) == 0;
+}
+
 struct flight *flight_table_find(const struct flight_table *table, const struct flight *like)
 {
     struct flight *flight = *table_bucket(table, like->hash);
-    while (flight != NULL &&
-           (flight->hash != like->hash || flight->variant != like->variant || flight->key_bytes != like->key_bytes ||
-            memcmp(flight->key, like->key, like->key_bytes) != 0)) {
+    while (flight != NULL && (flight->variant != like->variant || !has_key_of(flight, like))) {
+        flight = flight->next;
+    }
+    return flight;
+}
+
+struct flight *flight_table_find_sibling(const struct flight_table *table, const struct flight *like)
+{
+    struct flight *flight = *table_bucket(table, like->hash);
+    while (flight != NULL && (flight->variant == like->variant || !has_key_of(flight, like))) {
         flight = flight->next;
     }
     return flight;

@@ -111,6 +111,13 @@ static enum storing_reason judge_freshness(const struct storing_exchange *exchan
     return has_use ? STORING_OK : STORING_USELESS;
 }
 
+/* Whether anything speaks against showing it to another client: all is asked, not the first thing only. */
+static bool is_for_one(const struct storing_exchange *exchange, const struct directives_response *directives)
+{
+    return exchange->request->no_store || directives->no_store || has(exchange, HTTP_FIELD_SET_COOKIE) ||
+           directives->named.count > 0 || judge_directives(exchange, directives) != STORING_OK;
+}
+
 void storing_judge(const struct storing_exchange *exchange, const struct storing_policy *policy,
                    struct storing_verdict *ret_verdict)
 {
@@ -137,6 +144,7 @@ void storing_judge(const struct storing_exchange *exchange, const struct storing
     }
     ret_verdict->reason = reason;
     ret_verdict->replaces_stored = reason == STORING_OK || reason == STORING_USELESS;
+    ret_verdict->is_for_one = is_for_one(exchange, &directives);
     ret_verdict->named = directives.named;
 }
 

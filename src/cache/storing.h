@@ -61,6 +61,9 @@ struct storing_verdict {
     /* The origin has spoken anew, so what is stored under the key is out of date: true with STORING_OK and
      * STORING_USELESS. In the other cases a stored response stays what it was. */
     bool replaces_stored;
+    /* Of one that is not stored: it is this client's alone, whichever reason came first. Who waits for it must be given
+     * none of it. */
+    bool is_for_one;
     struct freshness freshness;     /* meaningful also when not stored */
     struct directives_fields named; /* to be left out of what is stored; slices of the head */
 };

@@ -291,10 +291,12 @@ static void put_on_done(struct cache_put *put, enum result result)
     struct filling *filling = CONTAINER_OF(put, struct filling, put);
     if (result == RESULT_OK) {
         counter_add(put->kind == CACHE_PUT_UPDATE ? &filling->counters->updated : &filling->counters->stored, 1);
-        filling_write_behind(filling);
     } else {
         unsigned reason = result == RESULT_CANCELED ? FILLING_PURGED : FILLING_NO_ROOM;
         counter_add(&filling->counters->not_stored[reason], 1);
+    }
+    if (result != RESULT_CANCELED) {
+        filling_write_behind(filling); /* what memory has no room for, too: there is more of it on disk */
     }
     if (filling->is_swallowing) {
         filling->fetch->entry.is_stored = result == RESULT_OK;

@@ -178,17 +178,15 @@ static bool choose_key(struct filling *filling, const struct vary_set *set)
 }
 
 /* Who joined compares this with their own request. It has to live as long as the entry. */
-static bool tell_variant(struct filling *filling, const struct vary_set *set)
+static bool tell_variant(struct filling *filling, struct bytes fields, struct bytes key)
 {
     struct arena *arena = &filling->fetch->arena;
     struct entry_variant *variant = arena_alloc(arena, sizeof(*variant));
     if (variant == NULL) {
         return false;
     }
-    variant->fields = arena_copy(arena, vary_set_text(set));
-    size_t behind = filling->key.bytes.len - (filling->key.primary_bytes + sizeof(FILLING_VARIANT) - 1 +
-                                              FILLING_GENERATION_BYTES + 1 + set->bytes + 1);
-    variant->key = arena_copy(arena, (struct bytes){filling->key.bytes.ptr + filling->key.bytes.len - behind, behind});
+    variant->fields = arena_copy(arena, fields);
+    variant->key = arena_copy(arena, key);
     filling->fetch->entry.variant = variant;
     return variant->fields.ptr != NULL && variant->key.ptr != NULL;
 }
@@ -220,6 +218,48 @@ bool filling_http_take_lines(struct filling *filling, const struct http_head *he
     return filling_take_lines(filling, head, base, keeps) == RESULT_OK && put_date(filling);
 }
 
+/* Who joins when the head is there already judges by it whether the answer is fresh enough. */
+static bool tell_freshness(struct filling *filling)
+{
+    struct freshness *freshness = arena_alloc(&filling->fetch->arena, sizeof(*freshness));
+    if (freshness == NULL) {
+        return false;
+    }
+    *freshness = filling->draft.freshness;
+    filling->fetch->entry.freshness = freshness;
+    return true;
+}
+
+/* What the client's request says of the fields in `set`: the end of the key that the answer is stored under. */
+static struct bytes told_of(const struct filling *filling, const struct vary_set *set)
+{
+    size_t before =
+        filling->key.primary_bytes + sizeof(FILLING_VARIANT) - 1 + FILLING_GENERATION_BYTES + 1 + set->bytes + 1;
+    return (struct bytes){filling->key.bytes.ptr + before, filling->key.bytes.len - before};
+}
+
+/* Whether an answer that is not stored may go to those who wait for it, too: a failing origin's may, or each of them
+ * would ask again; then it is told which of them it fits. */
+static bool is_shared(struct filling *filling, const struct http_head *head, const char *base)
+{
+    const struct http_own *own = filling->own;
+    struct vary_set set;
+    if (head->status < 500 || own->verdict.is_for_one || !vary_of_response(head, base, &set)) {
+        return false;
+    }
+    if (set.bytes == 0) {
+        return true;
+    }
+    struct http_parser *parser = malloc(sizeof(*parser));
+    char *key = arena_alloc(&filling->arena, FILLING_KEY_BYTES_MAX);
+    size_t bytes = 0;
+    bool ok = parser != NULL && key != NULL && parse_request(filling, parser) &&
+              vary_put_key(vary_set_text(&set), &parser->head, filling->request_head.ptr, key, FILLING_KEY_BYTES_MAX,
+                           &bytes) == RESULT_OK;
+    free(parser);
+    return ok && tell_variant(filling, vary_set_text(&set), (struct bytes){key, bytes});
+}
+
 /* Everything that is kept of an answer whose head this is. */
 bool filling_http_take(struct filling *filling, const struct http_head *head, const char *base)
 {
@@ -243,7 +283,8 @@ bool filling_http_take(struct filling *filling, const struct http_head *head, co
     }
     filling->draft.key = filling->key.bytes;
     filling->draft.hash = filling->key.hash;
-    return !filling->has_marker || tell_variant(filling, set);
+    return tell_freshness(filling) &&
+           (!filling->has_marker || tell_variant(filling, vary_set_text(set), told_of(filling, set)));
 }
 
 void filling_http_judge(struct filling *filling, const struct http_head *head, const char *base,
@@ -281,19 +322,6 @@ static bool stale_stands(const struct filling *filling, const struct http_head *
     return freshness_is_failure(head->status) && stored != NULL && !filling_is_marker(stored) &&
            !freshness_is_failure(stored->status) &&
            freshness_allows_on_error(&stored->freshness, &filling->asks, now_ms);
-}
-
-/* A failing origin's answer that is not stored serves all who wait for it, else each would ask again: unless it says
- * that it is one client's, or varies, or has a cookie. */
-static bool is_for_all_who_wait(const struct http_head *head, enum storing_reason reason)
-{
-    switch (reason) {
-    case STORING_PRIVATE:
-    case STORING_NO_STORE:
-    case STORING_AUTHORIZATION:
-    case STORING_REQUEST_NO_STORE: return false;
-    default: return head->status >= 500 && head->first[HTTP_FIELD_SET_COOKIE] == 0 && head->first[HTTP_FIELD_VARY] == 0;
-    }
 }
 
 static void http_on_head(struct filling *filling, const struct http_head *head, const char *base)
@@ -345,7 +373,7 @@ static void http_on_head(struct filling *filling, const struct http_head *head, 
     if (own->verdict.replaces_stored && filling->reason != FILLING_STALE_STANDS) {
         filling_http_forget(filling);
     }
-    filling->is_expelling = !is_for_all_who_wait(head, own->verdict.reason);
+    filling->is_expelling = !is_shared(filling, head, base);
 }
 
 static void http_on_end(struct filling *filling)

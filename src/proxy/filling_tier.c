@@ -122,6 +122,8 @@ static void load(struct filling *filling, void (*on_done)(struct cache_put *put,
     filling->put.flight = filling->flight;
     filling->put.primary_bytes = filling->tier_key.primary_bytes;
     filling->put.asked_ns = filling->started_ns;
+    /* Where it is answered from memory only, a refusal would mean to ask the origin for what is at hand. */
+    filling->put.is_wanted = filling->rules->on_record == NULL;
     filling->put.on_done = on_done;
     cache_put(filling->env->core, &filling->put);
 }
@@ -188,6 +190,7 @@ static void on_marker(struct filling *filling, struct cache_tier_record *record,
         .flight = filling->flight,
         .primary_bytes = filling->tier_key.primary_bytes,
         .asked_ns = filling->started_ns,
+        .is_wanted = true,
         .on_done = marker_on_loaded,
     };
     put->draft.key = filling->tier_key.bytes;

@@ -2,20 +2,23 @@
  *
  *   magic, version | fixed | lines | trailers | note
  *
- * Written and read by one machine: the fixed part is in its own byte order, and its size is part of the version. */
+ * Written and read by one machine: the fixed part is in its own byte order, and its size is part of the version. The
+ * checksum is there because SQLite has none: what a disk has changed is not to be answered with. */
 #include "proxy/tier.h"
 
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/check.h"
 
-enum { TIER_VERSION = 1 };
+enum { TIER_VERSION = 2 };
 #define TIER_MAGIC UINT32_C(0x534c5443)
 
 struct tier_fixed {
     uint32_t magic;
     uint16_t version;
     uint16_t fixed_bytes;
+    uint64_t checksum; /* XXH3 of body and head, itself taken as 0 */
     struct freshness freshness;
     uint64_t cost_ns;
     uint64_t cost_tokens;
@@ -27,6 +30,16 @@ struct tier_fixed {
     uint8_t is_event_stream;
     uint8_t form;
 };
+
+static uint64_t checksum_of(const struct cache_tier_record *record, const struct tier_fixed *given)
+{
+    struct tier_fixed fixed;
+    memcpy(&fixed, given, sizeof(fixed)); /* with its padding, which an assignment may leave out */
+    fixed.checksum = 0;
+    uint64_t sum = XXH3_64bits(record->body.ptr, record->body.len);
+    sum = XXH3_64bits_withSeed(record->head.ptr + sizeof(fixed), record->head.len - sizeof(fixed), sum);
+    return XXH3_64bits_withSeed(&fixed, sizeof(fixed), sum);
+}
 
 struct cache_tier_record *tier_record(const struct shard_draft *draft, const struct entry *entry, struct bytes route,
                                       int64_t now_ms)
@@ -63,7 +76,7 @@ struct cache_tier_record *tier_record(const struct shard_draft *draft, const str
     fixed.is_event_stream = draft->is_event_stream;
     fixed.form = draft->form;
     char *at = cache_tier_record_bytes(record->head);
-    at = bytes_put(at, (struct bytes){(const char *)&fixed, sizeof(fixed)});
+    at += sizeof(fixed);
     at = bytes_put(at, draft->lines);
     at = bytes_put(at, draft->trailers);
     bytes_put(at, draft->note);
@@ -74,6 +87,8 @@ struct cache_tier_record *tier_record(const struct shard_draft *draft, const str
         at = bytes_put(at, (struct bytes){chunk->data + skip, chunk_used(chunk) - skip});
     }
     CHECK((size_t)(at - record->body.ptr) == record->body.len);
+    fixed.checksum = checksum_of(record, &fixed);
+    bytes_put(cache_tier_record_bytes(record->head), (struct bytes){(const char *)&fixed, sizeof(fixed)});
     return record;
 }
 
@@ -88,7 +103,8 @@ bool tier_read_head(const struct cache_tier_record *record, struct shard_draft *
     if (fixed.magic != TIER_MAGIC || fixed.version != TIER_VERSION || fixed.fixed_bytes != sizeof(fixed) ||
         (uint64_t)fixed.lines_bytes + fixed.trailer_bytes + fixed.note_bytes != rest ||
         (uint64_t)fixed.freshness.etag_at + fixed.freshness.etag_bytes > fixed.lines_bytes ||
-        (uint64_t)fixed.freshness.last_modified_at + fixed.freshness.last_modified_bytes > fixed.lines_bytes) {
+        (uint64_t)fixed.freshness.last_modified_at + fixed.freshness.last_modified_bytes > fixed.lines_bytes ||
+        fixed.checksum != checksum_of(record, &fixed)) {
         return false;
     }
     const char *at = record->head.ptr + sizeof(fixed);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/check.h"
+
 /* Ceil(quota ÷ period) from a cgroup v2 `cpu.max` such as "150000 100000"; 0 when it sets none ("max 100000"). */
 static uint64_t cpus_of(FILE *file)
 {
@@ -17,40 +19,80 @@ static uint64_t cpus_of(FILE *file)
     return is_set ? (quota + period - 1) / period : 0;
 }
 
-/* Bytes from a cgroup v2 `memory.max`; 0 when it sets none ("max"). */
+/* Bytes from `memory.max`, `memory.high` or `memory.limit_in_bytes`; 0 when it sets none ("max"). */
 static uint64_t bytes_of(FILE *file)
 {
     unsigned long long bytes;
     return fscanf(file, "%llu", &bytes) == 1 ? bytes : 0;
 }
 
-/* The tightest limit on the way from this process's cgroup (version 2) to the root, as `parse` reads it from the
- * group's file of that name; 0: none. */
-static uint64_t read_limit(const char *name, uint64_t (*parse)(FILE *file))
+/* Where a limit stands: in the one hierarchy of version 2, or in a controller's own of version 1. */
+struct cgroup_limit {
+    const char *controller; /* of version 1; NULL: version 2 */
+    const char *mount;
+    const char *name;
+    uint64_t (*parse)(FILE *file);
+};
+
+/* The path in a line of /proc/self/cgroup, "4:cpu,memory:/path" or "0::/path", if it is of this controller; else
+ * NULL. */
+static const char *group_in(char *line, const char *controller)
 {
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    if (file == NULL) {
-        return 0;
+    char *controllers = strchr(line, ':');
+    char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
+    if (path == NULL) {
+        return NULL;
     }
-    char line[1024];
-    char group[1024] = "";
-    while (fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, "0::", 3) == 0) {
-            snprintf(group, sizeof(group), "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+    *path++ = '\0';
+    path[strcspn(path, "\n")] = '\0';
+    if (controller == NULL) {
+        return strcmp(line, "0:") == 0 ? path : NULL;
+    }
+    char *rest = controllers + 1;
+    const char *name;
+    while ((name = strsep(&rest, ",")) != NULL) {
+        if (strcmp(name, controller) == 0) {
+            return path;
         }
     }
-    fclose(file);
+    return NULL;
+}
+
+static void find_group(const char *root, const char *controller, char *out, size_t out_bytes)
+{
+    char line[1024];
+    snprintf(line, sizeof(line), "%s/proc/self/cgroup", root);
+    FILE *file = fopen(line, "re");
+    *out = '\0';
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        const char *group = group_in(line, controller);
+        if (group != NULL) {
+            snprintf(out, out_bytes, "%s", group);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+}
+
+/* The tightest on the way from this process's group to the root; 0: none. A container may see its group's path as the
+ * host does, and only its own part of the hierarchy: what is not there is passed over. */
+static uint64_t read_limit(const char *root, const struct cgroup_limit *limit)
+{
+    char group[1024];
+    find_group(root, limit->controller, group, sizeof(group));
     uint64_t tightest = 0;
     for (;;) {
-        char path[1200];
-        snprintf(path, sizeof(path), "/sys/fs/cgroup%s/%s", strcmp(group, "/") == 0 ? "" : group, name);
-        FILE *limits = fopen(path, "re");
-        uint64_t limit = limits == NULL ? 0 : parse(limits);
-        if (limits != NULL) {
-            fclose(limits);
+        char path[2400];
+        snprintf(path, sizeof(path), "%s%s%s/%s", root, limit->mount, strcmp(group, "/") == 0 ? "" : group,
+                 limit->name);
+        FILE *file = fopen(path, "re");
+        uint64_t value = file == NULL ? 0 : limit->parse(file);
+        if (file != NULL) {
+            fclose(file);
         }
-        if (limit > 0 && (tightest == 0 || limit < tightest)) {
-            tightest = limit;
+        if (value > 0 && (tightest == 0 || value < tightest)) {
+            tightest = value;
         }
         char *slash = strrchr(group, '/');
         if (slash == NULL) {
@@ -113,20 +155,31 @@ void topology_read(struct topology *ret_topology)
         }
         ret_topology->core_count = ret_topology->cpu_count;
     }
-    ret_topology->cpu_quota = (unsigned)read_limit("cpu.max", cpus_of);
+    ret_topology->cpu_quota =
+        (unsigned)read_limit("", &(struct cgroup_limit){NULL, "/sys/fs/cgroup", "cpu.max", cpus_of});
 }
 
-uint64_t ring_memory_bytes(void)
+uint64_t ring_memory_bytes(const char *root)
 {
+    static const struct cgroup_limit limits[] = {
+        {NULL, "/sys/fs/cgroup", "memory.max", bytes_of},
+        {NULL, "/sys/fs/cgroup", "memory.high", bytes_of},
+        {"memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", bytes_of},
+    };
     unsigned long long total_kb = 0;
-    FILE *file = fopen("/proc/meminfo", "re");
+    char path[1024];
+    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
+    FILE *file = fopen(path, "re");
     if (file != NULL) {
         if (fscanf(file, "MemTotal: %llu kB", &total_kb) != 1) {
             total_kb = 0;
         }
         fclose(file);
     }
-    uint64_t machine = (uint64_t)total_kb * 1024;
-    uint64_t limit = read_limit("memory.max", bytes_of);
-    return limit > 0 && (machine == 0 || limit < machine) ? limit : machine;
+    uint64_t bytes = (uint64_t)total_kb * 1024;
+    for (size_t i = 0; i < ARRAY_COUNT(limits); i++) {
+        uint64_t limit = read_limit(root, &limits[i]);
+        bytes = limit > 0 && (bytes == 0 || limit < bytes) ? limit : bytes;
+    }
+    return bytes;
 }

@@ -18,8 +18,9 @@ struct topology {
 /* Reads hwloc and the cgroup. At start, before workers. */
 void topology_read(struct topology *ret_topology);
 
-/* How much memory this process may use: the machine's, or the tightest `memory.max` between its cgroup (version 2) and
- * the root when that is less. 0: /proc does not say. */
-uint64_t ring_memory_bytes(void);
+/* How much memory this process may use: the machine's, or the tightest limit between its cgroup and the root when that
+ * is less (`memory.max` and `memory.high` of version 2, `memory.limit_in_bytes` of version 1). 0: /proc does not say.
+ * `root`: the folder that /proc and /sys are in; "" but for tests. */
+uint64_t ring_memory_bytes(const char *root);
 
 #endif

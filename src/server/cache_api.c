@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "server/cache_key.h"
 #include "server/exchange_internal.h"
 #include "server/server.h"
 #include "store/cache_tier.h"
@@ -213,9 +214,21 @@ static char *put_authority(char *at, struct bytes authority, bool is_whole)
     return at;
 }
 
+/* Whether a route leaves the host out of its keys, so that a URL without one may name something. */
+static bool may_lack_host(const struct config *config)
+{
+    for (unsigned r = 0; r < config->route_count; r++) {
+        const struct config_route *route = &config->routes[r];
+        if (route->kind == CONFIG_ROUTE_HTTP && route->cache.enabled && !cache_key_has_host(&route->cache)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Writes what a request for this URL is stored under (cache_key.h), or its beginning, to `out`, which has room for the
  * URL and eight bytes more. What is wrong with it, or NULL. */
-static const char *put_url(struct bytes url, bool is_prefix, char *out, size_t *ret_bytes)
+static const char *put_url(const struct config *config, struct bytes url, bool is_prefix, char *out, size_t *ret_bytes)
 {
     if (!has_only_url_bytes(url)) {
         return "the URL has characters that no request's target has; percent-encode the whole URL once more, as "
@@ -224,6 +237,9 @@ static const char *put_url(struct bytes url, bool is_prefix, char *out, size_t *
     url = skip_scheme(url);
     struct bytes authority = {url.ptr, length_before(url, "/?")};
     struct bytes rest = {url.ptr + authority.len, url.len - authority.len};
+    if (authority.len == 0 && rest.len > 0 && !may_lack_host(config)) {
+        return "every URL here begins with its host, as clients name it; write http://HOST/PATH or HOST/PATH";
+    }
     char *at = bytes_put(out, BYTES("http://"));
     at = put_authority(at, authority, !is_prefix || rest.len > 0);
     if (is_prefix) {
@@ -279,7 +295,7 @@ static bool deletion_select(struct cache_deletion *deletion, const struct select
         filter->kind = is_prefix ? SHARD_PREFIX : SHARD_KEY;
         deletion->kind = is_prefix ? CACHE_TIER_PURGE_PREFIX : CACHE_TIER_PURGE_KEY;
         deletion->has_lines = !is_prefix;
-        wrong = put_url(value, is_prefix, deletion->text, &bytes);
+        wrong = put_url(config, value, is_prefix, deletion->text, &bytes);
         deletion->text[bytes] = '\n';
     } else if (bytes_equal(name, BYTES("tag")) || bytes_equal(name, BYTES("group"))) {
         bool is_group = bytes_equal(name, BYTES("group"));
@@ -482,7 +498,9 @@ enum result cache_api_begin(struct conn *conn, const struct cache_api_request *r
         request->answer->keep_alive = false; /* nobody reads it */
     }
     if (!is_allowed(conn, head, request->base, &has_token)) {
-        error = (struct api_error){401, "this needs the gateway's token, as Authorization: Bearer TOKEN", "no_token"};
+        error = has_token ? (struct api_error){401, "this is not the gateway's token", "wrong_token"}
+                          : (struct api_error){401, "this needs the gateway's token, as Authorization: Bearer TOKEN",
+                                               "no_token"};
         return refuse(conn, request, &error,
                       has_token ? BYTES("WWW-Authenticate: Bearer realm=\"sluice\", error=\"invalid_token\"\r\n")
                                 : BYTES("WWW-Authenticate: Bearer realm=\"sluice\"\r\n"),

@@ -19,8 +19,9 @@ static uint64_t load(const _Atomic uint64_t *word)
 
 static void add_route(struct cache_figures *sum, const struct cached_counters *counters)
 {
-    sum->hits += load(&counters->hits);
+    sum->fresh_hits += load(&counters->fresh_hits);
     sum->stale_hits += load(&counters->stale_hits);
+    sum->hits = sum->fresh_hits + sum->stale_hits;
     sum->misses += load(&counters->misses);
     sum->joins += load(&counters->joins);
     sum->bypasses += load(&counters->bypasses);

@@ -13,10 +13,11 @@ struct server;
 
 /* What became of requests that had to do with the cache: each counts under one of the first four. */
 struct cache_figures {
-    uint64_t hits; /* answered from what is stored, stale hits among them */
+    uint64_t hits; /* answered from what is stored: fresh_hits and stale_hits */
     uint64_t misses;
     uint64_t joins;
     uint64_t bypasses;
+    uint64_t fresh_hits; /* counted apart: a difference of two counters could go down */
     uint64_t stale_hits;
     uint64_t tier_hits; /* answers brought back from the second tier */
     uint64_t stored;

@@ -148,6 +148,11 @@ bool cache_key_is_url(const struct config_cache *config)
     return (kinds_of(config) & ~(unsigned)KINDS_OF_URL) == 0;
 }
 
+bool cache_key_has_host(const struct config_cache *config)
+{
+    return (kinds_of(config) & 1U << CONFIG_PART_HOST) != 0;
+}
+
 static char *put_lower(char *at, struct bytes text)
 {
     for (size_t i = 0; i < text.len; i++) {

@@ -37,6 +37,9 @@ MUST_USE enum result cache_key_put_url(const struct config_cache *config, const 
 /* Whether the key is made of the URL alone, so that an invalidation by URL names it exactly. */
 bool cache_key_is_url(const struct config_cache *config);
 
+/* Whether the host is part of it. */
+bool cache_key_has_host(const struct config_cache *config);
+
 /* The first value of a header, cookie or argument in the request; .ptr NULL: it is not there. */
 struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source);
 

@@ -146,7 +146,7 @@ void cached_look(struct cached_look *look)
     bool has_key = cache_key_put(config, &look->source, look->key_room, CACHED_KEY_BYTES_MAX, &bytes) == RESULT_OK;
     if (!has_key || (config->bypass_count > 0 && cache_key_is_bypassed(config, &look->source))) {
         look->status.forward = CACHE_STATUS_BYPASS;
-        look->status.detail = has_key ? BYTES_NONE : BYTES("key-too-long");
+        look->status.detail = has_key ? BYTES("rule") : BYTES("key-too-long");
         look->plan = CACHED_BYPASS;
         return;
     }
@@ -262,12 +262,6 @@ bool cached_is_small(const struct cached_serving *serving)
     return cached_body_bytes(serving) <= CACHED_COPY_BYTES_MAX;
 }
 
-static bool keep_but_content_type(const void *unused, struct bytes name)
-{
-    (void)unused;
-    return !bytes_equal_nocase(name, BYTES("content-type"));
-}
-
 static char *put_lines(char *at, const struct cached_serving *serving)
 {
     struct bytes lines = cache_head_lines(serving->head);
@@ -279,7 +273,7 @@ static char *put_lines(char *at, const struct cached_serving *serving)
     default: break;
     }
     if (serving->content_type.len > 0) {
-        at = lines_put_kept(at, lines, keep_but_content_type, NULL);
+        at = lines_put_kept(at, lines, serving->keep, serving->keep_context);
         return lines_put_line(at, BYTES("Content-Type"), serving->content_type);
     }
     return bytes_put(at, lines);
@@ -435,10 +429,7 @@ static void touch_tier(struct worker *worker, const struct cache_object *object)
 void cached_count_hit(struct worker *worker, const struct route *route, struct cache_object *object, bool is_stale)
 {
     struct cached_counters *counters = cached_counters_of(worker, route);
-    counter_add(&counters->hits, 1);
-    if (is_stale) {
-        counter_add(&counters->stale_hits, 1);
-    }
+    counter_add(is_stale ? &counters->stale_hits : &counters->fresh_hits, 1);
     counter_add(&counters->saved_ns, object->cost_ns);
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);

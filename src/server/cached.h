@@ -23,9 +23,9 @@ enum {
 
 /* One route's counts on one worker; one writer, read by the metrics and /api/cache/stats. */
 struct cached_counters {
-    _Atomic uint64_t hits;
-    _Atomic uint64_t stale_hits; /* among the hits */
-    _Atomic uint64_t misses;     /* each request is counted once: under one of hits, misses, joins and bypasses */
+    _Atomic uint64_t fresh_hits; /* each request is counted once: under one of these five */
+    _Atomic uint64_t stale_hits;
+    _Atomic uint64_t misses;
     _Atomic uint64_t joins;
     _Atomic uint64_t bypasses;
     _Atomic uint64_t saved_ns; /* what the hits' answers had cost to make */
@@ -75,7 +75,9 @@ struct cached_serving {
     struct range_set ranges; /* of a 206 */
     uint64_t boundary;       /* random: what is between the parts of one that has several */
     bool has_body;
-    struct bytes content_type; /* .len > 0: instead of the stored one, for a converted body */
+    struct bytes content_type; /* .len > 0: of a converted body, in the place of the stored one */
+    bool (*keep)(const void *context, struct bytes name); /* likewise: which of the stored lines are true of it, too */
+    const void *keep_context;
 };
 
 /* Decides on conditions and ranges. The ring gives the time, and random bits. */

@@ -42,7 +42,7 @@ bool config_read_memory(struct config_reader *reader, const struct config_key *k
 uint64_t config_cache_memory_bytes(const struct config *config)
 {
     const struct config_memory *memory = &config->cache.memory;
-    return memory->percent == 0 ? memory->bytes : ring_memory_bytes() / 100 * memory->percent;
+    return memory->percent == 0 ? memory->bytes : ring_memory_bytes("") / 100 * memory->percent;
 }
 
 /* ---- texts ---- */
@@ -67,6 +67,11 @@ bool config_read_file(struct config_reader *reader, const struct config_key *key
     if (memchr(text.ptr, '\0', text.len) != NULL) {
         config_complain(reader, node, "%s: '%s' has a NUL in it, which no path has; take it out", key->path,
                         config_shown(reader, text));
+        return false;
+    }
+    if (bytes_equal(text, BYTES(":memory:")) || bytes_starts_with(text, BYTES("file:"))) {
+        config_complain(reader, node, "%s: '%s' is no file; write its path, or leave the line out for no second tier",
+                        key->path, config_shown(reader, text));
         return false;
     }
     return put_copy(reader, text, false, (struct bytes *)into);

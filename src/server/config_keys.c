@@ -57,7 +57,7 @@ static const struct config_key keys[] = {
     {.path = "admin",
      .type = CONFIG_OPTIONAL,
      AT(config, has_admin),
-     .help = "A listener of its own for `/health` and `/metrics`; without this section there is none."},
+     .help = "A listener of its own for `/health`, `/metrics` and `/api/cache`; without this section there is none."},
     {.path = "admin.address",
      .type = CONFIG_LISTENS,
      .required = true,

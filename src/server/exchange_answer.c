@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "cache/lines.h"
 #include "server/exchange_internal.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
@@ -108,10 +109,30 @@ static char *put_framing(struct exchange *exchange, char *at)
     return bytes_put(at, BYTES("Transfer-Encoding: chunked\r\n"));
 }
 
+static bool is_not_age(const void *unused, struct bytes name)
+{
+    (void)unused;
+    return !bytes_equal_nocase(name, BYTES("age"));
+}
+
+static char *put_lines(const struct exchange *exchange, char *at)
+{
+    const struct entry *entry = exchange->reader.entry;
+    const struct bytes lines = {entry->head->data, entry->head_bytes};
+    uint32_t age_s;
+    if (exchange->cache == NULL || !exchange_claim_age(exchange, &age_s)) {
+        return bytes_put(at, lines);
+    }
+    at = lines_put_kept(at, lines, is_not_age, NULL);
+    at = bytes_put(at, BYTES("Age: "));
+    at += bytes_put_u64(at, age_s);
+    return bytes_put(at, BYTES("\r\n"));
+}
+
 static enum result send_head(struct exchange *exchange, struct outbox *outbox)
 {
     const struct entry *entry = exchange->reader.entry;
-    size_t bytes_max = 96 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
+    size_t bytes_max = 128 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
     struct cache_status status;
     bool has_status = exchange->cache != NULL && exchange_cache_status(exchange, &status);
     bytes_max += has_status ? CACHE_STATUS_BYTES_MAX + 32 : 0;
@@ -128,7 +149,7 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
         at += bytes_put_u64(at, entry->status);
         at = bytes_put(at, BYTES(" \r\n")); /* the phrase may be empty (RFC 9112 §4) */
     }
-    at = bytes_put(at, (struct bytes){entry->head->data, entry->head_bytes});
+    at = put_lines(exchange, at);
     at = put_framing(exchange, at);
     if (has_status) {
         at = bytes_put(at, BYTES("Cache-Status: "));

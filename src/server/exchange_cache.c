@@ -52,7 +52,7 @@ static void count_outcome(const struct exchange *exchange)
     struct cached_counters *counters = cached_counters_of(exchange_worker(exchange), exchange->route);
     switch (exchange->cache->outcome) {
     case EXCHANGE_CACHE_COUNTED: break;
-    case EXCHANGE_CACHE_TIER_HIT: counter_add(&counters->hits, 1); break; /* what it saved: filling_tier.c */
+    case EXCHANGE_CACHE_TIER_HIT: counter_add(&counters->fresh_hits, 1); break; /* what it saved: filling_tier.c */
     case EXCHANGE_CACHE_MISS: counter_add(&counters->misses, 1); break;
     case EXCHANGE_CACHE_JOIN: counter_add(&counters->joins, 1); break;
     case EXCHANGE_CACHE_BYPASS: counter_add(&counters->bypasses, 1); break;

@@ -44,6 +44,10 @@ struct exchange_cache {
     bool is_from_tier; /* what is to be found in memory was put there from the second tier for us */
     bool is_alone;     /* claims no more */
     bool is_other_variant;
+    bool is_late;           /* what was joined had its head before this request came */
+    bool is_too_old;        /* and is not fresh enough for it */
+    uint64_t claimed_hash;  /* of the key that was claimed last */
+    struct bytes varied_by; /* what the answer to it varies by, and what this request says of that; .len 0: not known */
 };
 
 static inline struct worker *exchange_worker(const struct exchange *exchange)

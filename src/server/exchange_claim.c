@@ -1,5 +1,6 @@
 /* Claiming and joining: requests for the same thing at the same time cost one fetch (cache/flight.h). */
 #include "base/check.h"
+#include "cache/freshness.h"
 #include "cache/vary.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
@@ -145,6 +146,23 @@ static void on_answer(struct flight_waiter *waiter, enum flight_answer answer)
     }
 }
 
+/* The key that is claimed, when the answer to this very key has proved to be another variant: those to whom the same
+ * variant will do share the next fetch, though none of it is stored yet. .bytes.ptr NULL: memory is out. */
+static struct cache_key varied_key(struct exchange *exchange, const struct cache_key *key)
+{
+    const struct bytes label = BYTES("\nvaries:"); /* nothing is stored under such a key */
+    const struct bytes varied_by = exchange->cache->varied_by;
+    char *start = arena_alloc(&exchange->arena, key->primary_bytes + label.len + varied_by.len);
+    if (start == NULL) {
+        return (struct cache_key){0};
+    }
+    char *at = bytes_put(start, (struct bytes){key->bytes.ptr, key->primary_bytes});
+    at = bytes_put(at, label);
+    at = bytes_put(at, varied_by);
+    return cache_key_make(cache_of(exchange_worker(exchange)->cache), (struct bytes){start, (size_t)(at - start)},
+                          key->primary_bytes);
+}
+
 void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key, const struct cache_object *seen,
                           uint8_t variant)
 {
@@ -153,23 +171,89 @@ void exchange_cache_claim(struct exchange *exchange, const struct cache_key *key
     const struct config_cache *config = &exchange->route->config->cache;
     bool may_wait = config->coalesce && !cache->is_alone && cache->runs < EXCHANGE_CACHE_RUNS_MAX &&
                     !cache_is_marked_uncacheable(worker->cache, key->hash, exchange_now_ms(exchange));
-    if (!may_wait ||
-        flight_claim(worker->cache, &cache->waiter, key, seen, variant, config->coalesce_waiters_max) != RESULT_OK) {
+    struct cache_key claimed = *key;
+    if (cache->varied_by.len > 0 && cache->claimed_hash == key->hash) {
+        claimed = varied_key(exchange, key);
+    }
+    cache->claimed_hash = key->hash;
+    if (!may_wait || claimed.bytes.ptr == NULL ||
+        flight_claim(worker->cache, &cache->waiter, &claimed, seen, variant, config->coalesce_waiters_max) !=
+            RESULT_OK) {
         go_alone(exchange);
     }
 }
 
 /* ---- what the joined one brings ---- */
 
+/* "fields\nwhat the request says of them". .ptr NULL: memory is out. */
+static struct bytes put_varied_by(struct exchange *exchange, struct bytes fields, struct bytes said)
+{
+    char *start = arena_alloc(&exchange->arena, fields.len + 1 + said.len);
+    if (start == NULL) {
+        return BYTES_NONE;
+    }
+    char *at = bytes_put(start, fields);
+    *at++ = '\n';
+    at = bytes_put(at, said);
+    return (struct bytes){start, (size_t)(at - start)};
+}
+
 /* Whether the answer that another's request brought is right for this one, too. */
 static void compare_variant(struct exchange *exchange, const struct exchange_start *start)
 {
+    struct exchange_cache *cache = exchange->cache;
     const struct entry_variant *variant = exchange->reader.entry->variant;
     size_t bytes = 0;
-    enum result result = vary_put_key(variant->fields, &start->parser->head, start->base, exchange->cache->key_room,
+    enum result result = vary_put_key(variant->fields, &start->parser->head, start->base, cache->key_room,
                                       CACHED_KEY_ROOM_BYTES, &bytes);
-    exchange->cache->is_other_variant =
-        result != RESULT_OK || !bytes_equal(variant->key, (struct bytes){exchange->cache->key_room, bytes});
+    const struct bytes said = {cache->key_room, bytes};
+    cache->is_other_variant = result != RESULT_OK || !bytes_equal(variant->key, said);
+    cache->varied_by = BYTES_NONE;
+    if (cache->is_other_variant && result == RESULT_OK) {
+        cache->varied_by = put_varied_by(exchange, variant->fields, said);
+    }
+}
+
+/* Whether an answer that was on its way before this request came is still fresh enough for it, as if it were stored
+ * (RFC 9111 §4). One that came later is as good as the request's own. */
+static void judge_age(struct exchange *exchange, const struct exchange_start *start)
+{
+    struct directives_request asks;
+    directives_read_request(&start->parser->head, start->base, &asks);
+    enum freshness_use use =
+        freshness_decide(exchange->reader.entry->freshness, &asks, exchange_now_ms(exchange), NULL);
+    exchange->cache->is_too_old = use != FRESHNESS_FRESH && use != FRESHNESS_STALE;
+}
+
+/* True when what was joined is too old, and the exchange goes on without it, or is gone. */
+static bool leave_too_old(struct exchange *exchange)
+{
+    struct exchange_cache *cache = exchange->cache;
+    const struct conn *conn = exchange->conn;
+    const struct freshness *freshness = exchange->reader.entry->freshness;
+    cache->is_late = freshness != NULL && cache->run == NULL && freshness->response_ms < cache->began_ms;
+    if (!cache->is_late) {
+        return false;
+    }
+    exchange_cache_with_head(exchange, judge_age);
+    if (conn->exchange != exchange) {
+        return true;
+    }
+    if (cache->is_too_old) {
+        leave_joined(exchange, BYTES("not-fresh"));
+        go_alone(exchange);
+    }
+    return cache->is_too_old;
+}
+
+bool exchange_claim_age(const struct exchange *exchange, uint32_t *ret_age_s)
+{
+    const struct exchange_cache *cache = exchange->cache;
+    if (!cache->is_joined || !cache->is_late) {
+        return false;
+    }
+    *ret_age_s = freshness_age_s(exchange->reader.entry->freshness, exchange_now_ms(exchange));
+    return true;
 }
 
 bool exchange_claim_intercept(struct exchange *exchange)
@@ -194,9 +278,16 @@ bool exchange_claim_intercept(struct exchange *exchange)
         }
         if (cache->is_other_variant) {
             leave_joined(exchange, BYTES_NONE);
-            go_alone(exchange);
+            if (cache->varied_by.len > 0) {
+                exchange_cache_run(exchange);
+            } else {
+                go_alone(exchange);
+            }
             return true;
         }
+    }
+    if (leave_too_old(exchange)) {
+        return true;
     }
     if (cache->prepared != NULL) {
         drop_prepared(exchange); /* the answer is here */

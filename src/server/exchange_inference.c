@@ -12,6 +12,7 @@
 #include "api/inference_replay.h"
 #include "base/check.h"
 #include "base/counter.h"
+#include "cache/lines.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
 
@@ -20,8 +21,8 @@ enum { TENANT_BYTES = 32 };
 struct exchange_inference {
     struct exchange_cache *cache;
     struct directives_request asks;
-    struct bytes prefix; /* of the key: the route, and the query */
-    bool is_bypassed;
+    struct bytes prefix;       /* of the key: the route, and the query */
+    struct bytes bypassed_why; /* .ptr NULL: it is not */
     bool is_keyed;
     struct inference_key key;
     unsigned char tenant[TENANT_BYTES];
@@ -42,15 +43,80 @@ static void fini(struct exchange *exchange)
     }
 }
 
-/* The tenant is whose credentials these are. Keys are kept on disk, so it is their digest that stands there. */
+/* Adds all values of a field to the digest, such that no two sets of fields are written alike. */
+static bool digest_field(mbedtls_sha256_context *digest, const struct exchange_start *start, const char *name,
+                         bool *any)
+{
+    struct head_values values = head_values(&start->parser->head, start->base, bytes_from(name));
+    struct bytes value;
+    bool ok = true;
+    while (ok && head_next_value(&values, &value)) {
+        const uint64_t length = value.len;
+        *any = true;
+        ok = mbedtls_sha256_update(digest, (const unsigned char *)name, strlen(name) + 1) == 0 &&
+             mbedtls_sha256_update(digest, (const unsigned char *)&length, sizeof(length)) == 0 &&
+             mbedtls_sha256_update(digest, (const unsigned char *)value.ptr, value.len) == 0;
+    }
+    return ok;
+}
+
+/* The tenant is whose credentials these are: all that backends and SDKs know as such, since which of them the backend
+ * heeds is its choice. Cookies count for who has nothing else. Keys are kept on disk, so it is their digest that stands
+ * there. */
 static bool make_tenant(const struct exchange_start *start, unsigned char out[TENANT_BYTES])
 {
-    struct bytes credentials = http_head_value(&start->parser->head, start->base, HTTP_FIELD_AUTHORIZATION);
-    if (credentials.ptr == NULL) {
-        credentials = http_head_value(&start->parser->head, start->base, HTTP_FIELD_X_API_KEY);
+    static const char *const credentials[] = {"authorization",  "x-api-key",           "api-key",
+                                              "x-goog-api-key", "openai-organization", "openai-project"};
+    mbedtls_sha256_context digest;
+    bool any = false;
+    mbedtls_sha256_init(&digest);
+    bool ok = mbedtls_sha256_starts(&digest, 0) == 0;
+    for (size_t i = 0; ok && i < ARRAY_COUNT(credentials); i++) {
+        ok = digest_field(&digest, start, credentials[i], &any);
     }
-    return mbedtls_sha256((const unsigned char *)(credentials.ptr != NULL ? credentials.ptr : ""), credentials.len, out,
-                          0) == 0;
+    ok = ok && (any || digest_field(&digest, start, "cookie", &any));
+    ok = ok && mbedtls_sha256_finish(&digest, out) == 0;
+    mbedtls_sha256_free(&digest);
+    return ok;
+}
+
+/* What stands in front of the key: the route, the query, the parts that the route's `key` names; and the Origin,
+ * because CORS answers each in its own words, and who has none with nothing. RESULT_LIMIT: the parts are too long. */
+static enum result make_prefix(struct exchange *exchange, const struct exchange_start *start,
+                               const struct cache_key_source *source, struct bytes *ret_prefix)
+{
+    const struct config_route *config = exchange->route->config;
+    struct bytes origin = http_head_find(source->head, source->base, BYTES("origin"));
+    char *parts = config->cache.key_count == 0 ? NULL : arena_alloc(&exchange->arena, CACHED_KEY_BYTES_MAX);
+    size_t parts_bytes = 0;
+    if (config->cache.key_count > 0 && parts == NULL) {
+        return RESULT_NO_MEMORY;
+    }
+    if (parts != NULL) { /* none of them is of the URL, so only its scheme stands in front */
+        enum result result = cache_key_put(&config->cache, source, parts, CACHED_KEY_BYTES_MAX, &parts_bytes);
+        if (result != RESULT_OK) {
+            return result;
+        }
+    }
+    *ret_prefix = arena_format(&exchange->arena, "inference/%.*s?%.*s\n%.*s%s%.*s\n", BYTES_ARG(config->name),
+                               BYTES_ARG(start->target->query), (int)parts_bytes, parts == NULL ? "" : parts,
+                               origin.ptr == NULL ? "" : "\norigin=", BYTES_ARG(origin));
+    return ret_prefix->ptr == NULL ? RESULT_NO_MEMORY : RESULT_OK;
+}
+
+static struct bytes why_bypassed(struct exchange *exchange, const struct exchange_start *start,
+                                 const struct cache_key_source *source, bool has_tenant)
+{
+    if (exchange->cache->inference->prefix.ptr == NULL) {
+        return BYTES("key_too_long");
+    }
+    if (http_head_value(&start->parser->head, start->base, HTTP_FIELD_CONTENT_ENCODING).len > 0) {
+        return BYTES("content_coding"); /* the body cannot be read */
+    }
+    if (!has_tenant) {
+        return BYTES("out_of_memory");
+    }
+    return cache_key_is_bypassed(&exchange->route->config->cache, source) ? BYTES("rule") : BYTES_NONE;
 }
 
 enum result exchange_inference_prepare(struct exchange *exchange, const struct exchange_start *start)
@@ -69,20 +135,29 @@ enum result exchange_inference_prepare(struct exchange *exchange, const struct e
     directives_read_request(head, start->base, &inference->asks);
     struct cache_key_source source;
     exchange_cache_source(start, &source);
-    struct bytes coding = http_head_value(head, start->base, HTTP_FIELD_CONTENT_ENCODING);
-    inference->is_bypassed = coding.len > 0 || !make_tenant(start, inference->tenant) ||
-                             cache_key_is_bypassed(&exchange->route->config->cache, &source);
+    bool has_tenant = make_tenant(start, inference->tenant);
+    if (make_prefix(exchange, start, &source, &inference->prefix) == RESULT_NO_MEMORY) {
+        return RESULT_NO_MEMORY;
+    }
+    inference->bypassed_why = why_bypassed(exchange, start, &source, has_tenant);
     cache->path = arena_copy(&exchange->arena, inference_upstream_path(&exchange->arena, start->path));
-    inference->prefix = arena_format(&exchange->arena, "inference/%.*s?%.*s\n",
-                                     BYTES_ARG(exchange->route->config->name), BYTES_ARG(start->target->query));
-    bool ok = cache->path.ptr != NULL && inference->prefix.ptr != NULL;
-    return ok ? RESULT_OK : RESULT_NO_MEMORY;
+    return cache->path.ptr != NULL ? RESULT_OK : RESULT_NO_MEMORY;
+}
+
+static void answer_not_cached(struct exchange *exchange)
+{
+    exchange_answer_error(exchange, 504, "the cache has no fresh answer, and the request allows no other",
+                          "only_if_cached", METRICS_ERROR_UPSTREAM_TIMEOUT);
 }
 
 /* Goes to the backend, and is neither stored nor joined. */
 static void bypass(struct exchange *exchange, struct bytes detail)
 {
     struct exchange_cache *cache = exchange->cache;
+    if (cache->inference->asks.only_if_cached) {
+        answer_not_cached(exchange);
+        return;
+    }
     cache->outcome = EXCHANGE_CACHE_BYPASS;
     cache->status = (struct cache_status){.forward = CACHE_STATUS_BYPASS, .detail = detail};
     exchange_start_fetch(exchange);
@@ -129,11 +204,11 @@ static bool serve_converted(struct exchange *exchange, struct cache_object *obje
     struct exchange_inference *inference = exchange->cache->inference;
     const struct inference_key *key = &inference->key;
     const struct cache_head *head = cache_object_head(object);
+    const struct inference_conversion conversion = {(enum inference_form)head->form, key->wants_stream};
     char *stored = gather(object);
     struct bytes converted = BYTES_NONE;
-    if (stored == NULL ||
-        inference_convert(key->family, (enum inference_form)head->form, key->wants_stream, key->wants_usage,
-                          (struct bytes){stored, object->body_bytes}, &converted) != RESULT_OK) {
+    if (stored == NULL || inference_convert(key->family, conversion.form, key->wants_stream, key->wants_usage,
+                                            (struct bytes){stored, object->body_bytes}, &converted) != RESULT_OK) {
         free(stored);
         return false;
     }
@@ -144,6 +219,8 @@ static bool serve_converted(struct exchange *exchange, struct cache_object *obje
         .status = head->status,
         .has_body = true,
         .content_type = inference_replay_content_type(key->wants_stream),
+        .keep = inference_replay_keeps_line,
+        .keep_context = &conversion,
     };
     struct conn_answer answer = exchange_answer_of(exchange);
     exchange->keep_alive = answer.keep_alive;
@@ -174,10 +251,12 @@ static bool serve(struct exchange *exchange, struct cache_object *object)
     const struct inference_key *key = &cache->inference->key;
     const struct cache_head *head = cache_object_head(object);
     int64_t now_ms = ring_unix_ms(worker_of(exchange)->ring);
-    enum freshness_use use = freshness_decide(&head->freshness, &cache->inference->asks, now_ms, NULL);
+    enum freshness_why why;
+    enum freshness_use use = freshness_decide(&head->freshness, &cache->inference->asks, now_ms, &why);
     bool is_too_old = key->max_age_s >= 0 && freshness_age_ms(&head->freshness, now_ms) > key->max_age_s * 1000;
     if ((use != FRESHNESS_FRESH && use != FRESHNESS_STALE) || is_too_old) {
-        cache->status.forward = is_too_old ? CACHE_STATUS_REQUEST : CACHE_STATUS_STALE;
+        bool by_request = is_too_old || why == FRESHNESS_WHY_REQUEST;
+        cache->status.forward = by_request ? CACHE_STATUS_REQUEST : CACHE_STATUS_STALE;
         return false;
     }
     struct cache_status status = {
@@ -195,14 +274,38 @@ static bool serve(struct exchange *exchange, struct cache_object *object)
         };
         return exchange_serve(exchange, object, &serving, &status);
     }
-    case INFERENCE_REPLAY_CONVERTED: return serve_converted(exchange, object, &status);
+    case INFERENCE_REPLAY_CONVERTED:
+        status.detail = BYTES("converted");
+        if (serve_converted(exchange, object, &status)) {
+            return true;
+        }
+        break;
     case INFERENCE_REPLAY_IMPOSSIBLE: break;
     }
+    cache->status.forward = CACHE_STATUS_MISS;
     cache->status.detail = BYTES("other-shape");
     return false;
 }
 
 /* ---- fetching ---- */
+
+/* How long the answer may be kept: what the request says can only shorten what the route does. */
+static int64_t ttl_ms_of(const struct exchange *exchange)
+{
+    const struct inference_key *key = &exchange->cache->inference->key;
+    int64_t ttl_ms = exchange->route->filling.ttl_ms;
+    return key->ttl_s >= 0 && key->ttl_s * 1000 < ttl_ms ? key->ttl_s * 1000 : ttl_ms;
+}
+
+/* Why the answer will not be kept, as far as the request tells; INFERENCE_OK: it will. */
+static enum inference_reason why_not_kept(const struct exchange *exchange)
+{
+    const struct inference_key *key = &exchange->cache->inference->key;
+    if (!key->may_store) {
+        return key->reason;
+    }
+    return ttl_ms_of(exchange) <= 0 ? INFERENCE_NO_TTL : INFERENCE_OK;
+}
 
 static struct filling *make_filling(struct exchange *exchange, const struct cache_key *key)
 {
@@ -211,21 +314,42 @@ static struct filling *make_filling(struct exchange *exchange, const struct cach
     struct cached_counters *counters = cached_counters_of(worker, exchange->route);
     struct filling *filling = filling_create(&worker->filling, &exchange->route->filling, &counters->filling,
                                              &filling_inference, exchange->fetch, key);
-    int64_t ttl_ms = exchange->route->filling.ttl_ms;
-    if (inference->key.ttl_s >= 0) {
-        ttl_ms = inference->key.ttl_s * 1000;
-    }
-    if (filling != NULL && filling_inference_init(filling, &inference->key, ttl_ms,
-                                                  exchange->route->filling.tool_calls) != RESULT_OK) {
+    const struct filling_inference_terms terms = {
+        .ttl_ms = ttl_ms_of(exchange),
+        .stores_tool_calls = exchange->route->filling.tool_calls,
+        .is_shared = exchange->route->config->cache.scope == CONFIG_SCOPE_SHARED,
+        .not_kept = why_not_kept(exchange),
+    };
+    if (filling != NULL && filling_inference_init(filling, &inference->key, &terms) != RESULT_OK) {
         filling_destroy(filling);
         return NULL;
     }
     if (filling != NULL) {
         filling->asks = inference->asks;
-        filling->is_join_only = !inference->key.may_store || inference->asks.no_store || ttl_ms <= 0;
         filling->may_find_in_tier = !filling->is_join_only && !inference->asks.no_cache && !inference->key.no_cache;
     }
     return filling;
+}
+
+/* It is not stored, and not shared either. */
+static void go_uncached(struct exchange *exchange, enum inference_reason reason)
+{
+    struct filling_counters *counters = &cached_counters_of(worker_of(exchange), exchange->route)->filling;
+    counter_add(&counters->not_stored[FILLING_REASON_RULES + (unsigned)reason], 1);
+    bypass(exchange, bytes_from(inference_reason_name(reason)));
+}
+
+/* Looks for a stored answer. True: it was given. */
+static bool look(struct exchange *exchange, struct cache_object *object)
+{
+    struct exchange_cache *cache = exchange->cache;
+    const struct exchange_inference *inference = cache->inference;
+    cache->status.forward = CACHE_STATUS_URI_MISS;
+    if (inference->asks.no_cache || inference->key.no_cache) {
+        cache->status.forward = CACHE_STATUS_REQUEST;
+        return false;
+    }
+    return inference->key.may_store && object != NULL && serve(exchange, object);
 }
 
 static void run(struct exchange *exchange)
@@ -233,8 +357,8 @@ static void run(struct exchange *exchange)
     struct exchange_cache *cache = exchange->cache;
     struct exchange_inference *inference = cache->inference;
     struct worker *worker = worker_of(exchange);
-    if (inference->is_bypassed) {
-        bypass(exchange, BYTES_NONE);
+    if (inference->bypassed_why.ptr != NULL) {
+        bypass(exchange, inference->bypassed_why);
         return;
     }
     if (!inference->is_keyed) {
@@ -243,24 +367,20 @@ static void run(struct exchange *exchange)
     const struct inference_key *key = &inference->key;
     bool may_join = key->may_join && exchange->route->config->cache.coalesce;
     if (!key->may_store && !may_join) {
-        struct filling_counters *counters = &cached_counters_of(worker, exchange->route)->filling;
-        counter_add(&counters->not_stored[FILLING_REASON_RULES + (unsigned)key->reason], 1);
-        bypass(exchange, bytes_from(inference_reason_name(key->reason)));
+        go_uncached(exchange, key->reason);
         return;
     }
-    cache->status.forward = CACHE_STATUS_URI_MISS;
     struct cache_key stored = cache_key_make(cache_of(worker->cache), key->key, key->key.len);
     struct cache_object *object = cache_find(worker->cache, &stored);
-    if (key->may_store && !inference->asks.no_cache && !key->no_cache) {
-        if (object != NULL && serve(exchange, object)) {
-            return;
-        }
-    } else if (inference->asks.no_cache || key->no_cache) {
-        cache->status.forward = CACHE_STATUS_REQUEST;
+    if (look(exchange, object)) {
+        return;
     }
     if (inference->asks.only_if_cached) {
-        exchange_answer_error(exchange, 504, "the cache has no fresh answer, and the request allows no other",
-                              "only_if_cached", METRICS_ERROR_UPSTREAM_TIMEOUT);
+        answer_not_cached(exchange);
+        return;
+    }
+    if (inference->asks.no_store) {
+        go_uncached(exchange, INFERENCE_NO_STORE);
         return;
     }
     cache->outcome = EXCHANGE_CACHE_MISS;
@@ -268,10 +388,14 @@ static void run(struct exchange *exchange)
         cache->prepared = make_filling(exchange, &stored);
     }
     if (cache->prepared == NULL) {
-        bypass(exchange, BYTES("out-of-memory"));
+        bypass(exchange, BYTES("out_of_memory"));
         return;
     }
-    cache->is_alone = cache->is_alone || !may_join;
+    if (cache->prepared->is_join_only) {
+        cache->status.detail = bytes_from(inference_reason_name(why_not_kept(exchange)));
+    }
+    /* Who wants it made anew is not served by what somebody else has begun before. */
+    cache->is_alone = cache->is_alone || !may_join || cache->status.forward == CACHE_STATUS_REQUEST;
     uint8_t variant = (uint8_t)(1 + (key->wants_stream ? 1 : 0) + (key->wants_usage ? 2 : 0));
     exchange_cache_claim(exchange, &stored, object, variant);
 }

@@ -56,6 +56,9 @@ bool exchange_cache_intercept(struct exchange *exchange);
 /* The member of Cache-Status for what has been fetched; false: nothing to say. */
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status);
 
+/* What Age says of an answer that was on its way before this request came; false: it says what the origin has said. */
+bool exchange_claim_age(const struct exchange *exchange, uint32_t *ret_age_s);
+
 /* Lets go of everything. */
 void exchange_cache_fini(struct exchange *exchange);
 

@@ -121,7 +121,7 @@ static struct cache_head *head_of_entry(const struct entry *entry, int64_t now_m
     struct freshness *freshness = &head->freshness;
     uint32_t age_s;
     int64_t unix_s;
-    freshness->response_ms = now_ms;
+    freshness->response_ms = entry->freshness != NULL ? entry->freshness->response_ms : now_ms;
     freshness->initial_age_ms = directives_seconds(lines_find(lines, BYTES("age")), &age_s) ? (int64_t)age_s * 1000 : 0;
     struct bytes etag = lines_find(cache_head_lines(head), BYTES("etag"));
     struct bytes modified = lines_find(cache_head_lines(head), BYTES("last-modified"));

@@ -260,11 +260,8 @@ static void put_results(FILE *out, const struct config_route *route, const struc
         const char *result;
         uint64_t count;
     } results[] = {
-        {"hit", figures->hits - figures->stale_hits},
-        {"stale", figures->stale_hits},
-        {"join", figures->joins},
-        {"miss", figures->misses},
-        {"bypass", figures->bypasses},
+        {"hit", figures->fresh_hits}, {"stale", figures->stale_hits}, {"join", figures->joins},
+        {"miss", figures->misses},    {"bypass", figures->bypasses},
     };
     for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
         put_route_sample(out, route, "sluice_cache_requests_total", "result", results[i].result);
@@ -307,6 +304,12 @@ static void put_updated(FILE *out, const struct config_route *route, const struc
     fprintf(out, "%llu\n", (unsigned long long)figures->updated);
 }
 
+static void put_from_tier(FILE *out, const struct config_route *route, const struct cache_figures *figures)
+{
+    put_route_sample(out, route, "sluice_cache_tier_answers_total", NULL, NULL);
+    fprintf(out, "%llu\n", (unsigned long long)figures->tier_hits);
+}
+
 static void put_cache_routes(FILE *out, const struct server *server)
 {
     static const struct {
@@ -320,6 +323,7 @@ static void put_cache_routes(FILE *out, const struct server *server)
         {"sluice_cache_not_stored_total", "Answers not stored, by reason.", put_reasons},
         {"sluice_cache_saved_seconds_total", "Seconds that the hits' answers had taken to make.", put_saved},
         {"sluice_cache_saved_tokens_total", "Tokens that the hits' answers had cost.", put_saved_tokens},
+        {"sluice_cache_tier_answers_total", "Answers brought back from the second tier.", put_from_tier},
     };
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
         put_type(out, metrics[i].name, "counter", metrics[i].help);
@@ -385,7 +389,7 @@ static void put_cache_memory(FILE *out, const struct server *server)
         const char *help;
         uint64_t value;
     } metrics[] = {
-        {"sluice_cache_entries", "gauge", "Answers stored now.", figures.entries},
+        {"sluice_cache_entries", "gauge", "Answers, and sets of fields they vary by, stored now.", figures.entries},
         {"sluice_cache_bytes", "gauge", "Bytes charged to the budget now.", figures.charged_bytes},
         {"sluice_cache_budget_bytes", "gauge", "Bytes that may be charged.", figures.budget_bytes},
         {"sluice_cache_mapped_bytes", "gauge", "Bytes mapped for what is stored.", figures.mapped_bytes},
@@ -418,6 +422,10 @@ static void put_cache_tier(FILE *out, const struct server *server)
          offsetof(struct store_counters, misses)},
         {"sluice_cache_tier_reads_failed_total", "counter", "Reads that the database failed at.",
          offsetof(struct store_counters, gets_failed)},
+        {"sluice_cache_tier_reads_busy_total", "counter", "Reads not begun: too many waited.",
+         offsetof(struct store_counters, gets_busy)},
+        {"sluice_cache_tier_reads_unavailable_total", "counter", "Reads not begun: no database.",
+         offsetof(struct store_counters, gets_unavailable)},
         {"sluice_cache_tier_writes_total", "counter", "Records written.", offsetof(struct store_counters, puts)},
         {"sluice_cache_tier_writes_dropped_total", "counter", "Records dropped: queue full, too large, no database.",
          offsetof(struct store_counters, puts_dropped)},
@@ -428,6 +436,8 @@ static void put_cache_tier(FILE *out, const struct server *server)
         {"sluice_cache_tier_purged_total", "counter", "Records purged.", offsetof(struct store_counters, purged)},
         {"sluice_cache_tier_opens_total", "counter", "Times the database was opened.",
          offsetof(struct store_counters, opens)},
+        {"sluice_cache_tier_moved_aside_total", "counter", "Corrupt files moved aside.",
+         offsetof(struct store_counters, moved_aside)},
         {"sluice_cache_tier_records", "gauge", "Records now.", offsetof(struct store_counters, records)},
         {"sluice_cache_tier_bytes", "gauge", "Bytes charged for them.", offsetof(struct store_counters, bytes)},
         {"sluice_cache_tier_queued_writes", "gauge", "Writes that wait.",
@@ -447,6 +457,8 @@ static void put_cache_tier(FILE *out, const struct server *server)
         const char *at = (const char *)counters + words[i].offset;
         fprintf(out, "%s %llu\n", words[i].name, (unsigned long long)load((const _Atomic uint64_t *)(const void *)at));
     }
+    put_type(out, "sluice_cache_tier_budget_bytes", "gauge", "Bytes that may be charged for them.");
+    fprintf(out, "sluice_cache_tier_budget_bytes %llu\n", (unsigned long long)server->config->cache.database_bytes_max);
     put_type(out, "sluice_cache_tier_errors_total", "counter", "Failed calls of the database, by fault.");
     for (unsigned i = STORE_FAULT_NONE + 1; i < STORE_FAULTS; i++) {
         fprintf(out, "sluice_cache_tier_errors_total{fault=\"%s\"} %llu\n", store_fault_name((enum store_fault)i),

@@ -14,7 +14,10 @@
 #include "ring/topology.h"
 #include "server/cache_api.h"
 
-enum { RESOLVE_SECONDS_MIN = 1 };
+enum {
+    RESOLVE_SECONDS_MIN = 1,
+    CACHE_PERCENT_WARNED = 90, /* of the memory there is: as the most that the configuration takes as a percentage */
+};
 
 /* ---- start ---- */
 
@@ -326,6 +329,11 @@ static bool make_cache(struct server *server)
     uint64_t bytes_max = config_cache_memory_bytes(config);
     if (bytes_max == 0) {
         return true;
+    }
+    uint64_t most_bytes = ring_memory_bytes("");
+    if (most_bytes > 0 && bytes_max > most_bytes / 100 * CACHE_PERCENT_WARNED) {
+        log_warn("cache.memory is %llu bytes, of %llu that the cgroup or the machine allows: leave room for the rest",
+                 (unsigned long long)bytes_max, (unsigned long long)most_bytes);
     }
     server->cache = cache_create(&(struct cache_options){
         .workers = server->worker_count,

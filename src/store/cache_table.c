@@ -489,13 +489,15 @@ int cache_table_tend(struct cache_table *table, int64_t now_ms, uint64_t bytes_m
     return code;
 }
 
-int cache_table_vacuum(struct cache_table *table, bool *ret_more)
+int cache_table_vacuum(struct cache_table *table, uint64_t bytes_max, bool *ret_more)
 {
     int64_t free_pages = 0, pages = 0;
+    int64_t kept = (int64_t)(bytes_max / CACHE_FREE_SHARE / CACHE_PAGE_BYTES);
+    kept = kept < CACHE_FREE_PAGES_KEPT ? kept : CACHE_FREE_PAGES_KEPT;
     *ret_more = false;
     int code = database_number(table->sqlite, "PRAGMA freelist_count", &free_pages);
     code = code == SQLITE_OK ? database_number(table->sqlite, "PRAGMA page_count", &pages) : code;
-    if (code != SQLITE_OK || free_pages <= CACHE_FREE_PAGES_KEPT || free_pages <= pages / 8) {
+    if (code != SQLITE_OK || free_pages <= kept || free_pages <= pages / CACHE_FREE_SHARE) {
         return code;
     }
     char statement[48];

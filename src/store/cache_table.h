@@ -10,10 +10,12 @@
 
 enum {
     CACHE_KEY_HEAD_BYTES = 64,
-    CACHE_SLICE_RECORDS = 256,     /* what one transaction removes at most, */
-    CACHE_SLICE_BYTES = 16 << 20,  /* and about so much of it: long bodies are chains of pages */
-    CACHE_VACUUM_PAGES = 512,      /* given back to the system at a time, */
-    CACHE_FREE_PAGES_KEPT = 1024,  /* when more than these, and an eighth of the file, are free */
+    CACHE_SLICE_RECORDS = 256,    /* what one transaction removes at most, */
+    CACHE_SLICE_BYTES = 16 << 20, /* and about so much of it: long bodies are chains of pages */
+    CACHE_VACUUM_PAGES = 512,     /* given back to the system at a time, */
+    CACHE_FREE_PAGES_KEPT = 1024, /* when more than these (or an eighth of what the file may be, where that is less), */
+    CACHE_FREE_SHARE = 8,         /* and an eighth of what it is, are free */
+    CACHE_PAGE_BYTES = 4096,
     CACHE_EMPTY_BYTES = 128 << 10, /* of the file are the schema and the first pages of tables */
 };
 
@@ -94,7 +96,7 @@ int cache_table_purge(struct cache_table *table, struct cache_purge *purge, bool
 int cache_table_tend(struct cache_table *table, int64_t now_ms, uint64_t bytes_max, bool *ret_more);
 
 /* Gives a slice of free pages back to the system; outside of transactions. */
-int cache_table_vacuum(struct cache_table *table, bool *ret_more);
+int cache_table_vacuum(struct cache_table *table, uint64_t bytes_max, bool *ret_more);
 
 /* ---- the reader's ---- */
 

@@ -1,9 +1,11 @@
 #include "store/database.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -72,7 +74,12 @@ void database_explain(sqlite3 *sqlite, int code, struct database_error *ret_erro
     ret_error->fault = fault_of(sqlite, code);
     /* The connection's own words only while they are about this code. */
     bool is_own = sqlite != NULL && sqlite3_extended_errcode(sqlite) == code;
-    snprintf(ret_error->text, sizeof(ret_error->text), "%s", is_own ? sqlite3_errmsg(sqlite) : sqlite3_errstr(code));
+    int primary = code & 0xff;
+    const char *why = is_own && (primary == SQLITE_CANTOPEN || primary == SQLITE_IOERR)
+                          ? strerrordesc_np(sqlite3_system_errno(sqlite))
+                          : NULL;
+    snprintf(ret_error->text, sizeof(ret_error->text), "%s%s%s", is_own ? sqlite3_errmsg(sqlite) : sqlite3_errstr(code),
+             why == NULL ? "" : ": ", why == NULL ? "" : why);
 }
 
 static enum store_fault refuse(enum store_fault fault, const char *text, struct database_error *ret_error)
@@ -93,6 +100,23 @@ static int connect_file(const char *path, int flags, uint32_t lock_timeout_ms, s
     return code;
 }
 
+static enum store_fault judge_version(const struct database_schema *schema, int64_t version,
+                                      struct database_error *ret_error)
+{
+    return version >= 0 && version <= schema->version
+               ? STORE_FAULT_NONE
+               : refuse(STORE_FAULT_NEWER, "it was made by a newer version", ret_error);
+}
+
+/* What is kept may be nobody else's business, such as prompts. The library gives its log and index the file's mode. */
+static void create_private(const char *path)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (file >= 0) {
+        close(file);
+    } /* else it is there, or the library will say why it cannot be */
+}
+
 /* Whose the file is, and how old. Reads only. */
 static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool *ret_is_new, int *ret_version,
                      struct database_error *ret_error)
@@ -105,10 +129,10 @@ static int recognise(sqlite3 *sqlite, const struct database_schema *schema, bool
         return code;
     }
     bool is_new = application == 0 && version == 0 && objects == 0;
-    if (!is_new && application != DATABASE_APPLICATION_ID) {
+    if (!is_new && application != schema->application_id) {
         refuse(STORE_FAULT_FOREIGN, "it is another application's database", ret_error);
-    } else if (version < 0 || version > schema->version) {
-        refuse(STORE_FAULT_NEWER, "it was made by a newer version", ret_error);
+    } else {
+        judge_version(schema, version, ret_error);
     }
     *ret_is_new = is_new;
     *ret_version = (int)version;
@@ -121,7 +145,7 @@ static int migrate(sqlite3 *sqlite, const struct database_schema *schema, int ve
     for (; version < schema->version && code == SQLITE_OK; version++) {
         char stamp[96];
         snprintf(stamp, sizeof(stamp), "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
-                 DATABASE_APPLICATION_ID, version + 1);
+                 schema->application_id, version + 1);
         code = database_run(sqlite, "BEGIN IMMEDIATE");
         code = code == SQLITE_OK ? database_run(sqlite, schema->migrations[version]) : code;
         code = code == SQLITE_OK ? database_run(sqlite, stamp) : code;
@@ -154,6 +178,7 @@ enum store_fault database_open_writer(const char *path, uint32_t lock_timeout_ms
     sqlite3 *sqlite = NULL;
     bool is_new = false;
     int version = 0;
+    create_private(path);
     int code = connect_file(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, lock_timeout_ms, &sqlite);
     if (code == SQLITE_OK && sqlite3_db_readonly(sqlite, "main") == 1) {
         refuse(STORE_FAULT_UNWRITABLE, "no permission to write it", ret_error);
@@ -200,10 +225,29 @@ enum store_fault database_open_reader(const char *path, uint32_t lock_timeout_ms
 
 /* ---- the file itself ---- */
 
-bool database_has_moved(sqlite3 *sqlite)
+enum store_fault database_check(sqlite3 *sqlite, const struct database_schema *schema, struct database_error *ret_error)
 {
+    *ret_error = (struct database_error){.fault = STORE_FAULT_NONE};
     int moved = 0;
-    return sqlite3_file_control(sqlite, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0;
+    int64_t version = schema->version;
+    if (sqlite3_file_control(sqlite, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0) {
+        return refuse(STORE_FAULT_MISSING, "the file is gone or another is in its place", ret_error);
+    }
+    /* What it cannot read now, whoever reads next will meet. */
+    return database_number(sqlite, "PRAGMA user_version", &version) == SQLITE_OK
+               ? judge_version(schema, version, ret_error)
+               : STORE_FAULT_NONE;
+}
+
+int database_probe(sqlite3 *sqlite, const struct database_schema *schema)
+{
+    char stamp[64];
+    int64_t version = 0;
+    snprintf(stamp, sizeof(stamp), "PRAGMA user_version = %d", schema->version);
+    int code = database_run(sqlite, "BEGIN IMMEDIATE");
+    code = code == SQLITE_OK ? database_number(sqlite, "PRAGMA user_version", &version) : code;
+    code = code == SQLITE_OK && version == schema->version ? database_run(sqlite, stamp) : code;
+    return code == SQLITE_OK ? database_run(sqlite, "COMMIT") : code;
 }
 
 bool database_move_aside(const char *path)

@@ -40,4 +40,6 @@ static const char *const migrations[] = {
     "CREATE INDEX cache_tag_id ON cache_tag (id);",
 };
 
-const struct database_schema database_schema = {migrations, ARRAY_COUNT(migrations)};
+const struct database_schema database_schema_cache = {
+    .migrations = migrations, .version = ARRAY_COUNT(migrations), .application_id = 0x536c7563, /* "Sluc" */
+};

@@ -122,6 +122,17 @@ static void options_default(struct store_options *options)
     options->queue_reads_max = options->queue_reads_max == 0 ? STORE_QUEUE_READS : options->queue_reads_max;
 }
 
+/* Two names that begin with no folder are no files to SQLite: ":memory:" and "file:…". */
+static char *path_copy(const char *path)
+{
+    const char *folder = path[0] == '/' ? "" : "./";
+    char *copy = malloc(strlen(folder) + strlen(path) + 1);
+    if (copy != NULL) {
+        strcpy(stpcpy(copy, folder), path);
+    }
+    return copy;
+}
+
 static void store_free(struct store *store)
 {
     pthread_mutex_destroy(&store->lock);
@@ -185,7 +196,7 @@ enum result store_open(const struct store_options *options, struct ring_group *g
     options_default(&store->options);
     store->group = group;
     store->accepts_writes = true;
-    store->path = strdup(options->path);
+    store->path = path_copy(options->path);
     store->options.path = store->path;
     enum result result = store->path != NULL && cache_tier_init(store) ? start_threads(store) : RESULT_NO_MEMORY;
     if (result != RESULT_OK) {

@@ -3,7 +3,8 @@
  * Workers hand over requests and go on. A writer thread owns the one connection that writes (WAL, synchronous=NORMAL)
  * and commits what is queued in groups; a reader thread answers gets on a read-only connection, so that no long write
  * delays a read. Answers come back as ring_message, on the loop of the worker that asked. What is kept are tables, one
- * module each: today the cache tier (cache_tier.h).
+ * module each: today the cache tier (cache_tier.h). A store is one file of one schema, with threads of its own and
+ * nothing shared, so that a process may have several.
  *
  *   workers ──requests──▶ write queue ──▶ writer ──▶ ┐
  *      ▲    ──requests──▶ read queue  ──▶ reader ◀── ┤ database, -wal, -shm
@@ -12,9 +13,9 @@
  * Losing the database never stops anyone: requests are then refused at once, the reason is logged once per change and
  * counted, and the file is opened anew every retry interval.
  *
- *   STARTING ──opened──▶ READY ──disk full, write lock held by another, no memory──▶ READ_ONLY ──a write succeeds──▶
- * READY └──cannot──▶ UNAVAILABLE ◀── I/O error, corrupt, file gone ── READY, READ_ONLY └── every retry interval: opened
- * ──▶ READY
+ *   STARTING ──opened──▶ READY ──disk full, lock held by another, no memory──▶ READ_ONLY ──it can write──▶ READY
+ *      └──cannot──▶ UNAVAILABLE ◀──I/O error, corrupt, newer, file gone── READY, READ_ONLY
+ *                        └──every retry interval: opened──▶ READY
  *
  * A corrupt database is moved aside to `<path>.corrupt-<n>` (n = 1 to 4; with all four there it stays as it is and is
  * not used), and a new one begun. A database of another application, or of a newer version of this one, is never
@@ -34,7 +35,7 @@
 struct store;
 
 struct store_options {
-    const char *path;         /* of the database file; *borrows*; its folder is not made */
+    const char *path;         /* of the database file, always a file; *borrows*; its folder is not made */
     uint64_t cache_bytes_max; /* of the cache tier: its records as charged, and its part of the file; 0: the default */
     uint32_t lock_timeout_ms; /* how long a lock of another process is waited for; 0: the default */
     uint32_t

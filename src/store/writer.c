@@ -68,8 +68,8 @@ static void set_accepts(struct writer *writer, bool reads, bool writes)
 static void set_ready(struct writer *writer)
 {
     writer->is_proving = false;
+    set_accepts(writer, true, true); /* first, so that who hears of it is not refused */
     set_state(writer, STORE_READY, STORE_FAULT_NONE, "");
-    set_accepts(writer, true, true);
 }
 
 static void publish_totals(struct writer *writer)
@@ -199,8 +199,8 @@ static void writer_open(struct writer *writer)
 {
     struct store *store = writer->store;
     struct database_error error;
-    enum store_fault fault =
-        database_open_writer(store->path, store->options.lock_timeout_ms, &database_schema, &writer->sqlite, &error);
+    enum store_fault fault = database_open_writer(store->path, store->options.lock_timeout_ms, &database_schema_cache,
+                                                  &writer->sqlite, &error);
     if (fault != STORE_FAULT_NONE) {
         writer_fail(writer, &error);
         return;
@@ -208,6 +208,8 @@ static void writer_open(struct writer *writer)
     int code = cache_table_open(&writer->table, writer->sqlite);
     if (code != SQLITE_OK) {
         database_explain(writer->sqlite, code, &error);
+        /* A statement that cannot be: the file says that it is ours and of this version, and has not the tables. */
+        error.fault = (code & 0xff) == SQLITE_ERROR ? STORE_FAULT_CORRUPT : error.fault;
         sqlite3_close(writer->sqlite);
         writer->sqlite = NULL;
         writer_fail(writer, &error);
@@ -236,9 +238,7 @@ static void writer_look(struct writer *writer, nanos now)
     }
     if (error.fault == STORE_FAULT_NONE && now >= writer->look_at_ns) {
         writer->look_at_ns = now + interval_ns(writer);
-        if (database_has_moved(writer->sqlite)) {
-            error = (struct database_error){STORE_FAULT_MISSING, "the file is gone or another is in its place"};
-        }
+        database_check(writer->sqlite, &database_schema_cache, &error);
     }
     if (error.fault != STORE_FAULT_NONE) {
         writer_fail(writer, &error);
@@ -324,9 +324,7 @@ static void write_batch(struct writer *writer)
 /* The time to try again has come: a small write tells whether writing is possible at all. What was held goes first. */
 static bool resume(struct writer *writer, nanos now)
 {
-    char probe[96];
-    snprintf(probe, sizeof(probe), "BEGIN IMMEDIATE; PRAGMA user_version = %d; COMMIT", database_schema.version);
-    int code = database_run(writer->sqlite, probe);
+    int code = database_probe(writer->sqlite, &database_schema_cache);
     if (code != SQLITE_OK) {
         fail_with_code(writer, code);
         return false;
@@ -362,7 +360,7 @@ static bool can_write(struct writer *writer, nanos now)
 
 static int give_back_pages(struct writer *writer, bool *ret_more)
 {
-    int code = cache_table_vacuum(&writer->table, ret_more);
+    int code = cache_table_vacuum(&writer->table, writer->store->options.cache_bytes_max, ret_more);
     if (code == SQLITE_OK && *ret_more) {
         writer->has_vacuumed = true;
     } else if (code == SQLITE_OK && writer->has_vacuumed) {

@@ -11,8 +11,9 @@ async function call(client, { do: what, params, options }) {
       return list;
     }
     case 'chat':
-    case 'completion': {
-      const api = what === 'chat' ? client.chat.completions : client.completions;
+    case 'completion':
+    case 'responses': {
+      const api = { chat: client.chat.completions, completion: client.completions, responses: client.responses }[what];
       const answer = await api.create(params, options);
       if (!params.stream) return answer;
       const chunks = [];
@@ -21,6 +22,10 @@ async function call(client, { do: what, params, options }) {
     }
     case 'embeddings':
       return client.embeddings.create(params, options);
+    case 'accumulate': { // as the package's own helper puts a stream together
+      const stream = client.beta.chat.completions.stream(params, options);
+      return stream.finalChatCompletion();
+    }
     default:
       throw new Error(`no call ${what}`);
   }

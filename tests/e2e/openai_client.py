@@ -10,10 +10,13 @@ import openai
 def call(client, what, params, options):
     if what == 'models':
         return [model.model_dump() for model in client.models.list()]
-    if what in ('chat', 'completion'):
-        api = client.chat.completions if what == 'chat' else client.completions
+    if what in ('chat', 'completion', 'responses'):
+        api = {'chat': client.chat.completions, 'completion': client.completions, 'responses': client.responses}[what]
         answer = api.create(**params, **options)
         return [chunk.model_dump() for chunk in answer] if params.get('stream') else answer.model_dump()
+    if what == 'accumulate':
+        with client.beta.chat.completions.stream(**params, **options) as stream:
+            return stream.get_final_completion().model_dump()
     if what == 'embeddings':
         return client.embeddings.create(**params, **options).model_dump()
     raise ValueError(what)

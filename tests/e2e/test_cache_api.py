@@ -1,6 +1,8 @@
 """/api/cache: what it says, what it removes, and who may ask."""
 
 import json
+import os
+import re
 import threading
 import time
 from urllib.parse import quote
@@ -8,8 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from backend import keep_answering
+from metrics_text import parse
 from rawhttp import Client, get, wait_until
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 TOKEN = 'tr0ub4dor.and-3-more'
 FRESH = 'Cache-Control: max-age=600\r\n'
 
@@ -104,6 +108,15 @@ def test_a_key_goes_with_what_is_stored_by_further_parts_of_requests(world):
     assert not is_hit(gateway, '/a', 'X-Plan: pro\r\n')
 
 
+def test_a_key_may_lack_its_host_where_a_route_leaves_it_out(world):
+    _, gateway = gateway_for(world, [cached_route('all-hosts', key=['path'])])
+    fill(gateway, '/a', '/b/1', '/b/2')
+    assert is_hit(gateway, '/a', host='other')
+    assert delete(gateway, 'key=/a')['removed'] == 1
+    assert delete(gateway, 'prefix=/b/')['removed'] == 2
+    assert not is_hit(gateway, '/a')
+
+
 def test_a_prefix_goes(world):
     _, gateway = gateway_for(world, workers=2)
     fill(gateway, '/news/1', '/news/2', '/newsletter', '/other')
@@ -175,7 +188,8 @@ def test_what_is_on_its_way_is_not_stored_behind_a_purge(world):
 
 @pytest.mark.parametrize('query', [
     '', 'key=', 'key', 'keys=a', 'all=1', 'all=', 'key=a&all=true', 'key=%', 'key=%zz', 'key=test/%20', 'key=te%20st/a',
-    'key=test/%00', 'prefix=te%0ast', 'key=te:st:80/a', 'key=test/../a', 'tag=a%0ab', 'group=scripts', 'key=%C3%A4/a'])
+    'key=test/%00', 'key=/a', 'prefix=/a', 'key=http:///a', 'key=%3Fx=1', 'key=a&tag=b', 'all=true&all=true', 'all',
+    '&all=true', 'KEY=test/a', '=a', 'all=TRUE', 'prefix=te%0ast', 'key=te:st:80/a', 'key=test/../a', 'tag=a%0ab', 'group=scripts', 'key=%C3%A4/a'])
 def test_a_wrong_selector_is_refused_with_the_remedy(module_world, query):
     gateway = one_gateway(module_world)
     error = delete(gateway, query, status=400)['error']
@@ -287,7 +301,48 @@ def test_the_metrics_say_the_same(world):
     assert metrics.value('sluice_cache_entries') == 0
     assert metrics.value('sluice_cache_budget_bytes') == 64 << 20
     assert metrics.value('sluice_cache_removals_total', cause='purged') == 1
-    assert not [name for name, _ in metrics if name.startswith('sluice_cache_tier')]
+    assert {n for n, _ in metrics if n.startswith('sluice_cache_tier')} == {'sluice_cache_tier_answers_total'}
+
+
+def test_the_metrics_keep_to_the_fields_conventions(world, tmp_path):
+    """What promtool check metrics would find, and that no label's values come from requests."""
+    routes = [cached_route('site'),
+              {'name': 'models', 'path_prefix': '/v1', 'inference': {'upstream': 'backend', 'cache': True}}]
+    _, gateway = gateway_for(world, routes, cache={'memory': '64MB', 'database': str(tmp_path / 'c.db')}, workers=2)
+    for path in ('/a', '/a', '/private', '/vary', '/tagged/x', '/b%22%0Ac?x="y'):
+        get(gateway.address, path)
+    text = get(gateway.admin, '/metrics').body.decode()
+    types = dict(re.findall(r'^# TYPE (\S+) (\S+)$', text, re.M))
+    helps = dict(re.findall(r'^# HELP (\S+) (.+)$', text, re.M))
+    units = ('_seconds', '_bytes', '_tokens')
+    for name, kind in types.items():
+        assert re.fullmatch(r'[a-z][a-z0-9_]*', name) and helps[name].endswith('.'), name
+        assert (kind == 'counter') == name.endswith('_total'), f'{name} is a {kind}'
+        assert not re.search(r'_(ms|us|ns|milliseconds|kb|mb|count|sum|bucket)(_|$)', name), name
+        for unit in units:
+            assert unit not in name or name.removesuffix('_total').endswith(unit), f'{name}: its unit goes last'
+    metrics = parse(text)
+    assert set(types) >= {n for n, _ in metrics if n.startswith('sluice_cache')}
+    bounds = {'route': {'site', 'models'}, 'result': {'hit', 'stale', 'join', 'miss', 'bypass'},
+              'cause': {'evicted', 'expired', 'replaced', 'purged', 'invalidated'},
+              'state': {'starting', 'ready', 'read_only', 'unavailable'}}
+    for name, labels in metrics:
+        for label, value in labels:
+            if name.startswith('sluice_cache'):
+                assert label in ('reason', 'fault') or value in bounds[label], (name, label, value)
+                assert re.fullmatch('[a-z_-]+', value), (name, label, value)
+
+
+def test_every_metric_is_in_the_documentation_and_the_other_way_round(world, tmp_path):
+    _, gateway = gateway_for(world, [cached_route('site', prefetch=True)],
+                             cache={'memory': '64MB', 'database': str(tmp_path / 'c.db')})
+    told = set(re.findall(r'^# TYPE (\S+)', get(gateway.admin, '/metrics').body.decode(), re.M))
+    documented = set()
+    for line in open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8'):
+        if line.startswith('| `'):
+            documented.update(re.findall(r'`([a-z_]+)`', line.split('|')[1]))
+    assert {n for n in told if n not in documented} == set()
+    assert {n for n in documented if n.startswith('sluice_') and n not in told} == set()
 
 
 def test_with_the_cache_off_there_is_nothing_to_say_or_remove(world):
@@ -297,6 +352,42 @@ def test_with_the_cache_off_there_is_nothing_to_say_or_remove(world):
     assert not told['enabled'] and told['memory']['budget_bytes'] == 0 and told['totals']['misses'] == 0
     assert delete(gateway, 'all=true')['removed'] == 0
     assert not [name for name, _ in gateway.metrics() if name.startswith('sluice_cache')]
+
+
+@pytest.mark.parametrize('entries_max', [1, 2, 3, 7])
+def test_no_more_entries_are_kept_than_allowed_however_many_workers(world, entries_max):
+    _, gateway = gateway_for(world, workers=3, cache={'memory': '64MB'},
+                             start={'env': {**os.environ, 'CACHE_MAX_SIZE': str(entries_max)}})
+    for i in range(60):
+        get(gateway.address, f'/{i}')
+
+    def settled():
+        route = stats(gateway)['routes'][0]
+        return route['stored'] + sum(route['not_stored'].values()) == 60
+
+    wait_until(settled)
+    memory = stats(gateway)['memory']
+    assert memory['entries_max'] == entries_max and 1 <= memory['entries'] <= entries_max
+    assert memory['removed']['evicted'] == memory['stores'] - memory['entries']
+
+
+def test_every_reason_is_in_the_documentation():
+    """The names in the sources, against the tables of Cache-Status's details."""
+    text = open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8').read()
+    text = text[text.index('## The cache'):text.index('## Errors')]
+    documented = set(re.findall(r'`([a-z_-]+)`', ' '.join(re.findall(r'^\| (`[^|]*) \|', text, re.M))))
+    known = set()
+    for path, pattern in (('cache/storing.c', r'\[STORING_\w+\] = "([a-z-]+)"'),
+                          ('proxy/filling.c', r'\[FILLING_\w+\] = "([a-z-]+)"'),
+                          ('api/inference_reason.c', r'\[INFERENCE_\w+\] = "([a-z_]+)"'),
+                          ('server/cached.c', r'detail = .*BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_claim.c', r'BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_serve.c', r'detail = .*BYTES\("([a-z-]+)"\)'),
+                          ('server/exchange_cache.c', r'detail = .*BYTES\("([a-z-]+)"\)')):
+        found = re.findall(pattern, open(os.path.join(ROOT, 'src', path), encoding='utf-8').read())
+        assert found, path
+        known.update(found)
+    assert known - {'ok', 'stored'} - documented == set()
 
 
 # ---- paths and methods
@@ -339,6 +430,7 @@ def test_with_a_token_it_is_answered_to_those_who_have_it(world):
             answer = get(gateway.address, path, method=method, fields=wrong)
             assert answer.status == 401, (path, wrong)
             challenge = answer.fields['www-authenticate']
+            assert json.loads(answer.body)['error']['code'] in ('no_token', 'wrong_token')
             assert challenge.startswith('Bearer realm=') and ('invalid_token' in challenge) == ('earer ' in wrong)
     assert is_hit(gateway, '/a')
     answer = get(gateway.address, '/api/./cache/stats', fields=right)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import threading
 import time
@@ -114,6 +115,20 @@ def test_the_path_may_come_from_the_environment(world, path):
     assert body.startswith(b'1:') and os.path.exists(path)
 
 
+def test_what_was_written_survives_a_killed_process(world, path):
+    site = Site(world)
+    gateway = start(world, site.backend, path)
+    body = get(gateway.address, '/slow').body
+    written(gateway, 1)
+    gateway.signal(signal.SIGKILL)
+    gateway.wait()
+    gateway = start(world, site.backend, path)
+    ready(gateway)
+    again = get(gateway.address, '/slow')
+    assert again.body == body and '; hit' in status(again)
+    assert os.stat(path).st_mode & 0o77 == 0
+
+
 def test_variants_survive(world, path):
     site = Site(world)
     gateway = start(world, site.backend, path)
@@ -216,6 +231,36 @@ def test_a_newer_cheap_answer_takes_the_old_one_off_the_disk(world, path):
     gateway = start(world, backend, path)
     ready(gateway)
     assert get(gateway.address, '/a').body == b'new'
+
+
+def test_what_memory_has_no_room_for_is_kept_on_disk_and_answered_from_there(world, path):
+    def answer(peer, request):
+        time.sleep(1 if request.target.startswith('/dear') else COST_MS / 1000 * 1.5)
+        peer.answer(request.target[1] * 90_000, fields=FRESH)
+
+    def fill_memory(gateway):
+        threads = [threading.Thread(target=get, args=(gateway.address, f'/dear/{i}')) for i in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    backend = world.backend(keep_answering(answer))
+    gateway = start(world, backend, path, memory='1MB', object_bytes_max=200_000)
+    fill_memory(gateway)
+    for i in range(3):
+        get(gateway.address, f'/cheap/{i}')
+    written(gateway, 19)  # those that memory refused, too
+    gateway.stop()
+    gateway = start(world, backend, path, memory='1MB', object_bytes_max=200_000)
+    ready(gateway)
+    fill_memory(gateway)
+    asked = len(backend.requests)
+    for _ in range(2):
+        for i in range(3):
+            got = get(gateway.address, f'/cheap/{i}')
+            assert got.body == b'c' * 90_000 and '; hit' in status(got), got.fields
+    assert len(backend.requests) == asked
 
 
 # ---- inference
@@ -412,6 +457,27 @@ def test_a_database_that_goes_away_is_begun_anew(world, path):
     assert get(gateway.address, '/slow/1').status == 200
     get(gateway.address, '/slow/2')
     written(gateway, 1)
+
+
+def test_a_database_that_a_newer_version_takes_over_is_let_go_and_taken_again(world, path):
+    site = Site(world)
+    gateway = start(world, site.backend, path)
+    get(gateway.address, '/slow/1')
+    written(gateway, 1)
+
+    def stamp(version):
+        other = sqlite3.connect(path)
+        other.execute(f'PRAGMA user_version = {version}')
+        other.close()
+
+    stamp(99)
+    wait_until(lambda: tier(gateway)['fault'] == 'newer', seconds=10)
+    for i in range(3):
+        assert get(gateway.address, f'/slow/new/{i}').status == 200
+    assert count_lines(gateway, 'store unavailable: newer') == 1
+    stamp(1)
+    ready(gateway)
+    assert tier(gateway)['records'] == 1
 
 
 def test_another_applications_database_is_left_alone(world, path):

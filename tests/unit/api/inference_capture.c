@@ -114,6 +114,9 @@ static const struct sample samples[] = {
      INFERENCE_OK},
     {INFERENCE_RERANK, false, "{\"results\":[{\"error\":1}],\"error\":\"\"}", INFERENCE_OK},
     {INFERENCE_SCORE, false, "{\"error\":{}}", INFERENCE_ERROR_IN_BODY},
+    {INFERENCE_SCORE, false, "{\"data\":[]}", INFERENCE_OK},
+    {INFERENCE_EMBEDDINGS, false, "{\"message\":\"busy\"}", INFERENCE_TRUNCATED},
+    {INFERENCE_EMBEDDINGS, false, "{\"data\":{\"data\":[]}}", INFERENCE_TRUNCATED},
     {INFERENCE_FAMILY_NONE, false, "{}", INFERENCE_UNKNOWN_FAMILY},
     /* the Responses API */
     {INFERENCE_RESPONSES, false,

@@ -103,6 +103,8 @@ Test(inference_replay, serves_each_client_as_the_table_says)
         {INFERENCE_CHAT, INFERENCE_FORM_JSON, AS_IS, TO, TO},
         {INFERENCE_CHAT, INFERENCE_FORM_STREAM, NO, AS_IS, NO},
         {INFERENCE_CHAT, INFERENCE_FORM_STREAM_WITH_USAGE, TO, TO, AS_IS},
+        {INFERENCE_CHAT, INFERENCE_FORM_STREAM_TELLING, TO, AS_IS, NO},
+        {INFERENCE_CHAT, (enum inference_form)77, NO, NO, NO},
         {INFERENCE_COMPLETIONS, INFERENCE_FORM_JSON, AS_IS, TO, TO},
         {INFERENCE_COMPLETIONS, INFERENCE_FORM_STREAM, NO, AS_IS, NO},
         {INFERENCE_COMPLETIONS, INFERENCE_FORM_STREAM_WITH_USAGE, TO, TO, AS_IS},
@@ -119,6 +121,32 @@ Test(inference_replay, serves_each_client_as_the_table_says)
     }
     cr_assert(bytes_starts_with(inference_replay_content_type(true), BYTES("text/event-stream")));
     cr_assert(bytes_equal(inference_replay_content_type(false), BYTES("application/json")));
+}
+
+Test(inference_replay, keeps_the_lines_that_are_true_of_what_it_makes)
+{
+    static const struct {
+        const char *name;
+        bool in_other_shape;
+        bool in_same_shape; /* events without the usage */
+    } lines[] = {
+        {"Server", true, true},         {"x-request-cost", true, true}, {"Vary", true, true},
+        {"Content-Type", false, false}, {"ETAG", false, false},         {"content-digest", false, false},
+        {"Cache-Control", false, true}, {"expires", false, true},       {"X-Accel-Buffering", false, true},
+        {"Content-Types", true, true},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(lines); i++) {
+        const struct inference_conversion conversions[] = {{INFERENCE_FORM_JSON, true},
+                                                           {INFERENCE_FORM_STREAM_WITH_USAGE, false},
+                                                           {INFERENCE_FORM_STREAM_TELLING, false}};
+        const struct inference_conversion same = {INFERENCE_FORM_STREAM_WITH_USAGE, true};
+        for (size_t k = 0; k < ARRAY_COUNT(conversions); k++) {
+            cr_expect_eq(inference_replay_keeps_line(&conversions[k], bytes_from(lines[i].name)),
+                         lines[i].in_other_shape, "%s %zu", lines[i].name, k);
+        }
+        cr_expect_eq(inference_replay_keeps_line(&same, bytes_from(lines[i].name)), lines[i].in_same_shape, "%s",
+                     lines[i].name);
+    }
 }
 
 /* ---- events to JSON ---- */
@@ -210,6 +238,15 @@ Test(inference_replay, puts_a_chat_together)
          "\"assistant\",\"content\":null,\"odd\":{\"a\":\"xy\",\"b\":[1,2],\"c\":3},\"annotations\":[{\"t\":1},"
          "{\"t\":2}]"
          "},\"token_ids\":[1,2,3],\"finish_reason\":\"stop\"}]}"},
+        /* what is said beside a delta is said anew, not gone on with; and so are the labels within one */
+        {TOP("{\"index\":0,\"delta\":{\"reasoning_details\":[{\"index\":0,\"format\":\"f\",\"text\":\"a\"}]},"
+             "\"content_filter_results\":{\"hate\":{\"severity\":\"safe\",\"filtered\":false}}}")
+             TOP("{\"index\":0,\"delta\":{\"reasoning_details\":[{\"index\":0,\"format\":\"f\",\"text\":\"b\"}]},"
+                 "\"content_filter_results\":{\"hate\":{\"severity\":\"low\",\"filtered\":false}}}")
+                 TOP("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"content_filter_results\":{}}") USAGE DONE,
+         JSON("{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":null,\"reasoning_details\":[{\"index\":0,"
+              "\"format\":\"f\",\"text\":\"ab\"}]},\"content_filter_results\":{\"hate\":{\"severity\":\"low\","
+              "\"filtered\":false}},\"finish_reason\":\"stop\"}")},
         /* a chunk in several lines, and the usage in the last chunk */
         {"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":7,\r\ndata: "
          "\"model\":\"m\",\"choices\":[{"

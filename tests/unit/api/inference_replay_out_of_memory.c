@@ -78,6 +78,7 @@ static yyjson_doc *failing_read(char *text, size_t bytes, yyjson_read_flag flags
 #define inference_read_object                            nth_inference_read_object
 #define inference_put_value                              nth_inference_put_value
 #define inference_can_serve                              nth_inference_can_serve
+#define inference_replay_keeps_line                      nth_inference_replay_keeps_line
 #define inference_replay_content_type                    nth_inference_replay_content_type
 #define inference_convert                                nth_inference_convert
 #include "../../../src/base/arena.c"

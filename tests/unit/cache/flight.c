@@ -64,6 +64,67 @@ Test(flight, of_another_variant_or_key_is_a_flight_of_its_own)
     flights_destroy(&world);
 }
 
+static void claim_variant(struct person *person, const struct cache_key *key, uint8_t variant)
+{
+    struct cache_core *core = person->world->cores[person->worker];
+    cr_assert_eq(flight_claim(core, &person->waiter, key, NULL, variant, UINT32_MAX), RESULT_OK);
+    flights_run(person->world);
+}
+
+Test(flight, that_is_being_stored_is_waited_for_by_who_claims_another_variant)
+{
+    struct flights world = flights_create();
+    struct cache_key key = flights_key(&world, 1);
+    struct fill fill;
+    fill_lead(&fill, &world, 0, &key);
+    fill_head(&fill, "a: b\r\n");
+    entry_complete(&fill.entry, NULL, 0);
+    struct person waiting[WORKERS];
+    for (unsigned worker = 0; worker < WORKERS; worker++) {
+        waiting[worker] = person_of(&world, worker, NULL);
+        claim_variant(&waiting[worker], &key, (uint8_t)(1 + worker));
+        cr_assert_not(waiting[worker].is_answered);
+    }
+    flight_claim_cancel(&waiting[1].waiter); /* goes while it waits */
+    flight_release(fill.flight);
+    fill.flight = NULL;
+    flights_run(&world);
+    cr_assert_not(waiting[1].is_answered);
+    cr_assert(waiting[0].is_answered && waiting[2].is_answered);
+    cr_assert_eq(waiting[0].answer, FLIGHT_LOOK_AGAIN);
+    cr_assert_eq(waiting[2].answer, FLIGHT_LOOK_AGAIN);
+    cr_assert(flights_are_settled(&world));
+    fill_end(&fill);
+    flights_destroy(&world);
+}
+
+Test(flight, that_will_not_be_stored_holds_up_no_other_variant)
+{
+    for (unsigned how = 0; how < 3; how++) {
+        struct flights world = flights_create();
+        struct cache_key key = flights_key(&world, 1);
+        struct fill fill;
+        struct fill other;
+        fill_lead(&fill, &world, 0, &key);
+        fill_head(&fill, "a: b\r\n");
+        switch (how) {
+        case 0: break; /* it goes on */
+        case 1: entry_fail(&fill.entry, RESULT_CLOSED); break;
+        default: entry_complete(&fill.entry, NULL, 0); flight_close(fill.flight, false);
+        }
+        fill_init(&other, &world, 2, 2);
+        struct person person = person_of(&world, 2, &other);
+        claim_variant(&person, &key, 3);
+        cr_assert(person.is_answered, "%u", how);
+        cr_assert_eq(person.answer, FLIGHT_MINE, "%u", how);
+        fill_end(&other);
+        fill_end(&fill);
+        flights_run(&world);
+        cr_assert(flights_are_settled(&world));
+        flights_destroy(&world);
+    }
+}
+
 Test(flight, is_joined_by_no_more_than_may_wait)
 {
     struct flights world = flights_create();

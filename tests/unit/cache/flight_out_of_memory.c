@@ -1,23 +1,24 @@
 /* Flights once more, under other names and over a system whose nth allocation fails: 1, 2, 3 … until the whole story
  * passes without a failure. Failing are: the claims, the mirrors, and larger tables. */
-#define flight_table_init     nth_flight_table_init
-#define flight_table_fini     nth_flight_table_fini
-#define flight_table_find     nth_flight_table_find
-#define flight_table_add      nth_flight_table_add
-#define flight_table_remove   nth_flight_table_remove
-#define flight_table_doom     nth_flight_table_doom
-#define flight_table_doom_key nth_flight_table_doom_key
-#define flight_is_doomed      nth_flight_is_doomed
-#define flight_mirror_for     nth_flight_mirror_for
-#define flight_mirrors_leave  nth_flight_mirrors_leave
-#define flight_mirror_open    nth_flight_mirror_open
-#define flight_claim          nth_flight_claim
-#define flight_claim_cancel   nth_flight_claim_cancel
-#define flight_begin          nth_flight_begin
-#define flight_key            nth_flight_key
-#define flight_close          nth_flight_close
-#define flight_is_open        nth_flight_is_open
-#define flight_release        nth_flight_release
+#define flight_table_init         nth_flight_table_init
+#define flight_table_fini         nth_flight_table_fini
+#define flight_table_find         nth_flight_table_find
+#define flight_table_add          nth_flight_table_add
+#define flight_table_find_sibling nth_flight_table_find_sibling
+#define flight_table_remove       nth_flight_table_remove
+#define flight_table_doom         nth_flight_table_doom
+#define flight_table_doom_key     nth_flight_table_doom_key
+#define flight_is_doomed          nth_flight_is_doomed
+#define flight_mirror_for         nth_flight_mirror_for
+#define flight_mirrors_leave      nth_flight_mirrors_leave
+#define flight_mirror_open        nth_flight_mirror_open
+#define flight_claim              nth_flight_claim
+#define flight_claim_cancel       nth_flight_claim_cancel
+#define flight_begin              nth_flight_begin
+#define flight_key                nth_flight_key
+#define flight_close              nth_flight_close
+#define flight_is_open            nth_flight_is_open
+#define flight_release            nth_flight_release
 
 #include "flight_world.h"
 

@@ -242,6 +242,35 @@ Test(storing, a_response_that_is_of_no_use_still_replaces_what_was_stored)
     cr_assert_not(judge(&judged, &STORING_POLICY_DEFAULT).replaces_stored);
 }
 
+/* Two things speak against each of the first: the reason says one of them, is_for_one must not miss the other. */
+Test(storing, what_is_one_clients_own_is_known_as_such_whatever_else_speaks_against_storing_it)
+{
+    static const struct judged one[] = {
+        {.status = 500, .response = DATE "Set-Cookie: a=b\r\n"},
+        {.status = 599, .response = DATE CC("must-understand, private")},
+        {.status = 599, .response = DATE CC("must-understand, no-store")},
+        {.status = 500, .response = DATE CC("private=\"x-own\"") "X-Own: a\r\n"},
+        {.status = 206, .response = DATE CC("private")},
+        {.status = 500, .response = DATE "Vary: *\r\n", .request = "Cache-Control: no-store\r\n"},
+        {.status = 500, .response = DATE, .request = "Cache-Control: no-store\r\n"},
+        {.status = 500, .response = DATE, .request = "Authorization: a\r\n"},
+        {.status = 500, .response = DATE "Vary: *\r\n"},
+    };
+    static const struct judged all[] = {
+        {.status = 500, .response = DATE},
+        {.status = 500, .response = DATE "Vary: Accept-Language\r\n"},
+        {.status = 500, .response = DATE CC("public"), .request = "Authorization: a\r\n"},
+    };
+    for (size_t i = 0; i < COUNT(one); i++) {
+        struct storing_verdict verdict = judge(&one[i], &STORING_POLICY_DEFAULT);
+        cr_expect(verdict.reason != STORING_OK && verdict.is_for_one, "%zu: %s", i,
+                  storing_reason_name(verdict.reason));
+    }
+    for (size_t i = 0; i < COUNT(all); i++) {
+        cr_expect_not(judge(&all[i], &STORING_POLICY_DEFAULT).is_for_one, "%zu", i);
+    }
+}
+
 Test(storing, fields_of_the_hop_the_proxy_and_one_reader_are_left_out)
 {
     static const struct {

@@ -275,7 +275,8 @@ Test(config, routes_that_differ_in_one_condition_are_all_reached)
 
 Test(config, every_example_is_right)
 {
-    static const char *const paths[] = {"examples/inference.yaml", "examples/http.yaml", "examples/mixed.yaml"};
+    static const char *const paths[] = {"examples/cache.yaml", "examples/http.yaml", "examples/inference.yaml",
+                                        "examples/mixed.yaml"};
     for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         struct config *config = NULL;
         cr_assert(config_load(paths[i], stderr, &config) == RESULT_OK, "%s", paths[i]);

@@ -62,7 +62,7 @@ static void memory_is(const char *written, uint64_t bytes, unsigned percent)
     snprintf(text, sizeof(text), "%s%scache: {memory: '%s'}\n", LISTENERS, ROUTES, written);
     struct config *config = parse_right(text);
     cr_expect(config->cache.memory.bytes == bytes && config->cache.memory.percent == percent, "%s", written);
-    cr_expect(config_cache_memory_bytes(config) == (percent == 0 ? bytes : ring_memory_bytes() / 100 * percent));
+    cr_expect(config_cache_memory_bytes(config) == (percent == 0 ? bytes : ring_memory_bytes("") / 100 * percent));
     config_destroy(config);
 }
 
@@ -86,7 +86,7 @@ Test(config_cache, memory_is_bytes_with_or_without_unit_or_a_percentage)
 
 Test(config_cache, machine_says_how_much_memory_there_is)
 {
-    cr_expect(ring_memory_bytes() > 1 << 20);
+    cr_expect(ring_memory_bytes("") > 1 << 20);
 }
 
 Test(config_cache, wrong_memory_is_a_fault)
@@ -139,6 +139,11 @@ Test(config_cache, wrong_shared_values_are_faults)
            "f.yaml:3:19: cache.eviction: 'lru' is not known; it should be one of cost, s3fifo\n");
     FAULTS(SHARED("database: \"a\\0b\""),
            "f.yaml:3:19: cache.database: 'a\\x00b' has a NUL in it, which no path has; take it out\n");
+    FAULTS(SHARED("database: ':memory:'"),
+           "f.yaml:3:19: cache.database: ':memory:' is no file; write its path, or leave the line out for no second "
+           "tier\n");
+    FAULT_HAS(SHARED("database: 'file:/a?mode=ro'"), "is no file");
+    parse_right(SHARED("database: ':memory'"));
     FAULTS(SHARED("api_token: short"), "f.yaml:3:20: cache.api_token: 5 bytes are too few; it takes at least 16\n");
     FAULTS(
         SHARED("api_token: 'sixteen bytes in it'"),

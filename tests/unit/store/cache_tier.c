@@ -228,6 +228,27 @@ Test(cache_tier, the_file_becomes_shorter_when_its_records_go)
     cr_assert_lt(place_file_bytes(&place, ""), before / 2);
 }
 
+Test(cache_tier, the_file_stays_about_as_large_as_it_may_be)
+{
+    char key[32];
+    place_close(&place);
+    place.options.cache_bytes_max = 2 << 20;
+    place_open_until(&place, STORE_READY);
+    for (int i = 0; i < 400; i++) {
+        snprintf(key, sizeof(key), "key %d", i);
+        place_put_now(&place, place_large(key, 50000));
+    }
+    long most = (2 << 20) + (2 << 20) / 4;
+    for (int i = 0; i < 400 && place_file_bytes(&place, "") > most; i++) {
+        sqlite3 *sqlite = place_connect(&place);
+        sqlite3_wal_checkpoint_v2(sqlite, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        sqlite3_close(sqlite);
+        loop_for_ms(place.ring, 20);
+    }
+    cr_assert_leq(place_file_bytes(&place, ""), most);
+    cr_assert_gt(place_count(&place.counters->records), 20);
+}
+
 Test(cache_tier, what_can_never_fit_is_dropped_and_counted)
 {
     place_close(&place);

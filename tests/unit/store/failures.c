@@ -189,6 +189,83 @@ Test(store_failures, a_newer_versions_database_is_left_alone)
     cr_assert_eq(place_number(&place, "SELECT count(*) FROM cache_entry"), 1);
 }
 
+Test(store_failures, a_newer_version_that_takes_the_database_over_while_it_runs_is_made_way_for)
+{
+    place_open_until(&place, STORE_READY);
+    place_put_now(&place, place_record("key", "body"));
+    place_run(&place, "PRAGMA user_version = 1000");
+    cr_assert(place_await_state(&place, STORE_UNAVAILABLE));
+    expect_nothing_works(STORE_FAULT_NEWER);
+    cr_assert_eq(place_number(&place, "PRAGMA user_version"), 1000);
+    place_run(&place, "PRAGMA user_version = 1");
+    expect_all_works();
+    cr_assert_not(place_has(&place, "key"), "the purge that was asked for meanwhile");
+}
+
+Test(store_failures, trying_to_write_again_does_not_undo_a_newer_versions_mark)
+{
+    place_open_until(&place, STORE_READY);
+    sqlite3 *other = place_connect(&place);
+    cr_assert_eq(sqlite3_exec(other, "BEGIN IMMEDIATE; PRAGMA user_version = 1000", NULL, NULL, NULL), SQLITE_OK);
+    place_put(&place, "key", "body");
+    cr_assert(place_await_state(&place, STORE_READ_ONLY));
+    cr_assert_eq(sqlite3_exec(other, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(other);
+    cr_assert(place_await_state(&place, STORE_UNAVAILABLE));
+    cr_assert_eq(fault(), STORE_FAULT_NEWER);
+    place_close(&place);
+    cr_assert_eq(place_number(&place, "PRAGMA user_version"), 1000);
+}
+
+Test(store_failures, a_database_of_ours_without_its_tables_is_moved_aside)
+{
+    place_open_until(&place, STORE_READY);
+    place_close(&place);
+    place_run(&place, "DROP TABLE cache_content");
+    place_open(&place);
+    expect_all_works();
+    cr_assert_eq(place_count(&place.counters->moved_aside), 1);
+    cr_assert_gt(place_file_bytes(&place, ".corrupt-1"), 0);
+}
+
+Test(store_failures, a_table_that_goes_while_it_runs_is_made_anew)
+{
+    place_open_until(&place, STORE_READY);
+    place_run(&place, "DROP TABLE cache_content");
+    cr_assert_not(place_has(&place, "key"));
+    cr_assert(place_await(&place, &place.counters->moved_aside, 1));
+    expect_all_works();
+}
+
+Test(store_failures, the_files_are_this_users_alone)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    umask(0);
+    place_open_until(&place, STORE_READY);
+    place_put_now(&place, place_record("key", "body"));
+    cr_assert(place_has(&place, "key"));
+    for (size_t i = 0; i < ARRAY_COUNT(suffixes); i++) {
+        char path[2 * PLACE_PATH_BYTES];
+        struct stat status;
+        snprintf(path, sizeof(path), "%s%s", place.path, suffixes[i]);
+        cr_assert_eq(stat(path, &status), 0, "%s", path);
+        cr_expect_eq(status.st_mode & 07777, 0600, "%s: %o", path, (unsigned)status.st_mode);
+    }
+}
+
+Test(store_failures, names_that_are_no_files_to_the_library_are_files_here)
+{
+    static const char *const names[] = {":memory:", "file:x.db?mode=memory"};
+    cr_assert_eq(chdir(place.folder), 0);
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        place.options.path = names[i];
+        place_open_until(&place, STORE_READY);
+        expect_all_works();
+        place_close(&place);
+        cr_assert_eq(access(names[i], F_OK), 0, "%s", names[i]);
+    }
+}
+
 Test(store_failures, a_database_that_somebody_holds_for_himself_is_used_when_he_lets_go)
 {
     place_open_until(&place, STORE_READY);
