@@ -345,6 +345,7 @@ static void filling_store(struct filling *filling)
     draft->cost = cost_of(filling);
     filling->put.kind = CACHE_PUT_STORE;
     filling->put.draft = *draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.entry = entry;
     filling->put.shard = filling->key.shard;
     filling->put.flight = filling->flight;
@@ -360,6 +361,7 @@ static void filling_update(struct filling *filling)
 {
     filling->put.kind = CACHE_PUT_UPDATE;
     filling->put.draft = filling->draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.shard = filling->key.shard;
     filling->put.on_done = put_on_done;
     cache_put(filling->env->core, &filling->put);

@@ -115,6 +115,7 @@ static void load(struct filling *filling, void (*on_done)(struct cache_put *put,
 {
     filling->put.kind = CACHE_PUT_ADD;
     filling->put.draft = filling->draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.entry = NULL;
     filling->put.body = filling->own_record->body;
     filling->put.shard = filling->tier_key.shard;
