@@ -85,6 +85,7 @@ struct entry {
     bool has_request_id;
     bool is_event_stream;
     uint64_t content_length;
+    uint64_t ticket;                     /* of who had it fetched before anybody asked for it (object.h); 0 */
     struct chunk *head;                  /* holds the lines at its front, and the first of the body behind them */
     uint32_t head_bytes;                 /* of the lines */
     const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */

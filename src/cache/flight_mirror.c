@@ -127,6 +127,7 @@ static void mirror_look(struct mirror *mirror)
         entry->has_request_id = source->has_request_id;
         entry->is_event_stream = source->is_event_stream;
         entry->content_length = source->content_length;
+        entry->ticket = source->ticket;
         entry->head = source->head;
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;

@@ -360,12 +360,14 @@ def test_who_has_waited_long_enough_goes_alone(world, kind, workers):
     leader = scene.lead()
     began = time.monotonic()
     others = [scene.ask() for _ in range(6)]
-    for other in others:
-        response = whole(other)
-        assert response.body == upto(kind, 3)
-        assert 'detail="wait-timeout"' in status_of(response) and not is_joined(response)
-    assert 0.3 <= time.monotonic() - began < (10 if SANITIZED else 3) and scene.asked() == 7
+    answers = [whole(other) for other in others]
+    took = time.monotonic() - began
     origin.allow(4)
+    for response in answers:  # the last of them may find what the first has fetched
+        assert response.body == upto(kind, 3)
+        assert is_hit(response) or 'detail="wait-timeout"' in status_of(response) and not is_joined(response)
+    assert scene.asked() == 1 + sum(not is_hit(r) for r in answers) >= 2
+    assert 0.3 <= took < (10 if SANITIZED else 3)
     assert whole(leader).body == upto(kind, 3)
 
 
