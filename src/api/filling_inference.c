@@ -51,6 +51,23 @@ static bool keep_line(const struct filling *filling, const struct http_field *fi
     return field->id != HTTP_FIELD_SET_COOKIE && field->id != HTTP_FIELD_AGE;
 }
 
+/* An answer that was not coded serves whoever accepts codings. */
+static bool varies_beside_key(const struct inference_own *own, const struct http_head *head, const char *base)
+{
+    struct head_values values = head_values(head, base, BYTES("vary"));
+    struct bytes list;
+    struct bytes name;
+    while (head_next_value(&values, &list)) {
+        while (bytes_next_item(&list, &name)) {
+            if (name.len > 0 && !bytes_equal_nocase(name, BYTES("accept-encoding")) &&
+                !own->terms.is_in_key(own->terms.context, name)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* These answers are stored by the rules of this program, which RFC 9111 would not store at all (a POST's, which says
  * nothing of its freshness); but what forbids it in so many words counts. `no-cache` is written on event streams to
  * keep proxies from buffering them, and says nothing here. */
@@ -61,6 +78,9 @@ static enum inference_reason reason_of_backend(const struct inference_own *own, 
     directives_read_response(head, base, &directives);
     if (directives.no_store) {
         return INFERENCE_BACKEND_NO_STORE;
+    }
+    if (varies_beside_key(own, head, base)) {
+        return INFERENCE_BACKEND_VARY;
     }
     return directives.is_private && own->terms.is_shared ? INFERENCE_BACKEND_PRIVATE : INFERENCE_OK;
 }

@@ -11,7 +11,9 @@ extern const struct filling_rules filling_inference;
 struct filling_inference_terms {
     int64_t ttl_ms; /* how long the answer is kept */
     bool stores_tool_calls;
-    bool is_shared;                 /* tenants share the store */
+    bool is_shared;                                            /* tenants share the store */
+    bool (*is_in_key)(const void *context, struct bytes name); /* whether the key tells values of this field apart */
+    const void *context;                                       /* until the answer's head has come */
     enum inference_reason not_kept; /* other than INFERENCE_OK: only who asks at the same time shares the answer */
 };
 

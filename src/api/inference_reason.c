@@ -27,6 +27,7 @@ static const char *const names[] = {
     [INFERENCE_MALFORMED] = "malformed",
     [INFERENCE_TOO_MANY_CHOICES] = "too_many_choices",
     [INFERENCE_BACKEND_NO_STORE] = "backend_no_store",
+    [INFERENCE_BACKEND_VARY] = "backend_vary",
     [INFERENCE_BACKEND_PRIVATE] = "backend_private",
 };
 _Static_assert(ARRAY_COUNT(names) == INFERENCE_REASONS, "each reason has a name");

@@ -31,6 +31,7 @@ enum inference_reason {
     INFERENCE_MALFORMED,      /* the body is not the JSON, or the stream not the events, that it should be */
     INFERENCE_TOO_MANY_CHOICES,
     INFERENCE_BACKEND_NO_STORE, /* its Cache-Control forbids to store it */
+    INFERENCE_BACKEND_VARY,     /* its Vary names what is no part of the key */
     INFERENCE_BACKEND_PRIVATE,  /* its Cache-Control says it is one client's, and tenants share the store */
 
     INFERENCE_REASONS,

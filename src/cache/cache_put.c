@@ -17,6 +17,12 @@ static void put_finish(struct cache_core *owner, struct cache_put *put, enum res
     ring_post(owner->ring, put->core->index, &put->message);
 }
 
+/* Keys may be as long as a request's body, and are copied and compared whole: they count, too. */
+static void put_spend(size_t *io_bytes, size_t bytes)
+{
+    *io_bytes -= bytes < *io_bytes ? bytes : *io_bytes;
+}
+
 /* Copies up to *io_bytes of the entry's body, and takes them off; true when all of it is there. */
 static bool put_copy(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
@@ -90,6 +96,9 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
             return result == RESULT_MORE && is_late ? RESULT_LIMIT : result;
         }
         put->has_begun = true;
+        const struct shard_draft *draft = &put->draft;
+        put_spend(io_bytes,
+                  draft->key.len + draft->lines.len + draft->trailers.len + draft->tags.len + draft->note.len);
         if (put->entry != NULL) {
             put->at = put->entry->first;
             put->at_offset = put->at != NULL && put->at == put->entry->head ? put->entry->head_bytes : 0;
@@ -102,8 +111,9 @@ static enum result put_step(struct cache_core *owner, struct cache_put *put, siz
     return shard_store_commit(owner->shard, &put->store);
 }
 
-static enum result put_update(struct cache_core *owner, struct cache_put *put)
+static enum result put_update(struct cache_core *owner, struct cache_put *put, size_t *io_bytes)
 {
+    put_spend(io_bytes, put->draft.key.len);
     struct cache_object *object = shard_find(owner->shard, put->draft.hash, put->draft.key);
     if (object == NULL || cache_object_head(object)->freshness.response_ms != put->replaces_ms) {
         return RESULT_CANCELED; /* it has gone meanwhile, or another has taken its place */
@@ -129,7 +139,7 @@ void cache_core_work_on_puts(struct cache_core *core)
     for (unsigned i = 0; i < CACHE_PUTS_PER_TURN && bytes > 0 && !list_is_empty(&core->puts); i++) {
         struct cache_put *put = CONTAINER_OF(core->puts.next, struct cache_put, waiting);
         bool is_update = put->kind == CACHE_PUT_UPDATE;
-        enum result result = is_update ? put_update(core, put) : put_step(core, put, &bytes);
+        enum result result = is_update ? put_update(core, put, &bytes) : put_step(core, put, &bytes);
         if (result != RESULT_MORE) {
             put_finish(core, put, result);
             continue;

@@ -79,11 +79,13 @@ struct entry {
 
     /* the head block; status 0 until it is there */
     uint16_t status;
+    uint16_t origin_status;  /* what the origin said, when the head was made of a stored one; 0: the same */
     bool has_content_length; /* of this many bytes; else the end is known only when it comes */
     bool has_date;
     bool has_request_id;
     bool is_event_stream;
     uint64_t content_length;
+    uint64_t ticket;                     /* of who had it fetched before anybody asked for it (object.h); 0 */
     struct chunk *head;                  /* holds the lines at its front, and the first of the body behind them */
     uint32_t head_bytes;                 /* of the lines */
     const struct entry_variant *variant; /* whose answer it is; NULL: everybody's. Lives as long as the entry */

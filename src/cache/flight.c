@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "cache/flight_internal.h"
 
 /* ---- claiming ---- */
@@ -20,7 +21,10 @@ static void claim_drop(struct flight *claim)
 {
     switch (claim->answer) {
     case FLIGHT_MINE: flight_release(claim); return;
-    case FLIGHT_JOINED: entry_unref(claim->joined_entry); break;
+    case FLIGHT_JOINED:
+        CHECK(claim->joined_entry != NULL);
+        entry_unref(claim->joined_entry);
+        break;
     case FLIGHT_LOOK_AGAIN:
     case FLIGHT_ALONE: break;
     }
@@ -141,20 +145,22 @@ static void claim_on_arrived(struct ring *ring, struct ring_message *message)
 enum result flight_claim(struct cache_core *core, struct flight_waiter *waiter, const struct cache_key *key,
                          const struct cache_object *seen, uint8_t variant, uint32_t waiters_max)
 {
-    struct flight *claim = calloc(1, sizeof(*claim) + key->bytes.len);
+    struct flight *claim = malloc(sizeof(*claim) + key->bytes.len);
     if (claim == NULL) {
         return RESULT_NO_MEMORY;
     }
-    claim->core = core;
-    claim->waiter = waiter;
-    claim->hash = key->hash;
-    claim->primary_hash = key->primary_hash;
-    claim->seen = cache_seen_of(seen);
-    claim->key_bytes = key->bytes.len;
-    claim->primary_bytes = key->primary_bytes;
-    claim->waiters_max = waiters_max;
-    claim->shard = key->shard;
-    claim->variant = variant;
+    *claim = (struct flight){
+        .core = core,
+        .waiter = waiter,
+        .hash = key->hash,
+        .primary_hash = key->primary_hash,
+        .seen = cache_seen_of(seen),
+        .key_bytes = key->bytes.len,
+        .primary_bytes = key->primary_bytes,
+        .waiters_max = waiters_max,
+        .shard = key->shard,
+        .variant = variant,
+    };
     list_init(&claim->feeds);
     list_init(&claim->primary);
     list_init(&claim->parked);

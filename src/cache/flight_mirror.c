@@ -127,12 +127,14 @@ static void mirror_look(struct mirror *mirror)
         entry->has_request_id = source->has_request_id;
         entry->is_event_stream = source->is_event_stream;
         entry->content_length = source->content_length;
+        entry->ticket = source->ticket;
         entry->head = source->head;
         entry->head_bytes = source->head_bytes;
         entry->variant = source->variant;
         entry->freshness = source->freshness;
         entry->is_from_tier = source->is_from_tier;
         entry->not_stored_why = source->not_stored_why;
+        entry->origin_status = source->origin_status;
         entry->status = source->status;
         entry->first = source->head;
     }

@@ -2,12 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "cache/flight_internal.h"
 
 enum { TABLE_BUCKETS_MIN = 256 };
 
 static bool table_make(struct flight_table *table, size_t bucket_count)
 {
+    CHECK(bucket_count >= TABLE_BUCKETS_MIN);
     *table = (struct flight_table){.bucket_count = bucket_count};
     table->buckets = calloc(bucket_count, sizeof(struct flight *));
     table->primaries = malloc(bucket_count * sizeof(struct list_node));
@@ -64,13 +66,13 @@ static void table_grow(struct flight_table *table)
         struct flight *flight = table->buckets[i];
         while (flight != NULL) {
             struct flight *next = flight->next;
-            list_remove(&flight->primary);
-            table_link(&larger, flight);
+            table_link(&larger, flight); /* the old lists go as a whole */
             flight = next;
         }
     }
-    flight_table_fini(table);
+    struct flight_table old = *table;
     *table = larger;
+    flight_table_fini(&old);
 }
 
 static bool has_key_of(const struct flight *flight, const struct flight *like)

@@ -24,6 +24,7 @@
 struct cache_head {
     struct freshness freshness;
     uint64_t content_length; /* when has_content_length */
+    uint64_t ticket;         /* of whoever had it fetched before anybody asked for it; 0: somebody did */
     struct chunk *piece;     /* it lies in */
     uint32_t lines_bytes;    /* `Name: value\r\n` lines, as forward_response_head made them; first in data */
     uint32_t trailer_bytes;  /* likewise, behind them */

@@ -67,6 +67,7 @@ struct shard_draft {
     struct bytes note;
     struct freshness freshness;
     uint64_t content_length;
+    uint64_t ticket;     /* for the layer above to find in the head; 0: none */
     uint64_t body_bytes; /* that shard_store_body will bring */
     uint64_t cost_ns;
     uint64_t cost_tokens;

@@ -63,6 +63,7 @@ static struct cache_head *head_make(struct shard *shard, const struct shard_draf
     *head = (struct cache_head){
         .freshness = draft->freshness,
         .content_length = draft->content_length,
+        .ticket = draft->ticket,
         .piece = piece,
         .lines_bytes = (uint32_t)draft->lines.len,
         .trailer_bytes = (uint32_t)draft->trailers.len,

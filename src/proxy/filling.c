@@ -345,6 +345,7 @@ static void filling_store(struct filling *filling)
     draft->cost = cost_of(filling);
     filling->put.kind = CACHE_PUT_STORE;
     filling->put.draft = *draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.entry = entry;
     filling->put.shard = filling->key.shard;
     filling->put.flight = filling->flight;
@@ -352,6 +353,7 @@ static void filling_store(struct filling *filling)
     /* A POST's answer is stored behind the removal that it has caused itself. */
     filling->put.asked_ns = filling->method == STORING_POST_LOCATED ? 0 : filling->started_ns;
     filling->put.on_done = put_on_done;
+    filling->put_ns = ring_now(ring);
     cache_put(filling->env->core, &filling->put);
 }
 
@@ -359,6 +361,7 @@ static void filling_update(struct filling *filling)
 {
     filling->put.kind = CACHE_PUT_UPDATE;
     filling->put.draft = filling->draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.shard = filling->key.shard;
     filling->put.on_done = put_on_done;
     cache_put(filling->env->core, &filling->put);

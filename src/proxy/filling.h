@@ -114,6 +114,7 @@ struct filling {
     int64_t validates_ms;  /* the request carried the validators of the stored answer of this response_ms; 0: none */
     bool is_expelling;     /* not stored, and nobody else's either */
     bool may_find_in_tier;
+    uint64_t ticket; /* goes into the stored head (cache/object.h); 0: a client asked */
     enum storing_method method;
     nanos started_ns;
     int64_t started_ms;
@@ -130,6 +131,7 @@ struct filling {
 
     /* second tier */
     struct cache_tier_get get;
+    nanos put_ns;                            /* when the answer was handed to memory */
     struct cache_key tier_key;               /* what is looked for */
     struct cache_tier_record *own_record;    /* what the answer was read from; NULL: it was fetched */
     struct cache_tier_record *marker_record; /* found at the primary key: the answer is at a variant's */

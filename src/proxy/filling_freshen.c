@@ -31,7 +31,7 @@ struct http_parser *filling_http_merge(const struct cache_head *stored, uint16_t
     char *at = update_put_lines(text + line_bytes, lines, head, base, verdict);
     at = bytes_put(at, BYTES("\r\n"));
     const struct http_limits limits = {
-        .head_bytes_max = HTTP_HEAD_BYTES_MAX,
+        .head_bytes_max = CHUNK_LARGE_BYTES - sizeof(struct chunk), /* as of one that comes: it fits into an entry */
         .target_bytes_max = HTTP_HEAD_BYTES_MAX,
         .fields_max = HTTP_FIELDS_MAX,
     };
@@ -54,7 +54,7 @@ static const struct cache_object *find_stored(const struct filling *filling)
     return is_whole ? object : NULL;
 }
 
-/* What is the stored answer's and stays so; lines and freshness are the caller's to set. */
+/* What is the stored answer's and stays so; lines, tags and freshness are the caller's to set. */
 static bool draft_as_stored(struct filling *filling, const struct cache_head *stored)
 {
     struct shard_draft *draft = &filling->draft;
@@ -64,12 +64,11 @@ static bool draft_as_stored(struct filling *filling, const struct cache_head *st
     draft->is_event_stream = stored->is_event_stream;
     draft->form = stored->form;
     draft->trailers = arena_copy(&filling->arena, cache_head_trailers(stored));
-    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
     draft->note = arena_copy(&filling->arena, cache_head_note(stored));
     draft->key = filling->key.bytes;
     draft->hash = filling->key.hash;
     filling->put.replaces_ms = stored->freshness.response_ms;
-    return draft->trailers.ptr != NULL && draft->tags.ptr != NULL && draft->note.ptr != NULL;
+    return draft->trailers.ptr != NULL && draft->note.ptr != NULL;
 }
 
 /* ---- the stored head with a new one's fields ---- */
@@ -129,7 +128,9 @@ static bool freshen(struct filling *filling, const struct cache_head *stored, co
 {
     const struct http_own *own = filling->own;
     filling->draft.freshness = own->verdict.freshness;
-    bool ok = draft_as_stored(filling, stored) && filling_http_take_lines(filling, &merged->parser->head, merged->text);
+    const struct http_head *head = &merged->parser->head;
+    bool ok = draft_as_stored(filling, stored) && filling_http_take_lines(filling, head, merged->text) &&
+              filling_http_take_tags(filling, head, merged->text);
     filling->draft.remove_at_ms = filling_http_remove_at_ms(filling);
     return ok;
 }
@@ -145,8 +146,9 @@ static bool outdate(struct filling *filling, const struct cache_head *stored)
     draft->freshness.stale_while_revalidate_ms = 0;
     draft->has_date = stored->has_date;
     draft->lines = arena_copy(&filling->arena, cache_head_lines(stored));
+    draft->tags = arena_copy(&filling->arena, cache_head_tags(stored));
     draft->remove_at_ms = filling_http_remove_at_ms(filling);
-    return draft_as_stored(filling, stored) && draft->lines.ptr != NULL;
+    return draft_as_stored(filling, stored) && draft->lines.ptr != NULL && draft->tags.ptr != NULL;
 }
 
 void filling_freshen_on_head(struct filling *filling, const struct http_head *head, const char *base)
@@ -196,6 +198,7 @@ static void give_to_one(struct filling *filling, const struct cache_object *obje
     }
     entry->has_content_length = true;
     entry->content_length = object->body_bytes;
+    entry->origin_status = 304;
     filling->is_out_of_memory = filling_partial_append(entry, object->body, 0, 0, object->body_bytes) != RESULT_OK;
 }
 

@@ -218,6 +218,18 @@ bool filling_http_take_lines(struct filling *filling, const struct http_head *he
     return filling_take_lines(filling, head, base, keeps) == RESULT_OK && put_date(filling);
 }
 
+bool filling_http_take_tags(struct filling *filling, const struct http_head *head, const char *base)
+{
+    char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
+    size_t bytes = 0;
+    if (tags == NULL || tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX,
+                                         &bytes) != RESULT_OK) {
+        return false;
+    }
+    filling->draft.tags = (struct bytes){tags, bytes};
+    return true;
+}
+
 /* Who joins when the head is there already judges by it whether the answer is fresh enough. */
 static bool tell_freshness(struct filling *filling)
 {
@@ -265,18 +277,13 @@ bool filling_http_take(struct filling *filling, const struct http_head *head, co
 {
     const struct http_own *own = filling->own;
     struct vary_set *set = arena_alloc(&filling->arena, sizeof(*set));
-    char *tags = arena_alloc(&filling->arena, TAGS_BYTES_MAX);
-    size_t tag_bytes = 0;
-    if (set == NULL || tags == NULL || !vary_of_response(head, base, set) ||
-        tags_of_response(BYTES("http"), filling->scheme_and_authority, head, base, tags, TAGS_BYTES_MAX, &tag_bytes) !=
-            RESULT_OK) {
+    if (set == NULL || !vary_of_response(head, base, set) || !filling_http_take_tags(filling, head, base)) {
         return false;
     }
     filling->draft.freshness = own->verdict.freshness;
     if (!filling_http_take_lines(filling, head, base)) {
         return false;
     }
-    filling->draft.tags = (struct bytes){tags, tag_bytes};
     filling->draft.remove_at_ms = filling_http_remove_at_ms(filling);
     if (!choose_key(filling, set)) {
         return false;
@@ -304,6 +311,10 @@ void filling_http_judge(struct filling *filling, const struct http_head *head, c
 
 void filling_http_forget(struct filling *filling)
 {
+    bool may_be_in_tier = filling->env->store != NULL && !filling->tier_has_none;
+    if (cache_find(filling->env->core, &filling->key) == NULL && !may_be_in_tier) {
+        return; /* nothing was: and removing is by the primary key, which other variants share */
+    }
     if (filling->tier_has_none) {
         cache_remove(filling->env->core, &filling->key, SHARD_REPLACED);
     } else {

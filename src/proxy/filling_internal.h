@@ -44,6 +44,9 @@ MUST_USE bool filling_http_take(struct filling *filling, const struct http_head 
 /* Puts the answer's lines into the draft, whose freshness is known: those that the verdict keeps, and Date. */
 MUST_USE bool filling_http_take_lines(struct filling *filling, const struct http_head *head, const char *base);
 
+/* Puts the names by which the answer is removed into the draft. False: memory is out, or they are too many. */
+MUST_USE bool filling_http_take_tags(struct filling *filling, const struct http_head *head, const char *base);
+
 /* When the draft is of no use any more: not even stale, not even to be asked about, nor while its origin is away. */
 int64_t filling_http_remove_at_ms(const struct filling *filling);
 

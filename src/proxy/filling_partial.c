@@ -204,6 +204,7 @@ static bool put_beginning(struct filling *filling, const struct cache_object *ob
     }
     entry->has_content_length = true;
     entry->content_length = complete_bytes;
+    entry->origin_status = 206;
     return filling_partial_append(entry, object->body, 0, 0, object->body_bytes) == RESULT_OK;
 }
 

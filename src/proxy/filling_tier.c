@@ -115,6 +115,7 @@ static void load(struct filling *filling, void (*on_done)(struct cache_put *put,
 {
     filling->put.kind = CACHE_PUT_ADD;
     filling->put.draft = filling->draft;
+    filling->put.draft.ticket = filling->ticket;
     filling->put.entry = NULL;
     filling->put.body = filling->own_record->body;
     filling->put.shard = filling->tier_key.shard;
@@ -238,6 +239,10 @@ static void write_record(struct filling *filling, const struct shard_draft *draf
 {
     struct cache_tier_record *record = tier_record(draft, entry, filling->route->name, filling->started_ms);
     if (record != NULL) {
+        /* A purge may have come behind the put. One of the key is told to memory and here at once. One of many is told
+         * here again when it is through with memory, where whatever came before it was not stored. */
+        record->asked_ns = filling->put.asked_ns;
+        record->many_ns = filling->put_ns;
         cache_tier_put(filling->env->store, record);
     }
 }
@@ -245,10 +250,8 @@ static void write_record(struct filling *filling, const struct shard_draft *draf
 void filling_write_behind(struct filling *filling)
 {
     struct filling_env *env = filling->env;
-    /* A purge may have come behind the put; it has gone through the second tier, and will not do so again. */
-    bool is_purged = filling->flight != NULL && flight_is_doomed(filling->flight);
     bool is_part = filling->draft.status == 206; /* only wholes are kept there */
-    if (env->store == NULL || filling->put.kind != CACHE_PUT_STORE || is_part || is_purged) {
+    if (env->store == NULL || filling->put.kind != CACHE_PUT_STORE || is_part) {
         return;
     }
     bool is_worth_it = filling->draft.cost_ns >= env->tier_cost_min_ns;

@@ -106,6 +106,21 @@ struct endpoint *upstream_choose(struct upstream *upstream, uint64_t allowed)
     return best;
 }
 
+bool upstream_is_idle(const struct upstream *upstream, unsigned busy_percent)
+{
+    uint64_t busy = 0;
+    uint64_t idle = 0;
+    for (unsigned i = 0; i < upstream->endpoint_count; i++) {
+        const struct endpoint *endpoint = &upstream->endpoints[i];
+        if (endpoint->failures_in_row > 0 || endpoint->address_count == 0) {
+            return false;
+        }
+        busy += atomic_load_explicit(&endpoint->in_flight, memory_order_relaxed);
+        idle += endpoint->idle_count;
+    }
+    return busy == 0 || busy * 100 < busy_percent * (busy + idle);
+}
+
 /* ---- connections ---- */
 
 static struct upstream_conn *conn_of(struct ring_stream *stream)

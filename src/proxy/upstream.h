@@ -93,6 +93,11 @@ void endpoint_set_addresses(struct endpoint *endpoint, const struct ring_address
  * allowed. */
 struct endpoint *upstream_choose(struct upstream *upstream, uint64_t allowed);
 
+/* Whether there is capacity for what nobody waits for: no endpoint has just failed, and of the connections that this
+ * worker has to the upstream less than `busy_percent` carry a request, or none at all does. The pool is as large as the
+ * last keepalive_idle_ms needed, so that it is the measure of what the upstream is used to. */
+bool upstream_is_idle(const struct upstream *upstream, unsigned busy_percent);
+
 /* ---- connections ---- */
 
 struct upstream_conn;

@@ -257,12 +257,12 @@ static const char *put_url(const struct config *config, struct bytes url, bool i
     } else {
         bool same = false;
         size_t length = http_path_normalize(path, at, &same);
-        if (same) {
-            at = bytes_put(at, path);
-        } else if (length == 0) {
+        if (!same && length == 0) {
             return "the URL's path has malformed percent-encoding, or leaves its root";
         }
-        at += same ? 0 : length;
+        const struct bytes normal = same ? path : (struct bytes){at, length};
+        const struct bytes chosen = cache_key_path(path, normal);
+        at = chosen.ptr == at ? at + length : bytes_put(at, chosen);
     }
     at = bytes_put(at, query);
     *ret_bytes = (size_t)(at - out);
@@ -300,6 +300,8 @@ static bool deletion_select(struct cache_deletion *deletion, const struct select
     } else if (bytes_equal(name, BYTES("tag")) || bytes_equal(name, BYTES("group"))) {
         bool is_group = bytes_equal(name, BYTES("group"));
         filter->kind = SHARD_TAG;
+        /* Only these have tags: what a model is still generating is not given up for a tag it cannot have. */
+        filter->key_prefix = BYTES("http://");
         deletion->kind = CACHE_TIER_PURGE_TAG;
         char *at = bytes_put(bytes_put(deletion->text, name), BYTES(":"));
         bytes = (size_t)(bytes_put(at, value) - deletion->text);

@@ -26,6 +26,24 @@ static void put_figures(yyjson_mut_doc *doc, yyjson_mut_val *into, const struct 
     yyjson_mut_obj_add_uint(doc, into, "saved_tokens", figures->saved_tokens);
 }
 
+static void put_prefetch(yyjson_mut_doc *doc, yyjson_mut_val *route, const struct server *server, unsigned index)
+{
+    struct prefetching_figures figures;
+    cache_figures_read_prefetch(server, index, &figures);
+    yyjson_mut_val *prefetch = yyjson_mut_obj_add_obj(doc, route, "prefetch");
+    yyjson_mut_obj_add_uint(doc, prefetch, "fetches", figures.begun);
+    yyjson_mut_obj_add_uint(doc, prefetch, "useful", figures.useful);
+    yyjson_mut_obj_add_uint(doc, prefetch, "wasted", figures.wasted);
+    uint64_t judged = figures.useful + figures.wasted;
+    if (judged > 0) {
+        yyjson_mut_obj_add_real(doc, prefetch, "precision", (double)figures.useful / (double)judged);
+    } else {
+        yyjson_mut_obj_add_null(doc, prefetch, "precision");
+    }
+    yyjson_mut_obj_add_uint(doc, prefetch, "held_back", figures.held_back);
+    yyjson_mut_obj_add_uint(doc, prefetch, "stopped_workers", figures.is_stopped);
+}
+
 static void put_routes(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server)
 {
     yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, root, "routes");
@@ -46,6 +64,9 @@ static void put_routes(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct s
             if (name != NULL && figures.not_stored[i] > 0) {
                 yyjson_mut_obj_add_uint(doc, reasons, name, figures.not_stored[i]);
             }
+        }
+        if (config->cache.prefetch.enabled) {
+            put_prefetch(doc, route, server, r);
         }
     }
 }
@@ -89,6 +110,7 @@ static void put_tier(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct ser
         {"gets_unavailable", load(&counters->gets_unavailable)},
         {"puts", load(&counters->puts)},
         {"puts_dropped", load(&counters->puts_dropped)},
+        {"puts_outdated", load(&counters->puts_outdated)},
         {"records", load(&counters->records)},
         {"bytes", load(&counters->bytes)},
         {"budget_bytes", server->config->cache.database_bytes_max},

@@ -58,6 +58,20 @@ double cache_figures_hit_rate(const struct cache_figures *figures)
     return asked == 0 ? 0 : (double)(figures->hits + figures->joins) / (double)asked;
 }
 
+void cache_figures_read_prefetch(const struct server *server, unsigned route, struct prefetching_figures *ret_figures)
+{
+    *ret_figures = (struct prefetching_figures){0};
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        struct prefetching_figures figures;
+        prefetching_figures(server->workers[w].prefetching, route, &figures);
+        ret_figures->begun += figures.begun;
+        ret_figures->useful += figures.useful;
+        ret_figures->wasted += figures.wasted;
+        ret_figures->held_back += figures.held_back;
+        ret_figures->is_stopped += figures.is_stopped;
+    }
+}
+
 const char *cache_figures_reason(const struct config_route *route, unsigned reason)
 {
     bool is_http = route->kind == CONFIG_ROUTE_HTTP;

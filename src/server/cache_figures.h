@@ -6,6 +6,7 @@
 
 #include "cache/shard.h"
 #include "proxy/filling.h"
+#include "server/prefetching.h"
 
 struct config_route;
 struct server;
@@ -32,6 +33,9 @@ void cache_figures_read(const struct server *server, unsigned route, struct cach
 
 /* Hits and joins as a share of all that asked the cache (bypasses left out); 0 when nobody did. */
 double cache_figures_hit_rate(const struct cache_figures *figures);
+
+/* Of one route; is_stopped: on how many workers. */
+void cache_figures_read_prefetch(const struct server *server, unsigned route, struct prefetching_figures *ret_figures);
 
 /* The name of a reason on this kind of route, or NULL when it has none. */
 const char *cache_figures_reason(const struct config_route *route, unsigned reason);

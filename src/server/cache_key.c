@@ -108,6 +108,13 @@ static bool next_part_value(struct part_values *values, struct bytes *ret_value)
     }
 }
 
+struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source)
+{
+    struct part_values values = part_values(part, source);
+    struct bytes value;
+    return next_part_value(&values, &value) ? value : BYTES_NONE;
+}
+
 bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source)
 {
     for (unsigned i = 0; i < config->bypass_count; i++) {

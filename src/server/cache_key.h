@@ -40,6 +40,9 @@ bool cache_key_is_url(const struct config_cache *config);
 /* Whether the host is part of it. */
 bool cache_key_has_host(const struct config_cache *config);
 
+/* The first value of a header, cookie or argument in the request; .ptr NULL: it is not there. */
+struct bytes cache_key_part_value(const struct config_part *part, const struct cache_key_source *source);
+
 /* Whether one of the route's `bypass` parts is in the request, and neither empty nor "0". */
 bool cache_key_is_bypassed(const struct config_cache *config, const struct cache_key_source *source);
 

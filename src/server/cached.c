@@ -2,10 +2,12 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "base/counter.h"
 #include "cache/conditional.h"
 #include "cache/lines.h"
 #include "cache/vary.h"
+#include "server/prefetching.h"
 #include "server/worker.h"
 
 struct cached_counters *cached_counters_of(struct worker *worker, const struct route *route)
@@ -432,4 +434,10 @@ void cached_count_hit(struct worker *worker, const struct route *route, struct c
     counter_add(&counters->saved_tokens, object->cost_tokens);
     evict_touch(&object->evict);
     touch_tier(worker, object);
+    if (UNLIKELY(prefetching_is_on(route))) {
+        uint64_t ticket = cache_object_head(object)->ticket;
+        if (ticket != 0) {
+            prefetching_on_use(worker, route, ticket);
+        }
+    }
 }

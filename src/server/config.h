@@ -1,7 +1,7 @@
 /* The configuration: one YAML file, read once, constant after.
  *
- * Every key stands in one table (config_keys.c, config_keys_cache.c) with its type, unit, default, bounds and one line of help;
- * docs/configuration.md is made from it. */
+ * Every key stands in one table (config_keys.c, config_keys_cache.c) with its type, unit, default, bounds and one line
+ * of help; docs/configuration.md is made from it. */
 #ifndef SLUICE_SERVER_CONFIG_H
 #define SLUICE_SERVER_CONFIG_H
 
@@ -65,6 +65,18 @@ enum config_cache_cost { CONFIG_COST_TIME, CONFIG_COST_UNIFORM, CONFIG_COST_TOKE
 
 enum config_cache_scope { CONFIG_SCOPE_TENANT, CONFIG_SCOPE_SHARED };
 
+/* Fetching ahead what a client is likely to ask for next. */
+struct config_prefetch {
+    bool enabled;               /* never without the cache */
+    struct config_part session; /* what tells clients apart; CONFIG_PART_NONE: their address */
+    uint32_t confidence_percent;
+    uint32_t precision_percent_min;
+    uint32_t window_ms;
+    uint32_t in_flight_max;    /* per worker */
+    uint32_t busy_percent_max; /* of the worker's connections to the upstream */
+    uint64_t memory_bytes_max; /* per worker */
+};
+
 /* What a route's answers may be kept for, and how. On an inference route what stands under "http" is zero, and the
  * reverse; on a `respond` route all is. */
 struct config_cache {
@@ -90,6 +102,7 @@ struct config_cache {
     unsigned target_count;
     const struct bytes *targets; /* targeted Cache-Control fields in lower case, the first that is there counts */
     bool set_cookie;
+    struct config_prefetch prefetch;
 
     /* inference */
     unsigned scope; /* enum config_cache_scope */

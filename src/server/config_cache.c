@@ -220,6 +220,11 @@ void config_check_cache(struct config_reader *reader, const struct config_node *
         if (cache != NULL && cache->kind == CONFIG_MAPPING && config_node_get(cache, "enabled") == NULL) {
             route->cache.enabled = true; /* who says how it is to be cached wants it cached */
         }
+        const struct config_node *prefetch = config_node_get(cache, "prefetch");
+        if (prefetch != NULL && prefetch->kind == CONFIG_MAPPING && config_node_get(prefetch, "enabled") == NULL) {
+            route->cache.prefetch.enabled = true; /* likewise */
+        }
+        route->cache.prefetch.enabled = route->cache.prefetch.enabled && route->cache.enabled;
         if (is_http && route->cache.key_count == 0) {
             route->cache.key = default_key;
             route->cache.key_count = ARRAY_COUNT(default_key);

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "cache/evict.h"
+#include "cache/prefetch.h"
 #include "server/config_keys.h"
 
 #define MEMORY_BYTES_LIMIT (UINT64_C(1) << 46)
@@ -147,7 +148,10 @@ const struct config_key config_keys_cache[] = {
      LIST_AT(config_route, cache.key, cache.key_count),
      BOUNDS(1, 16),
      .fallback_says = "`[host, path, query]`",
-     .help = "What makes two requests ask for the same. Vary is heeded besides."},
+     .help =
+         "What makes two requests ask for the same. Vary is heeded besides. Whatever else the upstream goes by belongs "
+         "here: `header:x-forwarded-host` and `header:x-forwarded-proto`, too, which a client can send, unless what is "
+         "in front replaces them."},
     {.path = "routes[].http.cache.key[]",
      .type = CONFIG_PART,
      .at = 0,
@@ -207,6 +211,69 @@ const struct config_key config_keys_cache[] = {
      MS(1, DAY_MS),
      .fallback = "30000",
      .help = "A request that has waited this long for the head of another's response goes upstream itself."},
+    {.path = "routes[].http.cache.prefetch",
+     .type = CONFIG_SECTION,
+     .alone = "enabled",
+     .help =
+         "Fetching what a client is likely to ask for next, before it does: sequences of two and three GET requests "
+         "whose answers were stored are learned, and followed at the lowest priority, with capacity that is idle. "
+         "Requests with a body, a range or credentials are neither learned nor followed."},
+    {.path = "routes[].http.cache.prefetch.enabled",
+     .type = CONFIG_BOOL,
+     AT(config_route, cache.prefetch.enabled),
+     .fallback = "false",
+     .fallback_says = "`true` when `prefetch` is given, else `false`",
+     .help = "Whether responses are fetched ahead."},
+    {.path = "routes[].http.cache.prefetch.session",
+     .type = CONFIG_PART,
+     AT(config_route, cache.prefetch.session),
+     BOUNDS(1, 256),
+     .fallback_says = "the client's address",
+     .help = "What tells clients apart, whose requests would else be taken for one sequence: `header:NAME`, "
+             "`cookie:NAME` or `query:NAME`. A request without it is not learned. Behind another proxy, "
+             "`header:X-Forwarded-For`."},
+    {.path = "routes[].http.cache.prefetch.confidence_percent",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.confidence_percent),
+     .unit = "%",
+     BOUNDS(1, 100),
+     .fallback = "60",
+     .help = "How often one request must have followed on another to be fetched after it, and three times at least."},
+    {.path = "routes[].http.cache.prefetch.precision_percent_min",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.precision_percent_min),
+     .unit = "%",
+     BOUNDS(0, 100),
+     .fallback = "40",
+     .help = "Of what was fetched so, how much must be asked for within window_ms; below, a worker stops for ten times "
+             "window_ms, doubling, and then tries again with sixteen."},
+    {.path = "routes[].http.cache.prefetch.window_ms",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.window_ms),
+     MS(1, DAY_MS),
+     .fallback = "60000",
+     .help = "Requests further apart are no sequence; what was fetched ahead and is not asked for in this time was "
+             "fetched in vain."},
+    {.path = "routes[].http.cache.prefetch.in_flight_max",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.in_flight_max),
+     BOUNDS(1, 1024),
+     .fallback = "2",
+     .help = "Most that are fetched ahead at the same time, per worker."},
+    {.path = "routes[].http.cache.prefetch.busy_percent_max",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.busy_percent_max),
+     .unit = "%",
+     BOUNDS(1, 100),
+     .fallback = "50",
+     .help = "Nothing is fetched ahead while this much or more of the worker's connections to the upstream carry a "
+             "request, or one of its endpoints fails."},
+    {.path = "routes[].http.cache.prefetch.memory_bytes_max",
+     .type = CONFIG_NUMBER,
+     AT(config_route, cache.prefetch.memory_bytes_max),
+     BYTES_RANGE(PREFETCH_MEMORY_BYTES_MIN, UINT64_C(1) << 30),
+     .fallback = "1048576",
+     .help = "For what is learned, per worker: a megabyte holds a thousand requests and four thousand clients."},
 
     {.path = "routes[].inference.cache.enabled",
      .type = CONFIG_BOOL,

@@ -9,6 +9,7 @@
 #include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange_internal.h"
+#include "server/prefetching.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
 {
@@ -117,6 +118,9 @@ void exchange_finish(struct exchange *exchange, bool keep_alive)
     struct conn *conn = exchange->conn;
     struct worker *worker = conn->worker;
     CHECK(!exchange->is_over);
+    if (UNLIKELY(prefetching_is_on(exchange->route))) {
+        prefetching_on_exchange(exchange);
+    }
     exchange->is_over = true;
     exchange_log(exchange);
     /* What is left of the request's body cannot be told from a next request. */

@@ -273,7 +273,7 @@ bool exchange_cache_status(const struct exchange *exchange, struct cache_status 
     if (entry == NULL) {
         return true;
     }
-    ret_status->forward_status = entry->status;
+    ret_status->forward_status = entry->origin_status != 0 ? entry->origin_status : entry->status;
     ret_status->stored = entry->is_stored && !exchange->cache->is_joined;
     if (entry->is_from_tier) {
         ret_status->forward = CACHE_STATUS_HIT;

@@ -4,6 +4,7 @@
 #include "cache/vary.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
+#include "server/prefetching.h"
 
 /* ---- life ---- */
 
@@ -290,6 +291,9 @@ bool exchange_claim_intercept(struct exchange *exchange)
     }
     if (cache->prepared != NULL) {
         drop_prepared(exchange); /* the answer is here */
+    }
+    if (UNLIKELY(entry->ticket != 0)) {
+        prefetching_on_use(exchange_worker(exchange), exchange->route, entry->ticket);
     }
     return false;
 }

@@ -18,6 +18,9 @@
 
 enum { TENANT_BYTES = 32 };
 
+static const char *const credentials[] = {"authorization",  "x-api-key",           "api-key",
+                                          "x-goog-api-key", "openai-organization", "openai-project"};
+
 struct exchange_inference {
     struct exchange_cache *cache;
     struct directives_request asks;
@@ -65,8 +68,6 @@ static bool digest_field(mbedtls_sha256_context *digest, const struct exchange_s
  * there. */
 static bool make_tenant(const struct exchange_start *start, unsigned char out[TENANT_BYTES])
 {
-    static const char *const credentials[] = {"authorization",  "x-api-key",           "api-key",
-                                              "x-goog-api-key", "openai-organization", "openai-project"};
     mbedtls_sha256_context digest;
     bool any = false;
     mbedtls_sha256_init(&digest);
@@ -108,7 +109,7 @@ static struct bytes why_bypassed(struct exchange *exchange, const struct exchang
                                  const struct cache_key_source *source, bool has_tenant)
 {
     if (exchange->cache->inference->prefix.ptr == NULL) {
-        return BYTES("key_too_long");
+        return BYTES("key-too-long");
     }
     if (http_head_value(&start->parser->head, start->base, HTTP_FIELD_CONTENT_ENCODING).len > 0) {
         return BYTES("content_coding"); /* the body cannot be read */
@@ -307,6 +308,23 @@ static enum inference_reason why_not_kept(const struct exchange *exchange)
     return ttl_ms_of(exchange) <= 0 ? INFERENCE_NO_TTL : INFERENCE_OK;
 }
 
+/* Whether requests that differ in this field have different keys. */
+static bool is_in_key(const void *context, struct bytes name)
+{
+    const struct config_cache *config = context;
+    for (unsigned i = 0; i < config->key_count; i++) {
+        if (config->key[i].kind == CONFIG_PART_HEADER && bytes_equal_nocase(config->key[i].name, name)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(credentials); i++) {
+        if (bytes_equal_nocase(name, bytes_from(credentials[i]))) {
+            return config->scope != CONFIG_SCOPE_SHARED;
+        }
+    }
+    return bytes_equal_nocase(name, BYTES("origin"));
+}
+
 static struct filling *make_filling(struct exchange *exchange, const struct cache_key *key)
 {
     struct worker *worker = worker_of(exchange);
@@ -318,6 +336,8 @@ static struct filling *make_filling(struct exchange *exchange, const struct cach
         .ttl_ms = ttl_ms_of(exchange),
         .stores_tool_calls = exchange->route->filling.tool_calls,
         .is_shared = exchange->route->config->cache.scope == CONFIG_SCOPE_SHARED,
+        .is_in_key = is_in_key,
+        .context = &exchange->route->config->cache,
         .not_kept = why_not_kept(exchange),
     };
     if (filling != NULL && filling_inference_init(filling, &inference->key, &terms) != RESULT_OK) {

@@ -338,6 +338,47 @@ static void put_cache_routes(FILE *out, const struct server *server)
     }
 }
 
+static void put_prefetch(FILE *out, const struct server *server)
+{
+    static const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        const char *result; /* a label; NULL: none. Those of one name stand together. */
+        size_t offset;
+    } metrics[] = {
+        {"sluice_cache_prefetches_total", "counter", "Answers fetched before they were asked for.", NULL,
+         offsetof(struct prefetching_figures, begun)},
+        {"sluice_cache_prefetch_results_total", "counter", "What became of them.", "useful",
+         offsetof(struct prefetching_figures, useful)},
+        {"sluice_cache_prefetch_results_total", NULL, NULL, "wasted", offsetof(struct prefetching_figures, wasted)},
+        {"sluice_cache_prefetch_held_back_total", "counter", "Guesses not followed for want of idle capacity.", NULL,
+         offsetof(struct prefetching_figures, held_back)},
+        {"sluice_cache_prefetch_stopped", "gauge", "Workers that fetch nothing ahead: too much of it was in vain.",
+         NULL, offsetof(struct prefetching_figures, is_stopped)},
+    };
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        bool is_headed = false;
+        for (unsigned r = 0; r < server->config->route_count; r++) {
+            const struct config_route *route = &server->config->routes[r];
+            if (!route->cache.prefetch.enabled) {
+                continue;
+            }
+            if (!is_headed && metrics[i].type != NULL) {
+                put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
+            }
+            is_headed = true;
+            struct prefetching_figures figures;
+            cache_figures_read_prefetch(server, r, &figures);
+            uint64_t value;
+            memcpy(&value, (const char *)&figures + metrics[i].offset, sizeof(value));
+            put_route_sample(out, route, metrics[i].name, metrics[i].result == NULL ? NULL : "result",
+                             metrics[i].result);
+            fprintf(out, "%llu\n", (unsigned long long)value);
+        }
+    }
+}
+
 static void put_cache_memory(FILE *out, const struct server *server)
 {
     struct cache_figures_memory figures;
@@ -388,6 +429,8 @@ static void put_cache_tier(FILE *out, const struct server *server)
         {"sluice_cache_tier_writes_total", "counter", "Records written.", offsetof(struct store_counters, puts)},
         {"sluice_cache_tier_writes_dropped_total", "counter", "Records dropped: queue full, too large, no database.",
          offsetof(struct store_counters, puts_dropped)},
+        {"sluice_cache_tier_writes_outdated_total", "counter", "Records not written: purged since they were made.",
+         offsetof(struct store_counters, puts_outdated)},
         {"sluice_cache_tier_expired_total", "counter", "Records that expired.",
          offsetof(struct store_counters, expired)},
         {"sluice_cache_tier_evicted_total", "counter", "Records that went for room.",
@@ -447,6 +490,7 @@ struct bytes metrics_text(const struct server *server)
     put_ring(out, server);
     if (server->cache != NULL) {
         put_cache_routes(out, server);
+        put_prefetch(out, server);
         put_cache_memory(out, server);
     }
     if (server->store != NULL) {

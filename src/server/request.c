@@ -8,6 +8,7 @@
 #include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange.h"
+#include "server/prefetching.h"
 
 #define ALLOW_LINE "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
@@ -204,6 +205,11 @@ static bool answer_from_cache(struct request *request, const struct route *route
     cached_count_hit(worker, route, look.object, look.status.ttl_ms < 0);
     request->sent_bytes = cached_body_bytes(&serving);
     count(request, route, serving.status);
+    if (UNLIKELY(prefetching_is_on(route)) && serving.status < 400) {
+        const struct prefetching_asked asked = {request->head, request->base, request->target, request->path,
+                                                request->authority};
+        prefetching_on_hit(conn, route, &asked);
+    }
     settle(request, result);
     return true;
 }

@@ -9,6 +9,7 @@
 #include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
+#include "server/prefetching.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -220,6 +221,9 @@ static enum result worker_start(struct worker *worker)
     if (result == RESULT_OK) {
         result = make_upstreams(worker);
     }
+    if (result == RESULT_OK) {
+        result = prefetching_create(worker);
+    }
     return result == RESULT_OK ? make_listeners(worker) : result;
 }
 
@@ -296,6 +300,7 @@ static void on_stop(struct ring *ring, struct ring_message *message)
     if (worker->warming != NULL) {
         warming_stop(worker->warming);
     }
+    prefetching_stop(worker->prefetching);
     nanos cut_ns = ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS;
     worker->finish_by_ns = cut_ns + FINISH_GRACE_MS * NANOS_PER_MS;
     ring_timer_set(ring, &worker->drain_timer, cut_ns);
@@ -352,6 +357,7 @@ static void worker_free(struct worker *worker)
         upstream_fini(&worker->upstreams[i]);
     }
     ring_set_hooks(worker->ring, NULL);
+    prefetching_destroy(worker->prefetching);
     cache_core_destroy(worker->cache);
     free(worker->cached);
     free(worker->upstreams);

@@ -24,6 +24,7 @@ struct server;
 struct cached_counters;
 struct conn;
 struct exchange;
+struct prefetching;
 struct warming;
 
 struct worker_listener {
@@ -44,11 +45,12 @@ struct worker {
     struct proxy proxy;
     struct cache_core *cache; /* NULL: the cache is off */
     struct filling_env filling;
-    struct warming *warming;        /* worker 0's, when there is a second tier; else NULL */
-    struct ring_timer tier_timer;   /* likewise: tells the store the time */
-    unsigned tier_hits;             /* in memory, of what the second tier may have, too */
-    struct cached_counters *cached; /* per route */
-    struct list_node deletions;     /* of /api/cache, under way */
+    struct warming *warming;         /* worker 0's, when there is a second tier; else NULL */
+    struct ring_timer tier_timer;    /* likewise: tells the store the time */
+    unsigned tier_hits;              /* in memory, of what the second tier may have, too */
+    struct cached_counters *cached;  /* per route */
+    struct prefetching *prefetching; /* NULL: no route fetches ahead */
+    struct list_node deletions;      /* of /api/cache, under way */
     struct upstream *upstreams;
     struct route_table routes;
     struct route api; /* what /api/cache counts under: none of those */

@@ -78,18 +78,34 @@ static void put_settle(struct store_write *write, struct store *store, bool is_c
 
 static const struct store_write_kind put_kind = {.apply = put_apply, .settle = put_settle};
 
+static nanos *key_moment(struct store *store, const struct cache_hash *hash)
+{
+    unsigned index = hash->bytes[0] | (unsigned)hash->bytes[1] << 8;
+    return &store->key_purged_ns[index % PURGE_MOMENTS];
+}
+
+/* The lock is held. */
+static bool is_outdated(struct store *store, const struct block *block)
+{
+    const struct cache_tier_record *record = &block->record;
+    return (record->asked_ns != 0 && *key_moment(store, &block->hash) >= record->asked_ns) ||
+           (record->many_ns != 0 && store->many_purged_ns >= record->many_ns);
+}
+
 void cache_tier_put(struct store *store, struct cache_tier_record *record)
 {
     struct block *block = CONTAINER_OF(record, struct block, record);
     block->write = (struct store_write){.kind = &put_kind, .bytes = cache_tier_record_charge(record)};
     block->hash = cache_hash_of(record->key);
     bool fits = block->write.bytes <= store->options.cache_bytes_max;
-    if (fits) {
-        pthread_mutex_lock(&store->lock);
-        fits = store_enqueue_write(store, &block->write);
-        pthread_mutex_unlock(&store->lock);
-    }
-    if (!fits) {
+    pthread_mutex_lock(&store->lock);
+    bool has_gone = is_outdated(store, block);
+    bool is_queued = fits && !has_gone && store_enqueue_write(store, &block->write);
+    pthread_mutex_unlock(&store->lock);
+    if (has_gone) {
+        store_count(&store->counters.puts_outdated, 1);
+        free(block);
+    } else if (!is_queued) {
         put_settle(&block->write, store, false);
     }
 }
@@ -277,6 +293,8 @@ void cache_tier_purge(struct store *store, unsigned worker, struct cache_tier_pu
     bool is_held = true;
     store_count(&store->counters.purges, 1);
     pthread_mutex_lock(&store->lock);
+    bool is_key = purge != NULL && store->purge_count < PURGES_MAX && request->kind == CACHE_TIER_PURGE_KEY;
+    *(is_key ? key_moment(store, &purge->purge.hash) : &store->many_purged_ns) = store_clock();
     if (purge != NULL && store->purge_count < PURGES_MAX) {
         is_held = !store->accepts_writes;
         purge->worker = worker;

@@ -11,12 +11,14 @@
  *
  * Purges are ordered with puts: a put before a purge is gone after it, a put after it stays. From the moment
  * cache_tier_purge has returned no get delivers what it names, even if it was read before or the disk cannot be
- * written; a few other gets may miss for it. A put that waits in the queue is not found yet: a get misses, or finds
+ * written; a few other gets may miss for it. What was made before a purge and is put behind it is told by its moments
+ * (asked_ns, many_ns). A put that waits in the queue is not found yet: a get misses, or finds
  * what the put is about to replace. */
 #ifndef SLUICE_STORE_CACHE_TIER_H
 #define SLUICE_STORE_CACHE_TIER_H
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "store/store.h"
 
 enum {
@@ -38,6 +40,10 @@ struct cache_tier_record {
     int64_t remove_at_ms; /* not found from then on */
     int64_t last_used_ms;
     uint64_t hits; /* gets and touches so far; not looked at by put */
+    /* Of a put, by the monotonic clock: not written when its key was purged since asked_ns, or many were since many_ns;
+     * 0: it does not matter. Keys share their moments with a few others, which are then not written either. */
+    nanos asked_ns;
+    nanos many_ns;
 };
 
 /* *Gives* a record with copies of what `draft` names; next is NULL. Where a run of the draft has no pointer but a
@@ -56,7 +62,7 @@ uint64_t cache_tier_record_charge(const struct cache_tier_record *record);
 /* ---- storing ---- */
 
 /* Writes the record behind, in place of what is there under its key. *Takes* it. When the queue is full, nothing can be
- * written or it can never fit, it is dropped and counted. */
+ * written, it can never fit or a purge has come since, it is dropped and counted. */
 void cache_tier_put(struct store *store, struct cache_tier_record *record);
 
 /* Counts a use of the record under the key, if there is one: a get does so itself, this is for hits in memory.

@@ -18,6 +18,7 @@ enum {
     TEND_INTERVAL_MS = 1000,
     PURGES_MAX = 1024, /* that wait; more become one of everything */
     PURGE_BUCKETS = 256,
+    PURGE_MOMENTS = 4096, /* of keys, by hash */
 };
 
 /* Something to be written. It begins the struct of its kind. */
@@ -80,6 +81,8 @@ struct store {
     struct purge *purges;               /* accepted and not over, in no order */
     struct purge *purge_all;            /* kept for the moment when no other can be made */
     unsigned purge_count;
+    nanos key_purged_ns[PURGE_MOMENTS]; /* when one of these keys was last purged */
+    nanos many_purged_ns;               /* and when many were */
 };
 
 /* Monotonic; for deadlines of waiting only. */

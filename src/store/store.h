@@ -95,8 +95,9 @@ struct store_counters {
     _Atomic uint64_t gets_unavailable; /* refused: no database */
     _Atomic uint64_t puts;             /* committed */
     _Atomic uint64_t put_bytes;
-    _Atomic uint64_t puts_dropped; /* queue full, too large, or nothing can be written */
-    _Atomic uint64_t touches;      /* committed */
+    _Atomic uint64_t puts_dropped;  /* queue full, too large, or nothing can be written */
+    _Atomic uint64_t puts_outdated; /* purged since they were made */
+    _Atomic uint64_t touches;       /* committed */
     _Atomic uint64_t touches_dropped;
     _Atomic uint64_t purges;  /* asked for */
     _Atomic uint64_t purged;  /* records that went by them */

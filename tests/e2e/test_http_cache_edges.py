@@ -8,7 +8,7 @@ import pytest
 
 from backend import keep_answering
 from rawhttp import wait_until
-from test_http_cache import FRESH, STALE, YESTERDAY, Origin, answer, is_hit, not_modified, status_of
+from test_http_cache import FRESH, STALE, YESTERDAY, Origin, answer, by_etag, is_hit, not_modified, status_of
 
 COOKIE = 'Set-Cookie: session=secret\r\n'
 
@@ -18,6 +18,11 @@ def origin(world):
     return Origin(world)
 
 
+@pytest.fixture(params=[1, 2], ids=['one worker', 'two workers'])
+def shared_origin(world, request):
+    return Origin(world, workers=request.param)
+
+
 def all_at_once(origin, path, fields, gate):
     """One request with each of the fields, so that the later ones join the first; what they got, in their order."""
     responses = [None] * len(fields)
@@ -25,6 +30,7 @@ def all_at_once(origin, path, fields, gate):
     def ask(i):
         responses[i] = origin.get(path, fields[i])
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(fields))]
+    time.sleep(0.1)  # what was asked for before is stored, and joined no more
     before = origin.count(path)
     threads[0].start()
     wait_until(lambda: origin.count(path) > before)
@@ -65,7 +71,7 @@ def test_every_line_of_a_part_of_the_key_counts(world):
 # ---- cookies and other clients' secrets ----
 
 
-def test_the_cookie_of_a_304_is_nobody_elses(origin):
+def test_the_cookie_of_a_304_is_nobody_elses(shared_origin):
     gate = threading.Event()
 
     def reply(request, n):
@@ -74,12 +80,13 @@ def test_the_cookie_of_a_304_is_nobody_elses(origin):
         gate.wait(10)
         fields = f'{FRESH}ETag: "a"\r\nSet-Cookie: session={n}\r\n'
         return not_modified(fields) if 'if-none-match' in request.fields else answer('body', fields)
-    origin.answers['/'] = reply
-    origin.get()
-    responses = all_at_once(origin, '/', ['', '', ''], gate) + [origin.get(), origin.get()]
+    shared_origin.answers['/'] = reply
+    shared_origin.get()
+    responses = all_at_once(shared_origin, '/', ['', '', ''], gate) + [shared_origin.get(), shared_origin.get()]
     assert all(r.status == 200 and r.body == b'body' for r in responses)
     assert sorted(r.fields['set-cookie'] for r in responses) == [f'session={n}' for n in range(1, 6)]
-    assert all('if-none-match' in r.fields for r in origin.of('/')[1:]), 'what is stored holds'
+    assert all('if-none-match' in r.fields for r in shared_origin.of('/')[1:]), 'what is stored holds'
+    assert 'fwd-status=304' in status_of(responses[0])
 
 
 def test_the_cookie_of_an_answer_to_head_is_nobody_elses(origin):
@@ -99,7 +106,7 @@ def test_the_cookie_of_an_answer_to_head_is_nobody_elses(origin):
 
 
 @pytest.mark.parametrize('said', ['Cache-Control: private, max-age=60\r\n', 'Cache-Control: no-store\r\n'])
-def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(origin, said):
+def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(shared_origin, said):
     gate = threading.Event()
 
     def reply(request, n):
@@ -108,9 +115,9 @@ def test_what_a_304_says_to_one_client_is_not_said_to_who_waited(origin, said):
         gate.wait(10)
         own = said + f'ETag: "a"\r\nX-For: {request.fields.get("x-who", "-")}\r\n'
         return not_modified(own) if 'if-none-match' in request.fields else answer('body', own)
-    origin.answers['/'] = reply
-    origin.get()
-    responses = all_at_once(origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
+    shared_origin.answers['/'] = reply
+    shared_origin.get()
+    responses = all_at_once(shared_origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
     assert [r.fields['x-for'] for r in responses] == ['a', 'b', 'c']
     assert all(r.status == 200 and r.body == b'body' for r in responses)
 
@@ -129,14 +136,14 @@ def test_a_304_to_who_has_credentials_changes_nothing_for_others(origin):
 
 
 @pytest.mark.parametrize('fields', [COOKIE, 'Vary: X-Who\r\n', 'Vary: *\r\n', 'Cache-Control: private\r\n'])
-def test_an_error_for_one_client_is_not_given_to_who_waited(origin, fields):
+def test_an_error_for_one_client_is_not_given_to_who_waited(shared_origin, fields):
     gate = threading.Event()
 
     def reply(request, n):
         gate.wait(10)
         return answer(request.fields['x-who'], fields, '503 Busy')
-    origin.answers['/'] = reply
-    responses = all_at_once(origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
+    shared_origin.answers['/'] = reply
+    responses = all_at_once(shared_origin, '/', ['X-Who: a\r\n', 'X-Who: b\r\n', 'X-Who: c\r\n'], gate)
     assert [r.body for r in responses] == [b'a', b'b', b'c']
 
 
@@ -459,3 +466,119 @@ def test_who_asks_for_less_does_not_make_less_be_stored(origin, method, wanted, 
         assert response.status == 200 and response.body in (b'old!', b'new!')
         time.sleep(0.02)
     assert response.body == b'new!' and is_hit(response)
+
+
+def test_the_groups_that_a_304_names_are_those_it_is_removed_by(origin):
+    origin.answers['/'] = [answer('old', STALE.format('') + 'ETag: "a"\r\nCache-Groups: "one"\r\n'),
+                           not_modified(FRESH + 'ETag: "a"\r\nCache-Groups: "two"\r\n'), answer('new', FRESH)]
+    for group in ('one', 'two'):
+        origin.answers['/' + group] = answer('', f'Cache-Group-Invalidation: "{group}"\r\n')
+    origin.get()
+    assert 'fwd-status=304' in status_of(origin.get())
+    origin.get('/one', method='POST')
+    assert is_hit(origin.get())
+    origin.get('/two', method='POST')
+    assert not is_hit(origin.get())
+
+
+def many_fields(letter):
+    return ''.join(f'X-{letter}{i}: {letter * 100}\r\n' for i in range(50)) + f'X-{letter}: {letter * 5000}\r\n'
+
+
+@pytest.mark.parametrize('fresh', [FRESH, FRESH + COOKIE], ids=['for all', 'for one'])
+def test_a_304_that_makes_the_head_too_large_is_not_taken_over(origin, fresh):
+    whole = answer('body', STALE.format('') + 'ETag: "a"\r\n' + many_fields('a'))
+    origin.answers['/'] = by_etag('"a"', whole, fresh + 'ETag: "a"\r\n' + many_fields('b'))
+    for _ in range(4):
+        response = origin.get()
+        assert response.status == 200 and response.body == b'body'
+
+
+def test_a_rest_that_makes_the_head_too_large_is_not_put_behind(origin):
+    def reply(request, n):
+        if 'range' not in request.fields:
+            return answer('0123456789', FRESH + 'ETag: "a"\r\n')
+        first, last, letter = (0, 4, 'a') if n == 0 else (5, 9, 'b')
+        return answer('0123456789'[first:last + 1], FRESH + 'ETag: "a"\r\n' + many_fields(letter) +
+                      f'Content-Range: bytes {first}-{last}/10\r\n', '206 Partial Content')
+    origin.answers['/'] = reply
+    origin.get('/', 'Range: bytes=0-4\r\n')
+    time.sleep(0.05)
+    for _ in range(3):
+        response = origin.get()
+        assert response.status == 200 and response.body == b'0123456789'
+    assert 'range' in origin.of('/')[1].fields
+
+
+# ---- conditions ----
+
+
+@pytest.mark.parametrize('fields, status', [
+    ('If-None-Match: "a"\r\n', 304),
+    ('If-None-Match: W/"a"\r\n', 304),
+    ('If-None-Match: a\r\n', 200),
+    ('If-None-Match: "b", "a"\r\n', 304),
+    ('If-None-Match: "b"\r\nIf-None-Match: "a"\r\n', 304),
+    ('If-None-Match: "b,\\"a"\r\n', 200),
+    ('If-None-Match: "A"\r\n', 200),
+    ('If-None-Match: *\r\n', 304),
+    ('If-None-Match: "b", *\r\n', 200),
+    ('If-None-Match: \r\n', 200),
+    ('If-None-Match: "b"\r\nIf-Modified-Since: Tue, 02 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('If-None-Match: "a"\r\nIf-Modified-Since: Sat, 01 Jan 2000 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Sun, 31 Dec 2023 23:59:59 GMT\r\n', 200),
+    ('If-Modified-Since: Monday, 01-Jan-24 00:00:00 GMT\r\n', 304),
+    ('If-Modified-Since: Mon Jan  1 00:00:00 2024\r\n', 304),
+    ('If-Modified-Since: 2024-01-01T00:00:00Z\r\n', 200),
+    ('If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\nIf-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('If-None-Match: "a"\r\nRange: bytes=0-1\r\n', 304),
+    ('If-None-Match: "b"\r\nRange: bytes=0-1\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: "a"\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: W/"a"\r\n', 200),
+    ('Range: bytes=0-1\r\nIf-Range: "b"\r\n', 200),
+    ('Range: bytes=0-1\r\nIf-Range: Mon, 01 Jan 2024 00:00:00 GMT\r\n', 206),
+    ('Range: bytes=0-1\r\nIf-Range: Tue, 02 Jan 2024 00:00:00 GMT\r\n', 200),
+    ('Range: bytes=9-\r\nIf-Range: "b"\r\n', 200),
+    ('Range: bytes=9-\r\n', 416),
+    ('Range: bytes=9-\r\nIf-None-Match: "a"\r\n', 304),
+    ('Range: lines=0-1\r\n', 200),
+    ('Range: bytes=0-1\r\nRange: bytes=2-3\r\n', 200),
+    ('Range: Bytes=0-1\r\n', 206),
+    ('Range: bytes=1-0\r\n', 200),
+    ('Range: bytes=0-0,0-0,1-1\r\n', 206),
+    ('Range: bytes=' + ','.join(f'{i}-{i}' for i in range(40)) + '\r\n', 200),
+])
+@pytest.mark.parametrize('method', ['GET', 'HEAD'])
+def test_conditions_and_ranges_of_what_is_stored(origin, method, fields, status):
+    origin.answers['/'] = answer('body', FRESH + 'ETag: "a"\r\n' + YESTERDAY)
+    origin.stored()
+    response = origin.get('/', fields, method=method)
+    expected = 200 if method == 'HEAD' and status in (206, 416) else status
+    assert is_hit(response) and response.status == expected
+    if expected == 304:
+        assert response.fields['etag'] == '"a"' and 'content-type' not in response.fields
+        assert 'cache-control' in response.fields and 'date' in response.fields
+    assert origin.count('/') == 1
+
+
+def test_an_answer_that_is_not_kept_leaves_the_other_variants(origin):
+    def reply(request, n):
+        plan = request.fields.get('x-plan', 'none')
+        return answer(plan, ('Cache-Control: max-age=0\r\n' if plan == 'gold' else FRESH) + 'Vary: X-Plan\r\n')
+    origin.answers['/'] = reply
+    origin.stored()
+    for _ in range(2):
+        assert origin.get('/', 'X-Plan: gold\r\n').body == b'gold'
+        time.sleep(0.02)
+        assert is_hit(origin.get()) and is_hit(origin.stored('/', 'X-Plan: silver\r\n'))
+    assert origin.count('/') == 4
+
+
+def test_an_answer_that_is_not_kept_takes_away_what_was(origin):
+    origin.answers['/'] = [answer('old', STALE.format(', stale-while-revalidate=60')),
+                           answer('new', 'Cache-Control: max-age=0\r\n')]
+    origin.get()
+    assert origin.get().body == b'old'
+    assert wait_until(lambda: origin.get().body == b'new')
+    assert origin.get().body == b'new'

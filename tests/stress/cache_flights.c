@@ -197,7 +197,8 @@ static void asker_claim(struct asker *asker)
         return;
     }
     uint32_t waiters_max = one_in(worker, 4) ? 3 : UINT32_MAX;
-    CHECK(flight_claim(worker->core, &asker->waiter, &key, object, 0, waiters_max) == RESULT_OK);
+    uint8_t variant = one_in(worker, 4); /* now and then in another shape, whose flight is one of its own */
+    CHECK(flight_claim(worker->core, &asker->waiter, &key, object, variant, waiters_max) == RESULT_OK);
     if (one_in(worker, 16)) {
         flight_claim_cancel(&asker->waiter);
         later(worker, &asker->timer, 1);
@@ -290,6 +291,9 @@ static void worker_on_timer(struct ring_timer *timer)
     if (worker->claims < CLAIMS) {
         if (one_in(worker, 20)) {
             remove_something(worker);
+        }
+        if (one_in(worker, 40)) {
+            usleep(4000); /* it is busy, and what is sent to it piles up */
         }
     } else if (worker->open == 0 && cache_core_is_settled(worker->core) && !worker->is_done) {
         worker->is_done = true;

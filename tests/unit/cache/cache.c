@@ -176,6 +176,35 @@ Test(cache, lets_no_long_body_hold_up_a_short_one)
     flights_destroy(&world);
 }
 
+Test(cache, copies_no_more_long_keys_in_a_turn_than_it_would_bodies)
+{
+    enum { LONG_BYTES = 100 << 10, PUTS = 20 };
+    struct flights world = flights_create();
+    static char texts[PUTS][LONG_BYTES];
+    static struct putting putting[PUTS];
+    struct cache_key first = flights_key(&world, 1);
+    for (unsigned i = 0; i < PUTS; i++) {
+        memset(texts[i], 'a' + (int)i, sizeof(texts[i]));
+        memcpy(texts[i], first.bytes.ptr, first.primary_bytes);
+        struct cache_key key =
+            cache_key_make(world.cache, (struct bytes){texts[i], sizeof(texts[i])}, first.primary_bytes);
+        putting[i] = putting_of(&key, CACHE_PUT_STORE, BYTES("hello"));
+        cache_put(world.cores[1], &putting[i].put);
+    }
+    const _Atomic uint64_t *charged = &cache_shard_counters(world.cache, 1)->charged_bytes;
+    for (unsigned turn = 0; turn < PUTS; turn++) {
+        uint64_t before = atomic_load(charged);
+        flights_turn_one(&world, 1);
+        cr_assert_leq(atomic_load(charged) - before, CACHE_PUT_STEP_BYTES + LONG_BYTES + 20000);
+    }
+    flights_run(&world);
+    for (unsigned i = 0; i < PUTS; i++) {
+        cr_assert_eq(putting[i].done, 1);
+        cr_assert_eq(putting[i].result, RESULT_OK);
+    }
+    flights_destroy(&world);
+}
+
 /* Worker 2 does not turn, and could be reading anything: what is retired cannot be freed. */
 static unsigned turn_without_2(struct flights *world, const unsigned *done, nanos ns)
 {

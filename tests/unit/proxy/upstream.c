@@ -42,6 +42,42 @@ static void give_addresses(unsigned endpoints)
     }
 }
 
+Test(upstream_is_idle, is_so_while_less_than_its_share_of_connections_is_busy)
+{
+    world_start(&world, 0, 2);
+    give_addresses(2);
+    struct endpoint *endpoints = world.upstream.endpoints;
+    cr_expect(upstream_is_idle(&world.upstream, 50), "without any connection nothing is in flight");
+    endpoints[0].in_flight = 1;
+    cr_expect(!upstream_is_idle(&world.upstream, 50));
+    cr_expect(!upstream_is_idle(&world.upstream, 100), "all of one is busy");
+    endpoints[1].idle_count = 1;
+    cr_expect(!upstream_is_idle(&world.upstream, 50), "half is not less than half");
+    cr_expect(upstream_is_idle(&world.upstream, 51));
+    endpoints[0].idle_count = 1;
+    cr_expect(upstream_is_idle(&world.upstream, 50));
+    endpoints[1].in_flight = 1;
+    cr_expect(!upstream_is_idle(&world.upstream, 50));
+    for (int i = 0; i < 2; i++) {
+        endpoints[i].in_flight = 0;
+        endpoints[i].idle_count = 0;
+    }
+    world_stop(&world);
+}
+
+Test(upstream_is_idle, is_not_so_while_an_endpoint_fails)
+{
+    world_start(&world, 0, 2);
+    give_addresses(2);
+    endpoint_failed(&world.upstream.endpoints[1]);
+    cr_expect(!upstream_is_idle(&world.upstream, 100));
+    endpoint_succeeded(&world.upstream.endpoints[1]);
+    cr_expect(upstream_is_idle(&world.upstream, 100));
+    world.upstream.endpoints[0].address_count = 0;
+    cr_expect(!upstream_is_idle(&world.upstream, 100), "it has not been found yet");
+    world_stop(&world);
+}
+
 Test(upstream_choose, takes_the_one_with_the_least_in_flight)
 {
     world_start(&world, 0, 3);

@@ -186,6 +186,14 @@ Test(config_cache, http_route_defaults)
     cr_expect(cache->coalesce_waiters_max == 10000);
     cr_expect(cache->coalesce_wait_ms == 30000);
     cr_expect(!cache->set_cookie);
+    cr_expect(!cache->prefetch.enabled);
+    cr_expect(cache->prefetch.session.kind == CONFIG_PART_NONE);
+    cr_expect(cache->prefetch.confidence_percent == 60);
+    cr_expect(cache->prefetch.precision_percent_min == 40);
+    cr_expect(cache->prefetch.window_ms == 60000);
+    cr_expect(cache->prefetch.in_flight_max == 2);
+    cr_expect(cache->prefetch.busy_percent_max == 50);
+    cr_expect(cache->prefetch.memory_bytes_max == 1 << 20);
     config_destroy(config);
 }
 
@@ -203,6 +211,15 @@ Test(config_cache, inference_route_defaults)
     cr_expect(!cache->sampled && !cache->coalesce_sampled && !cache->tool_calls);
     cr_expect(cache->key_count == 0 && cache->target_count == 0, "its key is made from the body");
     config_destroy(config);
+    config = parse_right(INFER(", cache: {key: ['header:X-Adapter', 'query:lora']}"));
+    cache = &config->routes[0].cache;
+    cr_assert_eq(cache->key_count, 2);
+    cr_expect(cache->enabled && cache->key[0].kind == CONFIG_PART_HEADER);
+    cr_expect(bytes_equal(cache->key[0].name, BYTES("x-adapter")));
+    config_destroy(config);
+    FAULTS(INFER(", cache: {key: [path]}"),
+           "f.yaml:3:66: routes[].inference.cache.key[]: 'path' is not known; it should be "
+           "one of header:NAME, cookie:NAME, query:NAME\n");
 }
 
 Test(config_cache, http_values_reach_their_places)
@@ -279,6 +296,58 @@ Test(config_cache, single_value_switches_it_and_so_does_saying_how)
     is_enabled(HTTP(", cache: {}"), true);
     is_enabled(HTTP(", cache: "), false);
     is_enabled(INFER(", cache: "), true);
+}
+
+Test(config_cache, prefetch_values_reach_their_places)
+{
+    struct config *config =
+        parse_right(HTTP(", cache: {prefetch: {enabled: true, session: cookie:Sid, confidence_percent: 1, "
+                         "precision_percent_min: 2, window_ms: 3, in_flight_max: 4, busy_percent_max: 5, "
+                         "memory_bytes_max: 64KB}}"));
+    const struct config_prefetch *prefetch = &config->routes[0].cache.prefetch;
+    cr_expect(config->routes[0].cache.enabled, "who says how it is to be cached wants it cached");
+    cr_expect(prefetch->enabled);
+    part_is(&prefetch->session, CONFIG_PART_COOKIE, "Sid");
+    cr_expect(prefetch->confidence_percent == 1);
+    cr_expect(prefetch->precision_percent_min == 2);
+    cr_expect(prefetch->window_ms == 3);
+    cr_expect(prefetch->in_flight_max == 4);
+    cr_expect(prefetch->busy_percent_max == 5);
+    cr_expect(prefetch->memory_bytes_max == 64 << 10);
+    config_destroy(config);
+}
+
+static void is_fetched_ahead(const char *text, bool expected)
+{
+    struct config *config = parse_right(text);
+    cr_expect(config->routes[0].cache.prefetch.enabled == expected, "%s", text);
+    cr_expect(!expected || config->routes[0].cache.prefetch.in_flight_max == 2, "the other defaults hold");
+    config_destroy(config);
+}
+
+Test(config_cache, prefetch_is_on_when_it_is_asked_for_and_there_is_a_cache)
+{
+    is_fetched_ahead(HTTP(", cache: true"), false);
+    is_fetched_ahead(HTTP(", cache: {ttl_ms: 1}"), false);
+    is_fetched_ahead(HTTP(", cache: {prefetch: true}"), true);
+    is_fetched_ahead(HTTP(", cache: {prefetch: false}"), false);
+    is_fetched_ahead(HTTP(", cache: {prefetch: }"), false);
+    is_fetched_ahead(HTTP(", cache: {prefetch: {window_ms: 5}}"), true);
+    is_fetched_ahead(HTTP(", cache: {prefetch: {window_ms: 5, enabled: false}}"), false);
+    is_fetched_ahead(HTTP(", cache: {enabled: false, prefetch: true}"), false);
+    is_fetched_ahead(HTTP(", cache: {enabled: false, prefetch: {window_ms: 5}}"), false);
+}
+
+Test(config_cache, wrong_prefetch_values_are_faults)
+{
+    FAULT_HAS(HTTP(", cache: {prefetch: 5}"), "routes[].http.cache.prefetch.enabled: '5' is neither true nor false");
+    FAULT_HAS(HTTP(", cache: {prefetch: {session: address}}"),
+              "routes[].http.cache.prefetch.session: 'address' is not known; it should be one of header:NAME, "
+              "cookie:NAME, query:NAME");
+    FAULT_HAS(HTTP(", cache: {prefetch: {confidence_percent: 0}}"), "it should be a whole number from 1 to 100");
+    FAULT_HAS(HTTP(", cache: {prefetch: {memory_bytes_max: 1KB}}"), "memory_bytes_max: 1024 is too small");
+    FAULT_HAS(HTTP(", cache: {prefetch: {precision: 5}}"), "unknown key 'precision'");
+    FAULT_HAS(INFER(", cache: {prefetch: true}"), "it belongs at 'routes[].http.cache.prefetch'");
 }
 
 Test(config_cache, empty_list_of_targets_is_none)

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "place.h"
+#include "store/internal.h"
 
 static struct place place;
 
@@ -139,6 +140,38 @@ Test(store_purge, is_ordered_with_puts_before_and_after_it)
         cr_assert(place_has(&place, "c"));
         cr_assert_eq(place_purge(&place, CACHE_TIER_PURGE_ALL, "", ""), kind <= CACHE_TIER_PURGE_PREFIX ? 2 : 1);
     }
+}
+
+/* Puts a record that was asked for, and handed to memory, at these moments. */
+static void put_made_at(const char *key, nanos asked_ns, nanos many_ns)
+{
+    struct cache_tier_record *record = place_record(key, "body");
+    record->asked_ns = asked_ns;
+    record->many_ns = many_ns;
+    cache_tier_put(place.store, record);
+}
+
+Test(store_purge, meets_what_was_made_before_it_and_is_put_behind_it)
+{
+    nanos before = store_clock();
+    cr_assert_eq(place_purge(&place, CACHE_TIER_PURGE_KEY, "a", ""), 0);
+    put_made_at("a", before, store_clock());
+    put_made_at("b", before, before);
+    cr_assert(place_await(&place, &place.counters->puts, 1));
+    cr_assert_eq(place_count(&place.counters->puts_outdated), 1);
+    cr_assert_str_eq(there("ab"), "b");
+    put_made_at("a", store_clock(), 0);
+    cr_assert(place_await(&place, &place.counters->puts, 2));
+    for (unsigned kind = CACHE_TIER_PURGE_PREFIX; kind <= CACHE_TIER_PURGE_ALL; kind++) {
+        before = store_clock();
+        cr_assert_geq(place_purge(&place, kind, "none", ""), 0);
+        put_made_at("c", before, before);
+        cr_assert_eq(place_count(&place.counters->puts_outdated), kind + 1);
+    }
+    put_made_at("c", before, store_clock());
+    cr_assert(place_await(&place, &place.counters->puts, 3));
+    cr_assert_str_eq(there("c"), "c");
+    cr_assert_eq(place_count(&place.counters->puts_dropped), 0);
 }
 
 static struct cache_tier_record *delivered;
