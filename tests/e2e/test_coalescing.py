@@ -450,7 +450,8 @@ def test_a_thousand_at_once_cost_one_request_upstream(world, kind, workers):
         assert whole(client).body == upto(kind, 3)
     assert scene.asked() == 1
     wait_until(lambda: sum(scene.results().values()) == CROWD)
-    assert scene.results()['miss'] == 1 and scene.results()['join'] == CROWD - 1
+    results = scene.results()  # who was late to join finds it stored
+    assert results['miss'] == 1 and results['join'] + results['hit'] == CROWD - 1 and results['join'] > 0
 
 
 @each_width

@@ -54,18 +54,19 @@ def test_what_is_one_clients_own_goes_to_nobody_else(world, words, status, asks,
 
 
 @each_width
-def test_a_line_that_is_one_clients_own_goes_to_nobody_else(world, workers):
+@pytest.mark.parametrize('name,directive', [('x-own', 'private'), ('x-own', 'no-cache'), ('set-cookie', 'no-cache')])
+def test_a_line_that_is_one_clients_own_goes_to_nobody_else(world, workers, name, directive):
     """The rest of the answer may, from the cache."""
-    origin = Personal(Http, 'Cache-Control: max-age=60, private="x-own"\r\nX-Own: {}\r\n')
+    origin = Personal(Http, f'Cache-Control: max-age=60, {directive}="{name}"\r\n{name}: id={{}}\r\n')
     scene = Scene(world, Http, origin, workers)
     clients = [scene.lead()] + [scene.ask() for _ in range(8)]
     scene.wait_active(9)
     origin.allow(4)
     answers = [whole(client) for client in clients]
-    own = [r.fields['x-own'] for r in answers if not is_hit(r)]
+    own = [r.fields[name] for r in answers if not is_hit(r)]
     assert len(set(own)) == len(own) == scene.asked()
-    assert not any('x-own' in r.fields for r in answers if is_hit(r)) and not any(is_joined(r) for r in answers)
-    assert 'x-own' not in scene.stored().fields
+    assert not any(name in r.fields for r in answers if is_hit(r)) and not any(is_joined(r) for r in answers)
+    assert name not in scene.stored().fields
 
 
 @each_inference
