@@ -5,25 +5,29 @@
 #include "base/check.h"
 #include "server/conn.h"
 
-/* The eight nibbles of `bits` as eight hexadecimal digits, all at once: every answer has an id. */
-static void put_hex32(char out[8], uint32_t bits)
+typedef uint8_t lanes __attribute__((vector_size(16)));
+
+/* The 16 bytes as 32 hexadecimal digits, all at once: every answer has an id. */
+static void put_hex(char out[32], const uint64_t bits[2])
 {
-    uint64_t spread = bits;
-    spread = (spread | spread << 16) & UINT64_C(0x0000ffff0000ffff);
-    spread = (spread | spread << 8) & UINT64_C(0x00ff00ff00ff00ff);
-    spread = (spread | spread << 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    uint64_t is_letter = (spread + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
-    spread += UINT64_C(0x3030303030303030) + is_letter * ('a' - '0' - 10);
-    memcpy(out, &spread, sizeof(spread));
+    lanes bytes;
+    memcpy(&bytes, bits, sizeof(bytes));
+    lanes high = bytes >> 4;
+    lanes low = bytes & 0x0f;
+    high += '0' + ((lanes)(high > 9) & ('a' - '0' - 10));
+    low += '0' + ((lanes)(low > 9) & ('a' - '0' - 10));
+    lanes digits[2] = {
+        __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+        __builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
+    };
+    memcpy(out, digits, sizeof(digits));
 }
 
 void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES])
 {
-    for (unsigned half = 0; half < 2; half++) {
-        uint64_t bits = ring_random(conn->worker->ring);
-        put_hex32(out + 16 * half, (uint32_t)bits);
-        put_hex32(out + 16 * half + 8, (uint32_t)(bits >> 32));
-    }
+    _Static_assert(FORWARD_REQUEST_ID_BYTES == 32, "two words in hexadecimal");
+    const uint64_t bits[2] = {ring_random(conn->worker->ring), ring_random(conn->worker->ring)};
+    put_hex(out, bits);
 }
 
 char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answer *answer, bool has_date)

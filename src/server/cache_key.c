@@ -155,10 +155,21 @@ bool cache_key_has_host(const struct config_cache *config)
 
 static char *put_lower(char *at, struct bytes text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        *at++ = ascii_lower(text.ptr[i]);
+    size_t i = 0;
+    for (; i + 8 <= text.len; i += 8) {
+        const uint64_t ones = UINT64_C(0x0101010101010101);
+        uint64_t word;
+        memcpy(&word, text.ptr + i, sizeof(word));
+        uint64_t seven_bits = word & ones * 0x7f;
+        uint64_t from_a = seven_bits + ones * (0x80 - 'A'); /* the top bit of each byte says so */
+        uint64_t beyond_z = seven_bits + ones * (0x7f - 'Z');
+        word |= (from_a & ~beyond_z & ~word & ones * 0x80) >> 2;
+        memcpy(at + i, &word, sizeof(word));
     }
-    return at;
+    for (; i < text.len; i++) {
+        at[i] = ascii_lower(text.ptr[i]);
+    }
+    return at + text.len;
 }
 
 struct bytes cache_key_path(struct bytes path, struct bytes normal)
