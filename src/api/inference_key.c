@@ -73,11 +73,6 @@ enum inference_family inference_family_of(struct bytes upstream_path)
     return INFERENCE_FAMILY_NONE;
 }
 
-const char *inference_family_name(enum inference_family family)
-{
-    return families[family].name;
-}
-
 /* ---- reading, within bounds ---- */
 
 struct allowance {

@@ -81,7 +81,4 @@ void inference_key_fini(struct inference_key *key);
 /* The endpoint of a path: INFERENCE_FAMILY_NONE when it is not one of those above. */
 enum inference_family inference_family_of(struct bytes upstream_path);
 
-/* A static name such as "chat.completions"; "none" for INFERENCE_FAMILY_NONE. */
-const char *inference_family_name(enum inference_family family);
-
 #endif

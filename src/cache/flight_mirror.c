@@ -58,7 +58,7 @@ static void feed_snapshot(struct mirror *mirror)
 static void feed_tell(struct mirror *mirror)
 {
     feed_snapshot(mirror);
-    /* seq_cst pairs with mirror_on_news: either the mirror sees what was just published, or we see that it has cleared
+    /* seq_cst pairs with news_on_arrived: either the mirror sees what was just published, or we see that it has cleared
      * the mark, and send again. */
     if (!atomic_exchange(&mirror->news_under_way, true)) {
         mirror->news.on_deliver = news_on_arrived;

@@ -525,6 +525,4 @@ Test(inference_key, has_a_name_for_each_reason_and_family)
                               inference_reason_name((enum inference_reason)k));
         }
     }
-    cr_assert_str_eq(inference_family_name(INFERENCE_CHAT), "chat.completions");
-    cr_assert_str_eq(inference_family_name(INFERENCE_FAMILY_NONE), "none");
 }

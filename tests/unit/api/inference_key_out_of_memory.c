@@ -39,7 +39,6 @@ static void counting_free(void *block)
 #define inference_key_make    nth_inference_key_make
 #define inference_key_fini    nth_inference_key_fini
 #define inference_family_of   nth_inference_family_of
-#define inference_family_name nth_inference_family_name
 #include "../../../src/api/json_buffer.c"
 #define string_of canonical_string_of
 #include "../../../src/api/json_canonical.c"
