@@ -77,7 +77,7 @@ struct upstream {
     struct model_directory *models; /* what each endpoint offers (src/api); NULL: not an inference upstream */
 };
 
-/* *Keeps* options' and specs' memory. The endpoints' addresses are set by upstream_set_addresses. */
+/* *Keeps* options' and specs' memory. The endpoints' addresses are set by endpoint_set_addresses. */
 MUST_USE enum result upstream_init(struct upstream *upstream, struct proxy *proxy,
                                    const struct upstream_options *options, unsigned endpoint_count);
 /* Closes idle connections and frees; no fetch may be running. */
