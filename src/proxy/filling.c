@@ -370,6 +370,7 @@ static void filling_update(struct filling *filling)
 bool filling_is_unreachable(enum result failure)
 {
     switch (failure) {
+    case RESULT_REFUSED:
     case RESULT_TIMEOUT:
     case RESULT_CLOSED:
     case RESULT_RESET:

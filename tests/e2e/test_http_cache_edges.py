@@ -405,6 +405,21 @@ def test_must_revalidate_wins_over_stale_if_error(origin):
     assert origin.get().status == 503
 
 
+@pytest.mark.parametrize('more', ['', ', stale-if-error=60'])
+def test_an_origin_that_nobody_listens_at_is_stood_in_for_and_left_alone(origin, more):
+    origin.answers['/'] = answer('old', STALE.format(more) + 'ETag: "a"\r\n')
+    origin.get()
+    origin.backend.close()
+    tries = lambda: origin.gateway.metrics().value('sluice_upstream_connect_failures_total')  # noqa: E731
+    first = origin.get()
+    assert first.body == b'old' and 'origin-unreachable' in status_of(first)
+    tried = tries()
+    for _ in range(5):
+        again = origin.get()
+        assert again.body == b'old' and 'origin-failing' in status_of(again)
+    assert tries() == tried
+
+
 def test_a_failing_origin_is_left_alone_for_longer_and_longer(origin):
     origin.answers['/'] = [answer('old', STALE.format(', stale-if-error=60')), answer('', '', '503 Busy')]
     origin.get()
