@@ -97,13 +97,6 @@ bool conditional_keep_in_304(const void *stored, struct bytes name)
 
 /* ---- ours ---- */
 
-bool conditional_is_replaced(struct bytes name)
-{
-    return bytes_equal_nocase(name, if_none_match) || bytes_equal_nocase(name, if_modified_since) ||
-           bytes_equal_nocase(name, BYTES("Range")) || bytes_equal_nocase(name, BYTES("If-Range")) ||
-           bytes_equal_nocase(name, BYTES("If-Match")) || bytes_equal_nocase(name, BYTES("If-Unmodified-Since"));
-}
-
 size_t conditional_validators_bytes(const struct cache_head *stored)
 {
     return lines_line_bytes(if_none_match, validator_etag(stored)) +

@@ -39,10 +39,6 @@ static inline bool conditional_can_validate(const struct cache_head *stored)
     return stored->freshness.etag_bytes > 0 || stored->freshness.last_modified_ms >= 0;
 }
 
-/* Which of a client's fields are not passed on in a request that validates a stored response, because ours replace
- * them, or because the whole is wanted: conditions, Range, If-Range. */
-bool conditional_is_replaced(struct bytes name);
-
 /* Room that conditional_put_validators needs. */
 size_t conditional_validators_bytes(const struct cache_head *stored);
 

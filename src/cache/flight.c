@@ -191,11 +191,6 @@ void flight_begin(struct flight *flight, struct entry *entry)
     flight->is_open = true;
 }
 
-struct bytes flight_key(const struct flight *flight)
-{
-    return (struct bytes){flight->key, flight->key_bytes};
-}
-
 void flight_close(struct flight *flight, bool expel)
 {
     flight->is_open = false;

@@ -59,8 +59,6 @@ void flight_claim_cancel(struct flight_waiter *waiter);
 /* The entry that will be filled; in on_answer of FLIGHT_MINE. *Takes* a use of it until released. */
 void flight_begin(struct flight *flight, struct entry *entry);
 
-struct bytes flight_key(const struct flight *flight);
-
 /* Nobody joins from now on. With `expel`, those who did are told to leave (entry->is_expelled, for the mirrors'
  * entries, too) when they are told next: before the head is committed. */
 void flight_close(struct flight *flight, bool expel);

@@ -211,9 +211,3 @@ size_t vary_note_merge(struct bytes note, struct bytes set, char *out)
     }
     return (size_t)(at - out);
 }
-
-bool vary_note_is_first(struct bytes note, struct bytes set)
-{
-    struct bytes first;
-    return vary_note_next(&note, &first) && bytes_equal(first, set);
-}

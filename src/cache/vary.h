@@ -58,7 +58,4 @@ bool vary_note_next(struct bytes *note, struct bytes *ret_set);
  * room for VARY_NOTE_BYTES_MAX and is not where `note` lies. Returns the length. */
 size_t vary_note_merge(struct bytes note, struct bytes set, char *out);
 
-/* Whether the set is known and in front, so that nothing need be written. */
-bool vary_note_is_first(struct bytes note, struct bytes set);
-
 #endif

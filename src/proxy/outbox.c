@@ -16,6 +16,7 @@ struct outbox *outbox_acquire(struct chunk_pool *pool)
     outbox->home = home;
     outbox->copy = home;
     outbox->taken = NULL;
+    outbox->too_long = NULL;
     outbox->pending_bytes = 0;
     outbox->first = 0;
     outbox->count = 0;
@@ -40,6 +41,7 @@ void outbox_release(struct outbox *outbox)
     }
     outbox_drop_copy(outbox);
     free(outbox->taken);
+    free(outbox->too_long);
     chunk_unref(outbox->home);
 }
 
@@ -47,12 +49,14 @@ char *outbox_reserve(struct outbox *outbox, size_t bytes)
 {
     struct chunk *copy = outbox->copy;
     uint32_t used = chunk_used(copy);
+    if (UNLIKELY(bytes > CHUNK_LARGE_BYTES - sizeof(struct chunk))) {
+        free(outbox->too_long);
+        outbox->too_long = malloc(bytes);
+        return outbox->too_long;
+    }
     if (chunk_capacity(copy) - used < bytes) {
         copy = chunk_acquire(outbox->home->pool, CHUNK_LARGE);
-        if (copy == NULL || bytes > chunk_capacity(copy)) {
-            if (copy != NULL) {
-                chunk_unref(copy);
-            }
+        if (copy == NULL) {
             return NULL;
         }
         outbox_drop_copy(outbox);
@@ -62,8 +66,20 @@ char *outbox_reserve(struct outbox *outbox, size_t bytes)
     return copy->data + used;
 }
 
+static __attribute__((noinline)) enum result commit_too_long(struct outbox *outbox, size_t bytes)
+{
+    char *text = outbox->too_long;
+    outbox->too_long = NULL;
+    enum result result = outbox_copy(outbox, (struct bytes){text, bytes});
+    free(text);
+    return result;
+}
+
 enum result outbox_commit(struct outbox *outbox, size_t bytes)
 {
+    if (UNLIKELY(outbox->too_long != NULL)) {
+        return commit_too_long(outbox, bytes);
+    }
     struct chunk *copy = outbox->copy;
     uint32_t used = chunk_used(copy);
     char *at = copy->data + used;

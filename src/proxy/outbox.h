@@ -35,6 +35,7 @@ struct outbox {
     struct chunk *home; /* the chunk this sits in */
     struct chunk *copy; /* where copies go now: home, or a large chunk */
     char *taken;        /* from malloc, freed when all has left; NULL: none */
+    char *too_long;     /* from malloc: what is reserved, when no chunk holds it; NULL: none */
     size_t pending_bytes;
     unsigned first; /* spans before it have left */
     unsigned count;
@@ -50,8 +51,8 @@ void outbox_release(struct outbox *outbox);
 /* Adds a copy of `run`. RESULT_NO_MEMORY: nothing was added, and the stream is to be given up. */
 MUST_USE enum result outbox_copy(struct outbox *outbox, struct bytes run);
 
-/* Room for `bytes` contiguous bytes (at most what a large chunk holds), to be filled up to what
- * outbox_commit then says. NULL when memory is out. */
+/* Room for `bytes` contiguous bytes, to be filled up to what outbox_commit then says. NULL when memory is out. More
+ * than a large chunk holds (the longest heads, with what is added to them) is copied once more. */
 char *outbox_reserve(struct outbox *outbox, size_t bytes);
 MUST_USE enum result outbox_commit(struct outbox *outbox, size_t bytes);
 

@@ -1,7 +1,7 @@
 /* Answers from the cache: looking for a request's, deciding whether it will do, and writing it.
  *
- *   cached_look ─▶ FRESH ─▶ cached_answer      in the completion handler, no exchange, when the body is small
- *               ─▶ anything else               exchange_cache.c */
+ *   cached_look ─▶ FRESH ─▶ cached_serve, cached_put_…   in the completion handler, no exchange, when the body is not
+ * long ─▶ anything else                        exchange_cache.c */
 #ifndef SLUICE_SERVER_CACHED_H
 #define SLUICE_SERVER_CACHED_H
 
@@ -48,7 +48,7 @@ struct cached_look {
     struct worker *worker;
     const struct route *route;
     struct cache_key_source source;
-    char *key_room; /* CACHED_KEY_BYTES_MAX + FILLING_KEY_BYTES_MAX */
+    char *key_room; /* CACHED_KEY_ROOM_BYTES */
     /* found */
     enum cached_plan plan;
     struct directives_request asks;
@@ -96,8 +96,8 @@ uint64_t cached_body_bytes(const struct cached_serving *serving);
 MUST_USE enum result cached_put_body(struct outbox *outbox, const struct cached_serving *serving,
                                      const struct cache_object *object);
 
-/* Pins the body of one that is not small, but can be queued at once. NULL: an exchange has to see to it, piece by piece,
- * or there is no pin left now. */
+/* Pins the body of one that is not small, but can be queued at once. NULL: an exchange has to see to it, piece by
+ * piece, or there is no pin left now. */
 struct entry *cached_pin(struct conn *conn, const struct cached_serving *serving, struct cache_object *object);
 
 /* Queues a pinned body, or its one range, where it lies, at once. *Takes* view. */

@@ -204,7 +204,8 @@ const struct config_key config_keys_cache[] = {
      AT(config_route, cache.coalesce_waiters_max),
      BOUNDS(1, 1 << 20),
      .fallback = "10000",
-     .help = "Most that wait for one request; further ones go upstream themselves."},
+     .help = "Most that may join one request while it lasts, those who have left again counted too; further ones go "
+             "upstream themselves."},
     {.path = "routes[].http.cache.coalesce_wait_ms",
      .type = CONFIG_NUMBER,
      AT(config_route, cache.coalesce_wait_ms),
@@ -328,7 +329,8 @@ const struct config_key config_keys_cache[] = {
      AT(config_route, cache.coalesce_waiters_max),
      BOUNDS(1, 1 << 20),
      .fallback = "10000",
-     .help = "Most that wait for one request; further ones go upstream themselves."},
+     .help = "Most that may join one request while it lasts, those who have left again counted too; further ones go "
+             "upstream themselves."},
     {.path = "routes[].inference.cache.coalesce_wait_ms",
      .type = CONFIG_NUMBER,
      AT(config_route, cache.coalesce_wait_ms),

@@ -134,7 +134,7 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
     const struct entry *entry = exchange->reader.entry;
     size_t bytes_max = 128 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
     struct cache_status status;
-    bool has_status = exchange->cache != NULL && exchange_cache_status(exchange, &status);
+    bool has_status = exchange_cache_status(exchange, &status);
     bytes_max += has_status ? CACHE_STATUS_BYTES_MAX + 32 : 0;
     char *start = outbox_reserve(outbox, bytes_max);
     if (start == NULL) {

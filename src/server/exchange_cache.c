@@ -265,6 +265,12 @@ bool exchange_cache_intercept(struct exchange *exchange)
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status)
 {
     const struct entry *entry = exchange->reader.entry;
+    if (exchange->cache == NULL) {
+        bool is_unsafe = exchange->invalidation != NULL && exchange->route->config->cache.enabled;
+        *ret_status = (struct cache_status){
+            .forward = CACHE_STATUS_METHOD, .forward_status = entry->status, .stored = entry->is_stored};
+        return is_unsafe;
+    }
     if (exchange->cache->runs == 0) {
         return false;
     }

@@ -495,6 +495,21 @@ def many_fields(letter):
     return ''.join(f'X-{letter}{i}: {letter * 100}\r\n' for i in range(50)) + f'X-{letter}: {letter * 5000}\r\n'
 
 
+@pytest.mark.parametrize('pad', [14900, 15700, 15950])
+def test_the_longest_head_is_given_with_all_that_is_added_to_it(origin, pad):
+    fields = FRESH + 'ETag: "a"\r\n' + f'X-Pad: {"p" * pad}\r\n'
+    origin.answers['/'] = answer('body', fields)
+    ids = f'X-Request-Id: {"r" * 100}\r\n'
+    whole = origin.get('/', ids)
+    assert whole.status == 200 and whole.body == b'body' and whole.fields['x-pad'] == 'p' * pad
+    stored = origin.stored('/', ids)
+    assert stored.body == b'body' and stored.fields['x-pad'] == 'p' * pad
+    assert stored.fields['x-request-id'] == 'r' * 100
+    part = origin.get('/', ids + 'Range: bytes=1-2\r\n')
+    assert part.status == 206 and part.body == b'od' and part.fields['x-pad'] == 'p' * pad
+    assert origin.get('/', ids + 'If-None-Match: "a"\r\n').status == 304
+
+
 @pytest.mark.parametrize('fresh', [FRESH, FRESH + COOKIE], ids=['for all', 'for one'])
 def test_a_304_that_makes_the_head_too_large_is_not_taken_over(origin, fresh):
     whole = answer('body', STALE.format('') + 'ETag: "a"\r\n' + many_fields('a'))

@@ -225,17 +225,6 @@ Test(conditional, validators_are_sent_byte_for_byte)
     }
 }
 
-Test(conditional, ours_replace_the_clients_conditions)
-{
-    static const char *const replaced[] = {"if-none-match", "If-Modified-Since",   "If-Match",
-                                           "Range",         "If-Unmodified-Since", "IF-RANGE"};
-    for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
-        cr_assert(conditional_is_replaced(bytes_from(replaced[i])), "%s", replaced[i]);
-    }
-    cr_assert_not(conditional_is_replaced(BYTES("Accept-Ranges")));
-    cr_assert_not(conditional_is_replaced(BYTES("If")));
-}
-
 /* ---- the origin's 304 ---- */
 
 Test(conditional, a_304_is_for_whoever_asked)

@@ -15,7 +15,6 @@
 #define flight_claim              nth_flight_claim
 #define flight_claim_cancel       nth_flight_claim_cancel
 #define flight_begin              nth_flight_begin
-#define flight_key                nth_flight_key
 #define flight_close              nth_flight_close
 #define flight_is_open            nth_flight_is_open
 #define flight_release            nth_flight_release

@@ -215,9 +215,6 @@ Test(vary, the_note_lists_the_newest_set_first)
     assert_bytes((struct bytes){b, bytes}, "\nfoo\n");
     bytes = vary_note_merge((struct bytes){b, bytes}, BYTES("bar,foo"), a);
     assert_bytes((struct bytes){a, bytes}, "bar,foo\n\nfoo\n");
-    cr_assert(vary_note_is_first((struct bytes){a, bytes}, BYTES("bar,foo")));
-    cr_assert_not(vary_note_is_first((struct bytes){a, bytes}, BYTES("foo")));
-    cr_assert_not(vary_note_is_first(BYTES(""), BYTES("")));
     bytes = vary_note_merge((struct bytes){a, bytes}, BYTES("foo"), b);
     assert_bytes((struct bytes){b, bytes}, "foo\nbar,foo\n\n");
 }

@@ -83,6 +83,27 @@ Test(outbox, copies_that_follow_each_other_are_one_span)
     chunk_pool_fini(&pool);
 }
 
+Test(outbox, what_no_chunk_holds_is_reserved_and_sent_in_its_place)
+{
+    chunk_pool_init(&pool, 0);
+    static char got[40000];
+    struct outbox *outbox = outbox_acquire(&pool);
+    char *at = outbox_reserve(outbox, 20000);
+    cr_assert_not_null(at);
+    memset(at, 'l', 20000);
+    cr_assert_eq(outbox_commit(outbox, 19000), RESULT_OK);
+    cr_assert_eq(outbox_copy(outbox, BYTES("tail")), RESULT_OK);
+    cr_assert_eq(take(outbox, got, sizeof(got)), 19004);
+    for (size_t i = 0; i < 19000; i++) {
+        cr_assert_eq(got[i], 'l', "at %zu", i);
+    }
+    cr_assert_arr_eq(got + 19000, "tail", 4);
+    cr_assert_not_null(outbox_reserve(outbox, CHUNK_LARGE_BYTES), "one that is never committed goes with the outbox");
+    outbox_release(outbox);
+    cr_assert_eq(pool.used_bytes, 0);
+    chunk_pool_fini(&pool);
+}
+
 Test(outbox, is_full_in_spans_before_it_is_full_in_bytes_and_says_so)
 {
     chunk_pool_init(&pool, 0);
@@ -113,7 +134,7 @@ Test(outbox, running_out_of_chunks_is_an_answer_and_leaks_nothing)
         result = outbox_copy(outbox, (struct bytes){run, sizeof(run)});
     }
     cr_assert_eq(result, RESULT_NO_MEMORY);
-    cr_assert_null(outbox_reserve(outbox, CHUNK_LARGE_BYTES));
+    cr_assert_null(outbox_reserve(outbox, CHUNK_LARGE_BYTES / 2));
     outbox_release(outbox);
     cr_assert_eq(pool.used_bytes, 0);
     chunk_pool_fini(&pool);
