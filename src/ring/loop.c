@@ -226,7 +226,7 @@ static enum result ring_setup(struct ring *ring)
     if (status < 0) {
         log_error("io_uring could not be set up: %s%s", strerror(-status),
                   status == -ENOMEM ? "; raise the limit on locked memory (ulimit -l)" : "");
-        return RESULT_UNREACHABLE;
+        return status == -ENOMEM ? RESULT_NO_MEMORY : RESULT_UNREACHABLE;
     }
     io_uring_register_ring_fd(&ring->uring);
     return RESULT_OK;

@@ -42,7 +42,8 @@ enum {
 };
 
 /* Makes the ring of the calling thread, which alone may use it from now on, and pins that thread.
- * RESULT_UNREACHABLE: the kernel has no io_uring or refuses it, or is too old; one line in the log says so. */
+ * RESULT_UNREACHABLE: the kernel has no io_uring or refuses it, or is too old. RESULT_NO_MEMORY, also of what a user may
+ * lock. One line in the log says which. */
 MUST_USE enum result ring_create(const struct ring_options *options, struct ring **ret_ring);
 
 /* Frees it. Nothing may be outstanding but what ring_run left behind. */

@@ -129,28 +129,18 @@ bool cache_key_is_bypassed(const struct config_cache *config, const struct cache
     return false;
 }
 
-/* One bit for each kind of part that the key is made of. */
-static unsigned kinds_of(const struct config_cache *config)
-{
-    unsigned kinds = 0;
-    for (unsigned i = 0; i < config->key_count; i++) {
-        kinds |= 1U << config->key[i].kind;
-    }
-    return kinds;
-}
-
 enum {
     KINDS_OF_URL = 1 << CONFIG_PART_HOST | 1 << CONFIG_PART_PATH | 1 << CONFIG_PART_QUERY,
 };
 
 bool cache_key_is_url(const struct config_cache *config)
 {
-    return (kinds_of(config) & ~(unsigned)KINDS_OF_URL) == 0;
+    return (config->key_kinds & ~(unsigned)KINDS_OF_URL) == 0;
 }
 
 bool cache_key_has_host(const struct config_cache *config)
 {
-    return (kinds_of(config) & 1U << CONFIG_PART_HOST) != 0;
+    return (config->key_kinds & 1U << CONFIG_PART_HOST) != 0;
 }
 
 static char *put_lower(char *at, struct bytes text)
@@ -224,7 +214,7 @@ static enum result put_url(unsigned kinds, const struct cache_key_source *source
 enum result cache_key_put_url(const struct config_cache *config, const struct cache_key_source *source, char *out,
                               size_t bytes_max, size_t *ret_bytes)
 {
-    return put_url(kinds_of(config), source, out, bytes_max, ret_bytes);
+    return put_url(config->key_kinds, source, out, bytes_max, ret_bytes);
 }
 
 /* Puts what a part says behind its label: nothing when it is absent, which differs from what is empty. Several values
@@ -255,7 +245,7 @@ enum result cache_key_put(const struct config_cache *config, const struct cache_
                           size_t bytes_max, size_t *ret_bytes)
 {
     size_t url_bytes = 0;
-    unsigned kinds = kinds_of(config);
+    unsigned kinds = config->key_kinds;
     enum result result = put_url(kinds, source, out, bytes_max, &url_bytes);
     *ret_bytes = url_bytes;
     if (result != RESULT_OK || (kinds & ~(unsigned)KINDS_OF_URL) == 0) {

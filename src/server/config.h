@@ -98,6 +98,7 @@ struct config_cache {
     uint64_t stale_if_error_ms;         /* likewise */
     uint64_t keep_ms;                   /* how long a stale response with a validator is kept to be asked about */
     unsigned key_count;                 /* at least one */
+    unsigned key_kinds;                 /* one bit, 1 << enum config_part_kind, for each kind of part in key */
     const struct config_part *key;      /* in the order written */
     unsigned target_count;
     const struct bytes *targets; /* targeted Cache-Control fields in lower case, the first that is there counts */

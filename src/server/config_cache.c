@@ -229,6 +229,9 @@ void config_check_cache(struct config_reader *reader, const struct config_node *
             route->cache.key = default_key;
             route->cache.key_count = ARRAY_COUNT(default_key);
         }
+        for (unsigned part = 0; part < route->cache.key_count; part++) {
+            route->cache.key_kinds |= 1U << route->cache.key[part].kind;
+        }
         if (is_http && config_node_get(cache, "targets") == NULL) {
             route->cache.targets = default_targets;
             route->cache.target_count = ARRAY_COUNT(default_targets);

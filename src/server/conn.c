@@ -238,6 +238,15 @@ struct outbox *conn_outbox(struct conn *conn)
     return conn->outbox;
 }
 
+/* Whether somebody goes on only when the next send is over. A lazy one that succeeds wakes nobody, so that the ring
+ * could sleep over it. What is sent need not be long for that: it may be the little that came behind a long send before
+ * the outbox was full. */
+static bool conn_awaits_sent(const struct conn *conn)
+{
+    return conn->state == CONN_ENDING || conn->peer_closed || (conn->input != NULL && !conn->input->has_parser) ||
+           (conn->state == CONN_EXCHANGE && exchange_awaits_sent(conn->exchange));
+}
+
 void conn_flush(struct conn *conn)
 {
     if (conn->outbox == NULL || conn->state == CONN_CLOSED) {
@@ -252,9 +261,7 @@ void conn_flush(struct conn *conn)
         conn->outbox = NULL;
         return;
     }
-    bool end_waits =
-        conn->state == CONN_ENDING || conn->peer_closed || (conn->input != NULL && !conn->input->has_parser);
-    outbox_send(conn->outbox, &conn->stream, !end_waits);
+    outbox_send(conn->outbox, &conn->stream, !conn_awaits_sent(conn));
     conn->send_ns = now_of(conn);
     conn->send_looks = 0;
     conn_arm_timer(conn);

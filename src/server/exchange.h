@@ -98,6 +98,9 @@ void exchange_on_client_end(struct exchange *exchange, bool is_reset);
 /* There is room in the outbox again. */
 void exchange_on_sent(struct exchange *exchange);
 
+/* Whether more of the answer is there than the outbox had room for: only exchange_on_sent moves it on. */
+bool exchange_awaits_sent(const struct exchange *exchange);
+
 /* Moment at which the request's body is looked at for its rate; NANOS_NEVER when it is not awaited. */
 nanos exchange_body_deadline(const struct exchange *exchange);
 

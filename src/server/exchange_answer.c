@@ -326,6 +326,12 @@ void exchange_on_progress(struct entry_reader *reader)
     exchange_pump(CONTAINER_OF(reader, struct exchange, reader));
 }
 
+bool exchange_awaits_sent(const struct exchange *exchange)
+{
+    return exchange->reader.entry != NULL && exchange->head_sent && exchange->body_left > 0 &&
+           !entry_reader_is_level(&exchange->reader);
+}
+
 void exchange_on_sent(struct exchange *exchange)
 {
     if (exchange->reader.entry != NULL && exchange->head_sent) {

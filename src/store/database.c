@@ -50,6 +50,13 @@ static enum store_fault fault_of_errno(int error)
     }
 }
 
+/* Of what is open already: that something is missing is left over from another call. */
+static enum store_fault fault_of_io(int error)
+{
+    enum store_fault fault = fault_of_errno(error);
+    return fault == STORE_FAULT_MISSING ? STORE_FAULT_IO : fault;
+}
+
 static enum store_fault fault_of(sqlite3 *sqlite, int code)
 {
     int error = sqlite == NULL ? ENOMEM : sqlite3_system_errno(sqlite);
@@ -64,7 +71,7 @@ static enum store_fault fault_of(sqlite3 *sqlite, int code)
     case SQLITE_PERM: return STORE_FAULT_UNWRITABLE;
     case SQLITE_READONLY: return code == SQLITE_READONLY_DBMOVED ? STORE_FAULT_MISSING : STORE_FAULT_UNWRITABLE;
     case SQLITE_CANTOPEN: return fault_of_errno(error);
-    case SQLITE_IOERR: return code == SQLITE_IOERR_NOMEM ? STORE_FAULT_MEMORY : fault_of_errno(error);
+    case SQLITE_IOERR: return code == SQLITE_IOERR_NOMEM ? STORE_FAULT_MEMORY : fault_of_io(error);
     default: return STORE_FAULT_IO;
     }
 }

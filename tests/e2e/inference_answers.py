@@ -235,7 +235,7 @@ def of_stream(chunks):
         chunk['object'] = chunk['object'].removesuffix('.chunk')
         top.update({k: v for k, v in chunk.items() if v is not None})
     for choice in choices.values():
-        for called in choice['message'].get('tool_calls', []):
+        for called in choice['message'].get('tool_calls') or []:
             del called['index']
     return plain({**top, 'choices': [choices[i] for i in sorted(choices)]})
 

@@ -15,8 +15,12 @@ def call(client, what, params, options):
         answer = api.create(**params, **options)
         return [chunk.model_dump() for chunk in answer] if params.get('stream') else answer.model_dump()
     if what == 'accumulate':
-        with client.beta.chat.completions.stream(**params, **options) as stream:
-            return stream.get_final_completion().model_dump()
+        own = {k: v for k, v in params.items() if k != 'stream'}  # the helper says that itself
+        with client.beta.chat.completions.stream(**own, **options) as stream:
+            try:
+                return stream.get_final_completion().model_dump()
+            except openai.LengthFinishReasonError as e:  # it wants answers that can be parsed
+                return e.completion.model_dump()
     if what == 'embeddings':
         return client.embeddings.create(**params, **options).model_dump()
     raise ValueError(what)

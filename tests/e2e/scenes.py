@@ -155,8 +155,8 @@ class Scene:
         self.backend, self.gateway = world.in_front_of(keep_answering(answer), [kind.route(**(rules or {}))],
                                                        workers=workers, **more)
 
-    def ask(self, path='/x', receive_buffer=None, **more):
-        client = Client(self.gateway.address, timeout=60, receive_buffer=receive_buffer)
+    def ask(self, path='/x', receive_buffer=None, address=None, **more):
+        client = Client(address or self.gateway.address, timeout=60, receive_buffer=receive_buffer)
         client.send(self.kind.request(path, **more))
         client.taken = bytearray()
         client.answer = None

@@ -406,6 +406,37 @@ def test_a_slow_reader_of_what_can_be_kept_holds_nobody_up(world, workers):
     assert scene.asked() == 1
 
 
+def test_the_little_behind_a_long_send_is_followed_by_the_rest_at_once(world, tmp_path):
+    """Clients join at every 8 KB and then leave off reading. For some a send of nearly what an outbox takes stops half
+    way, a little more comes behind it, and the rest finds no room. When such a client reads on, nothing else happens
+    on its worker: only the end of the little can move the rest. How much a socket takes is the kernel's to say, so
+    that the clients differ in how much they read at first."""
+    steps = 30
+    pieces = [b'a' * 160_000] + [b'%c' % (97 + n % 26) * 8176 for n in range(steps)] + [b'z' * 500_000]
+    kind = type('Steps', (Http,), {'pieces': pieces})
+    origin = Gated(kind)
+    origin.steps = [threading.Event() for _ in range(1 + len(pieces))]
+    path = f'unix:{tmp_path}/sluice.sock'  # these take as much at any time
+    scene = Scene(world, kind, origin, listeners=[{'address': '127.0.0.1:0'}, {'address': path}])
+    leader = scene.lead()
+    clients = []
+    for n in range(1, 2 + steps):
+        origin.allow(1 + n)
+        take(leader, len(upto(kind, n)))
+        for at_first in range(1, 80_000, 10_000):
+            client = scene.ask(address=path)
+            while len(client.buffer) < at_first:
+                client.buffer += client.sock.recv(at_first - len(client.buffer))
+            clients.append(client)
+    origin.allow(1 + len(pieces))
+    assert whole(leader).body == upto(kind, len(pieces))
+    for client in clients:
+        began = time.monotonic()
+        assert whole(client).body == upto(kind, len(pieces))
+        assert time.monotonic() - began < (4 if SANITIZED else 1)
+    assert scene.asked() == 1
+
+
 @each_width
 def test_a_slow_reader_of_what_is_too_large_is_left_behind(world, workers):
     kind = large(Http, False, 500)  # 30 MB

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "ring/internal.h"
@@ -20,7 +21,12 @@ struct ring *loop_create(const struct ring_options *options)
 {
     static const struct ring_options defaults = {.cpu = -1, .receive_buffers = 64};
     struct ring *ring = NULL;
-    enum result result = ring_create(options == NULL ? &defaults : options, &ring);
+    enum result result = RESULT_NO_MEMORY;
+    /* The kernel gives back what a user's rings had locked a while after they have gone. */
+    for (unsigned tries = 0; result == RESULT_NO_MEMORY && tries < 50; tries++) {
+        usleep(tries == 0 ? 0 : 100 * 1000);
+        result = ring_create(options == NULL ? &defaults : options, &ring);
+    }
     if (result == RESULT_UNREACHABLE) {
         exit(77);
     }

@@ -7,7 +7,11 @@ static const struct config_part url[] = {
     {.kind = CONFIG_PART_PATH},
     {.kind = CONFIG_PART_QUERY},
 };
-static const struct config_cache by_url = {.key = url, .key_count = 3};
+static const struct config_cache by_url = {
+    .key = url,
+    .key_count = 3,
+    .key_kinds = 1 << CONFIG_PART_HOST | 1 << CONFIG_PART_PATH | 1 << CONFIG_PART_QUERY,
+};
 
 static struct bytes key_of(const struct cache_key_source *source, char room[512])
 {

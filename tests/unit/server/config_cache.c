@@ -143,7 +143,7 @@ Test(config_cache, wrong_shared_values_are_faults)
            "f.yaml:3:19: cache.database: ':memory:' is no file; write its path, or leave the line out for no second "
            "tier\n");
     FAULT_HAS(SHARED("database: 'file:/a?mode=ro'"), "is no file");
-    parse_right(SHARED("database: ':memory'"));
+    config_destroy(parse_right(SHARED("database: ':memory'")));
     FAULTS(SHARED("api_token: short"), "f.yaml:3:20: cache.api_token: 5 bytes are too few; it takes at least 16\n");
     FAULTS(
         SHARED("api_token: 'sixteen bytes in it'"),

@@ -313,7 +313,10 @@ Test(store_failures, a_file_that_may_not_grow_does_not_end_the_process)
     limit_file_bytes(1 << 20);
     cache_tier_put(place.store, place_large("too large", 2 << 20));
     cr_assert(place_await(&place, &place.counters->puts_dropped, 1));
-    cr_assert_eq(place_count(&place.counters->errors[STORE_FAULT_IO]), 1);
+    /* Versions of SQLite differ in whether they hand on that EFBIG was the reason. */
+    cr_assert_eq(place_count(&place.counters->errors[STORE_FAULT_IO]) +
+                     place_count(&place.counters->errors[STORE_FAULT_FULL]),
+                 1);
     limit_file_bytes(0);
     expect_all_works();
     cr_assert(place_has(&place, "key"));
