@@ -2,9 +2,9 @@
  *
  * Every worker passes a quiescent state at the top of each turn of its loop, where it holds no pointer into the cache,
  * and is offline while it sleeps. What an owner unlinks it retires with the epoch of that moment; when every
- * worker that is online has passed a quiescent state since then, nobody can have kept it from before. An epoch is never held
- * across a send: who needs an object longer pins it in its own hazard table, inside the epoch in which it was found,
- * with plain stores; the owner looks at all tables after the grace period and frees what is in none.
+ * worker that is online has passed a quiescent state since then, nobody can have kept it from before. An epoch is never
+ * held across a send: who needs an object longer pins it in its own hazard table, inside the epoch in which it was
+ * found, with plain stores; the owner looks at all tables after the grace period and frees what is in none.
  *
  * The order that makes a pin sure: pin (store), then the worker's next quiescent state (release or seq_cst); the owner
  * waits for that quiescent state (acquire) before it looks at the table.
@@ -38,8 +38,8 @@ void qsbr_offline(struct qsbr *qsbr, unsigned worker);
 /* Back: a seq_cst fence lies between this and its first load from an index. */
 void qsbr_online(struct qsbr *qsbr, unsigned worker);
 
-/* Keeps `object`, found in this epoch, beyond it. RESULT_LIMIT or RESULT_NO_MEMORY: the table has no room. *ret_slot is for
- * qsbr_unpin. One object may be pinned more than once. */
+/* Keeps `object`, found in this epoch, beyond it. RESULT_LIMIT or RESULT_NO_MEMORY: the table has no room. *ret_slot is
+ * for qsbr_unpin. One object may be pinned more than once. */
 MUST_USE enum result qsbr_pin(struct qsbr *qsbr, unsigned worker, const void *object, uint32_t *ret_slot);
 void qsbr_unpin(struct qsbr *qsbr, unsigned worker, uint32_t slot);
 

@@ -147,15 +147,16 @@ struct http_parser {
     bool target_done;
     bool response_to_head;
     struct http_host_memory *host_memory; /* NULL: none */
-    uint32_t name_bytes;   /* of the field being read */
-    const char *base;      /* during http_parse_head */
-    struct http_head head; /* last: http_parser_move copies only what is used */
+    uint32_t name_bytes;                  /* of the field being read */
+    const char *base;                     /* during http_parse_head */
+    struct http_head head;                /* last: http_parser_move copies only what is used */
 };
 
 /* Makes ready for one message. *Borrows* limits. Cheap: does not clear the field table. */
 void http_parser_init(struct http_parser *parser, enum llhttp_type kind, const struct http_limits *limits);
 
-/* Spares this head the checking of a Host that `memory` knows, and notes its own. *Keeps* memory while the head is read. */
+/* Spares this head the checking of a Host that `memory` knows, and notes its own. *Keeps* memory while the head is
+ * read. */
 static inline void http_parser_remember_host(struct http_parser *parser, struct http_host_memory *memory)
 {
     parser->host_memory = memory;

@@ -19,9 +19,9 @@ struct scan {
 enum { LINE_BYTES_MIN = 14 }; /* of a request line, "GET / HTTP/1.1" */
 
 /* Compares as many bytes as the literal has, the space behind it included: a comparison of words. */
-#define METHOD(literal, id)                                   \
+#define METHOD(literal, id)                                      \
     if (memcmp(scan->base, literal " ", sizeof(literal)) == 0) { \
-        return set_method(scan, id, sizeof(literal) - 1);     \
+        return set_method(scan, id, sizeof(literal) - 1);        \
     }
 
 static bool set_method(struct scan *scan, uint8_t method, uint32_t bytes)

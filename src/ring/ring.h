@@ -37,13 +37,13 @@ struct ring_options {
 enum {
     RING_RECEIVE_BUFFERS = 1024,
     RING_RECEIVE_BUFFER_BYTES = 16384, /* 4 KB ones cost 6 % more on 64 KB bodies: bench/run --scenario proxied-64k */
-    RING_FIBERS_MAX = 16384, /* each takes two of the 65,530 mappings a process has by default */
+    RING_FIBERS_MAX = 16384,           /* each takes two of the 65,530 mappings a process has by default */
     RING_STREAMS_MAX = 1 << 20,
 };
 
 /* Makes the ring of the calling thread, which alone may use it from now on, and pins that thread.
- * RESULT_UNREACHABLE: the kernel has no io_uring or refuses it, or is too old. RESULT_NO_MEMORY, also of what a user may
- * lock. One line in the log says which. */
+ * RESULT_UNREACHABLE: the kernel has no io_uring or refuses it, or is too old. RESULT_NO_MEMORY, also of what a user
+ * may lock. One line in the log says which. */
 MUST_USE enum result ring_create(const struct ring_options *options, struct ring **ret_ring);
 
 /* Frees it. Nothing may be outstanding but what ring_run left behind. */

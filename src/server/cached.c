@@ -337,7 +337,8 @@ enum result cached_put_head(struct conn *conn, const struct cached_serving *serv
     return outbox_commit(outbox, (size_t)(at - start));
 }
 
-/* Queues bytes [first, first + bytes) of a chain: copied, or, when there is a `hold` of it, long runs where they lie. */
+/* Queues bytes [first, first + bytes) of a chain: copied, or, when there is a `hold` of it, long runs where they lie.
+ */
 static enum result put_run(struct outbox *outbox, const struct chunk *chunk, struct hold *hold, uint64_t first,
                            uint64_t bytes)
 {

@@ -53,8 +53,8 @@ MUST_USE enum result exchange_inference_prepare(struct exchange *exchange, const
  * something stale serves better). */
 bool exchange_cache_intercept(struct exchange *exchange);
 
-/* The member of Cache-Status for what has been fetched, for a request that the cache did not look at for its method, too;
- * false: nothing to say. */
+/* The member of Cache-Status for what has been fetched, for a request that the cache did not look at for its method,
+ * too; false: nothing to say. */
 bool exchange_cache_status(const struct exchange *exchange, struct cache_status *ret_status);
 
 /* What Age says of an answer that was on its way before this request came; false: it says what the origin has said. */
