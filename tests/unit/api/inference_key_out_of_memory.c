@@ -25,20 +25,20 @@ static void counting_free(void *block)
     free(block);
 }
 
-#define malloc                failing_malloc
-#define realloc               failing_realloc
-#define free                  counting_free
-#define json_buffer_init      nth_key_buffer_init
-#define json_buffer_fini      nth_key_buffer_fini
-#define json_buffer_room      nth_key_buffer_room
-#define json_buffer_put       nth_key_buffer_put
-#define json_buffer_put_u64   nth_key_buffer_put_u64
-#define json_buffer_string    nth_key_buffer_string
-#define json_buffer_escaped   nth_key_buffer_escaped
-#define json_canonical_put    nth_json_canonical_put
-#define inference_key_make    nth_inference_key_make
-#define inference_key_fini    nth_inference_key_fini
-#define inference_family_of   nth_inference_family_of
+#define malloc              failing_malloc
+#define realloc             failing_realloc
+#define free                counting_free
+#define json_buffer_init    nth_key_buffer_init
+#define json_buffer_fini    nth_key_buffer_fini
+#define json_buffer_room    nth_key_buffer_room
+#define json_buffer_put     nth_key_buffer_put
+#define json_buffer_put_u64 nth_key_buffer_put_u64
+#define json_buffer_string  nth_key_buffer_string
+#define json_buffer_escaped nth_key_buffer_escaped
+#define json_canonical_put  nth_json_canonical_put
+#define inference_key_make  nth_inference_key_make
+#define inference_key_fini  nth_inference_key_fini
+#define inference_family_of nth_inference_family_of
 #include "../../../src/api/json_buffer.c"
 #define string_of canonical_string_of
 #include "../../../src/api/json_canonical.c"
