@@ -1,8 +1,7 @@
 #include "cache/status.h"
 
-/* The longest member: 2 bytes for each of the key's and the detail's, and less than 128 for all else. */
-_Static_assert(2 * CACHE_STATUS_KEY_BYTES + 2 * CACHE_STATUS_DETAIL_BYTES + 128 <= CACHE_STATUS_BYTES_MAX,
-               "a member fits");
+/* The longest member: 2 bytes for each of the detail's, and less than 128 for all else. */
+_Static_assert(2 * CACHE_STATUS_DETAIL_BYTES + 128 <= CACHE_STATUS_BYTES_MAX, "a member fits");
 
 const char *cache_status_name(enum cache_status_forward forward)
 {
@@ -72,9 +71,6 @@ size_t cache_status_put(char *out, const struct cache_status *status)
     at = status->forward == CACHE_STATUS_HIT ? bytes_put(at, BYTES("; hit")) : put_forward(at, status);
     if (status->has_ttl) {
         at = put_ttl(at, status->ttl_ms);
-    }
-    if (status->key.len > 0) {
-        at = put_string(bytes_put(at, BYTES("; key=")), status->key, CACHE_STATUS_KEY_BYTES);
     }
     if (status->detail.len > 0) {
         at = put_string(bytes_put(at, BYTES("; detail=")), status->detail, CACHE_STATUS_DETAIL_BYTES);

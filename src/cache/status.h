@@ -9,9 +9,8 @@
 #include "base/bytes.h"
 
 enum {
-    CACHE_STATUS_KEY_BYTES = 256,   /* of a key are written at most; more is cut off */
-    CACHE_STATUS_DETAIL_BYTES = 64, /* likewise of a detail */
-    CACHE_STATUS_BYTES_MAX = 768,   /* of a member */
+    CACHE_STATUS_DETAIL_BYTES = 64, /* of a detail are written at most; more is cut off */
+    CACHE_STATUS_BYTES_MAX = 256,   /* of a member */
 };
 
 /* Why the request went on to the origin (§2.2). */
@@ -35,8 +34,7 @@ struct cache_status {
     bool collapsed; /* with another request (§2.6) */
     bool has_ttl;
     int64_t ttl_ms;      /* what is left of the freshness; negative when stale */
-    struct bytes key;    /* .len 0: none. Bytes a structured field cannot hold are written as '?' */
-    struct bytes detail; /* likewise */
+    struct bytes detail; /* .len 0: none. Bytes a structured field cannot hold are written as '?' */
 };
 
 /* Writes our member, e.g. `sluice; hit; ttl=30`, and returns its length. `out` has room for CACHE_STATUS_BYTES_MAX; no
