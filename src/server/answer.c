@@ -6,12 +6,12 @@
 #include "server/conn.h"
 
 typedef uint8_t lanes __attribute__((vector_size(16)));
+typedef uint64_t words __attribute__((vector_size(16)));
 
 /* The 16 bytes as 32 hexadecimal digits, all at once: every answer has an id. */
-static void put_hex(char out[32], const uint64_t bits[2])
+static void put_hex(char out[32], words bits)
 {
-    lanes bytes;
-    memcpy(&bytes, bits, sizeof(bytes));
+    lanes bytes = (lanes)bits; /* in a register: loading at once what was stored in halves would wait for the stores */
     lanes high = bytes >> 4;
     lanes low = bytes & 0x0f;
     high += '0' + ((lanes)(high > 9) & ('a' - '0' - 10));
@@ -26,8 +26,8 @@ static void put_hex(char out[32], const uint64_t bits[2])
 void conn_make_request_id(struct conn *conn, char out[FORWARD_REQUEST_ID_BYTES])
 {
     _Static_assert(FORWARD_REQUEST_ID_BYTES == 32, "two words in hexadecimal");
-    const uint64_t bits[2] = {ring_random(conn->worker->ring), ring_random(conn->worker->ring)};
-    put_hex(out, bits);
+    uint64_t first = ring_random(conn->worker->ring);
+    put_hex(out, (words){first, ring_random(conn->worker->ring)});
 }
 
 char *conn_put_common_fields(struct conn *conn, char *at, const struct conn_answer *answer, bool has_date)
