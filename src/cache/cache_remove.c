@@ -12,14 +12,6 @@ nanos *cache_core_removal_of(struct cache_core *owner, struct bytes primary)
     return &owner->removed_ns[key.hash % CACHE_REMOVALS];
 }
 
-struct removal {
-    struct ring_message message;
-    struct cache_core *core; /* whose it is */
-    struct cache_key key;
-    enum shard_cause cause;
-    char bytes[];
-};
-
 static void remove_at_owner(struct cache_core *owner, const struct cache_key *key, enum shard_cause cause)
 {
     *cache_core_removal_of(owner, key->bytes) = ring_now(owner->ring);
@@ -33,32 +25,16 @@ static void remove_at_owner(struct cache_core *owner, const struct cache_key *ke
 static void removal_on_returned(struct ring *ring, struct ring_message *message)
 {
     (void)ring;
-    struct removal *removal = CONTAINER_OF(message, struct removal, message);
-    removal->core->under_way--;
-    free(removal);
-}
-
-static void removal_on_arrived(struct ring *ring, struct ring_message *message)
-{
-    struct removal *removal = CONTAINER_OF(message, struct removal, message);
-    remove_at_owner(cache_core_at(removal->core->cache, ring_index(ring)), &removal->key, removal->cause);
-    removal->message.on_deliver = removal_on_returned;
-    ring_post(ring, removal->core->index, &removal->message);
-}
-
-static void told_on_returned(struct ring *ring, struct ring_message *message)
-{
-    (void)ring;
     struct cache_removal *removal = CONTAINER_OF(message, struct cache_removal, message);
     removal->core->under_way--;
     removal->on_done(removal);
 }
 
-static void told_on_arrived(struct ring *ring, struct ring_message *message)
+static void removal_on_arrived(struct ring *ring, struct ring_message *message)
 {
     struct cache_removal *removal = CONTAINER_OF(message, struct cache_removal, message);
     remove_at_owner(cache_core_at(removal->core->cache, ring_index(ring)), &removal->key, removal->cause);
-    removal->message.on_deliver = told_on_returned;
+    removal->message.on_deliver = removal_on_returned;
     ring_post(ring, removal->core->index, &removal->message);
 }
 
@@ -66,24 +42,35 @@ void cache_remove_and_tell(struct cache_core *core, struct cache_removal *remova
 {
     removal->core = core;
     core->under_way++;
-    removal->message.on_deliver = told_on_arrived;
+    removal->message.on_deliver = removal_on_arrived;
     ring_post(core->ring, removal->key.shard, &removal->message);
+}
+
+/* One that nobody waits for, with the key that it removes. */
+struct own_removal {
+    struct cache_removal removal;
+    char bytes[];
+};
+
+static void own_removal_on_done(struct cache_removal *removal)
+{
+    free(CONTAINER_OF(removal, struct own_removal, removal));
 }
 
 void cache_remove(struct cache_core *core, const struct cache_key *key, enum shard_cause cause)
 {
-    struct removal *removal = malloc(sizeof(*removal) + key->primary_bytes);
-    if (removal == NULL) {
+    struct own_removal *own = malloc(sizeof(*own) + key->primary_bytes);
+    if (own == NULL) {
         return; /* what is stored lives on until it is stale: the same as for a gateway that was not asked */
     }
-    memcpy(removal->bytes, key->bytes.ptr, key->primary_bytes);
-    struct bytes primary = {removal->bytes, key->primary_bytes};
-    removal->core = core;
-    removal->key = cache_key_make(core->cache, primary, primary.len);
-    removal->cause = cause;
-    core->under_way++;
-    removal->message.on_deliver = removal_on_arrived;
-    ring_post(core->ring, key->shard, &removal->message);
+    memcpy(own->bytes, key->bytes.ptr, key->primary_bytes);
+    struct bytes primary = {own->bytes, key->primary_bytes};
+    own->removal = (struct cache_removal){
+        .key = cache_key_make(core->cache, primary, primary.len),
+        .cause = cause,
+        .on_done = own_removal_on_done,
+    };
+    cache_remove_and_tell(core, &own->removal);
 }
 
 /* ---- many ---- */
