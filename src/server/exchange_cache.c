@@ -130,16 +130,22 @@ void exchange_cache_source(const struct exchange_start *start, struct cache_key_
 
 /* ---- looking ---- */
 
+void exchange_cache_look(struct exchange *exchange, const struct exchange_start *start, struct cached_look *ret_look)
+{
+    *ret_look = (struct cached_look){
+        .worker = exchange_worker(exchange),
+        .route = exchange->route,
+        .key_room = exchange->cache->key_room,
+    };
+    exchange_cache_source(start, &ret_look->source);
+    cached_look(ret_look);
+}
+
 static void on_look(struct exchange *exchange, const struct exchange_start *start)
 {
     struct exchange_cache *cache = exchange->cache;
-    struct cached_look look = {
-        .worker = exchange_worker(exchange),
-        .route = exchange->route,
-        .key_room = cache->key_room,
-    };
-    exchange_cache_source(start, &look.source);
-    cached_look(&look);
+    struct cached_look look;
+    exchange_cache_look(exchange, start, &look);
     struct bytes detail = cache->status.detail;
     bool collapsed = cache->status.collapsed;
     cache->status = look.status;

@@ -74,6 +74,9 @@ void exchange_cache_leave_entry(struct exchange *exchange);
 
 void exchange_cache_source(const struct exchange_start *start, struct cache_key_source *ret_source);
 
+/* What the cache has for an `http` request; the key stands in the exchange's key_room. */
+void exchange_cache_look(struct exchange *exchange, const struct exchange_start *start, struct cached_look *ret_look);
+
 /* ---- exchange_claim.c: fetching once for many ---- */
 
 void exchange_claim_init(struct exchange *exchange);

@@ -74,14 +74,8 @@ bool exchange_may_serve_failing(const struct cached_look *look, bool is_unreacha
 
 void exchange_serve_stale(struct exchange *exchange, const struct exchange_start *start)
 {
-    struct exchange_cache *cache = exchange->cache;
-    struct cached_look look = {
-        .worker = exchange_worker(exchange),
-        .route = exchange->route,
-        .key_room = cache->key_room,
-    };
-    exchange_cache_source(start, &look.source);
-    cached_look(&look);
+    struct cached_look look;
+    exchange_cache_look(exchange, start, &look);
     int64_t now_ms = exchange_now_ms(exchange);
     const struct entry *entry = exchange->reader.entry;
     bool is_unreachable = entry->state == ENTRY_FAILED && filling_is_unreachable(entry->failure);
