@@ -1,15 +1,11 @@
 /* GET /api/cache/stats. */
 #include <yyjson.h>
 
+#include "base/counter.h"
 #include "server/cache_api.h"
 #include "server/cache_figures.h"
 #include "server/server.h"
 #include "store/store.h"
-
-static uint64_t load(const _Atomic uint64_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
 
 static void put_figures(yyjson_mut_doc *doc, yyjson_mut_val *into, const struct cache_figures *figures)
 {
@@ -103,23 +99,23 @@ static void put_tier(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct ser
         const char *name;
         uint64_t value;
     } figures[] = {
-        {"hits", load(&counters->hits)},
-        {"misses", load(&counters->misses)},
-        {"gets_failed", load(&counters->gets_failed)},
-        {"gets_busy", load(&counters->gets_busy)},
-        {"gets_unavailable", load(&counters->gets_unavailable)},
-        {"puts", load(&counters->puts)},
-        {"puts_dropped", load(&counters->puts_dropped)},
-        {"puts_outdated", load(&counters->puts_outdated)},
-        {"records", load(&counters->records)},
-        {"bytes", load(&counters->bytes)},
+        {"hits", counter_load(&counters->hits)},
+        {"misses", counter_load(&counters->misses)},
+        {"gets_failed", counter_load(&counters->gets_failed)},
+        {"gets_busy", counter_load(&counters->gets_busy)},
+        {"gets_unavailable", counter_load(&counters->gets_unavailable)},
+        {"puts", counter_load(&counters->puts)},
+        {"puts_dropped", counter_load(&counters->puts_dropped)},
+        {"puts_outdated", counter_load(&counters->puts_outdated)},
+        {"records", counter_load(&counters->records)},
+        {"bytes", counter_load(&counters->bytes)},
         {"budget_bytes", server->config->cache.database_bytes_max},
-        {"expired", load(&counters->expired)},
-        {"evicted", load(&counters->evicted)},
-        {"purged", load(&counters->purged)},
-        {"queued_writes", load(&counters->queued_writes)},
-        {"queued_bytes", load(&counters->queued_bytes)},
-        {"queued_reads", load(&counters->queued_reads)},
+        {"expired", counter_load(&counters->expired)},
+        {"evicted", counter_load(&counters->evicted)},
+        {"purged", counter_load(&counters->purged)},
+        {"queued_writes", counter_load(&counters->queued_writes)},
+        {"queued_bytes", counter_load(&counters->queued_bytes)},
+        {"queued_reads", counter_load(&counters->queued_reads)},
     };
     yyjson_mut_val *tier = yyjson_mut_obj_add_obj(doc, root, "second_tier");
     uint32_t state = atomic_load_explicit(&counters->state, memory_order_relaxed);
@@ -131,7 +127,7 @@ static void put_tier(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct ser
     }
     yyjson_mut_val *errors = yyjson_mut_obj_add_obj(doc, tier, "errors");
     for (unsigned i = 0; i < STORE_FAULTS; i++) {
-        uint64_t count = load(&counters->errors[i]);
+        uint64_t count = counter_load(&counters->errors[i]);
         if (count > 0) {
             yyjson_mut_obj_add_uint(doc, errors, store_fault_name((enum store_fault)i), count);
         }

@@ -5,6 +5,7 @@
 #include "api/filling_inference.h"
 #include "api/inference_reason.h"
 #include "base/check.h"
+#include "base/counter.h"
 #include "server/cached.h"
 #include "server/server.h"
 
@@ -12,26 +13,21 @@ _Static_assert(FILLING_REASON_RULES + STORING_REASON_COUNT <= FILLING_REASONS_MA
                    FILLING_REASON_RULES + INFERENCE_REASONS <= FILLING_REASONS_MAX,
                "each reason has a counter");
 
-static uint64_t load(const _Atomic uint64_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
-
 static void add_route(struct cache_figures *sum, const struct cached_counters *counters)
 {
-    sum->fresh_hits += load(&counters->fresh_hits);
-    sum->stale_hits += load(&counters->stale_hits);
+    sum->fresh_hits += counter_load(&counters->fresh_hits);
+    sum->stale_hits += counter_load(&counters->stale_hits);
     sum->hits = sum->fresh_hits + sum->stale_hits;
-    sum->misses += load(&counters->misses);
-    sum->joins += load(&counters->joins);
-    sum->bypasses += load(&counters->bypasses);
-    sum->saved_ns += load(&counters->saved_ns) + load(&counters->filling.tier_saved_ns);
-    sum->saved_tokens += load(&counters->saved_tokens) + load(&counters->filling.tier_saved_tokens);
-    sum->stored += load(&counters->filling.stored);
-    sum->updated += load(&counters->filling.updated);
-    sum->tier_hits += load(&counters->filling.tier_hits);
+    sum->misses += counter_load(&counters->misses);
+    sum->joins += counter_load(&counters->joins);
+    sum->bypasses += counter_load(&counters->bypasses);
+    sum->saved_ns += counter_load(&counters->saved_ns) + counter_load(&counters->filling.tier_saved_ns);
+    sum->saved_tokens += counter_load(&counters->saved_tokens) + counter_load(&counters->filling.tier_saved_tokens);
+    sum->stored += counter_load(&counters->filling.stored);
+    sum->updated += counter_load(&counters->filling.updated);
+    sum->tier_hits += counter_load(&counters->filling.tier_hits);
     for (unsigned i = 0; i < FILLING_REASONS_MAX; i++) {
-        sum->not_stored[i] += load(&counters->filling.not_stored[i]);
+        sum->not_stored[i] += counter_load(&counters->filling.not_stored[i]);
     }
 }
 
@@ -97,16 +93,16 @@ void cache_figures_read_memory(const struct server *server, struct cache_figures
         if (counters == NULL) {
             continue;
         }
-        ret_memory->entries += load(&counters->entries);
-        ret_memory->charged_bytes += load(&counters->charged_bytes);
-        ret_memory->mapped_bytes += load(&counters->mapped_bytes);
-        ret_memory->retired_bytes += load(&counters->retired_bytes);
-        ret_memory->stores += load(&counters->stores);
-        ret_memory->updates += load(&counters->updates);
-        ret_memory->no_room += load(&counters->no_room);
-        ret_memory->refused += load(&counters->refused);
+        ret_memory->entries += counter_load(&counters->entries);
+        ret_memory->charged_bytes += counter_load(&counters->charged_bytes);
+        ret_memory->mapped_bytes += counter_load(&counters->mapped_bytes);
+        ret_memory->retired_bytes += counter_load(&counters->retired_bytes);
+        ret_memory->stores += counter_load(&counters->stores);
+        ret_memory->updates += counter_load(&counters->updates);
+        ret_memory->no_room += counter_load(&counters->no_room);
+        ret_memory->refused += counter_load(&counters->refused);
         for (unsigned cause = 0; cause < SHARD_CAUSES; cause++) {
-            ret_memory->removed[cause] += load(&counters->removed[cause]);
+            ret_memory->removed[cause] += counter_load(&counters->removed[cause]);
         }
     }
 }

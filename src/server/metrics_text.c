@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/counter.h"
 #include "http/http.h"
 #include "server/cache_figures.h"
 #include "server/metrics_internal.h"
@@ -25,11 +26,6 @@ static const struct {
     {"1", 1000000000},   {"2.5", 2500000000},   {"5", 5000000000},     {"10", 10000000000}, {"30", 30000000000},
     {"60", 60000000000}, {"120", 120000000000}, {"300", 300000000000},
 };
-
-static uint64_t load(const _Atomic uint64_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
 
 static void put_type(FILE *out, const char *name, const char *type, const char *help)
 {
@@ -73,7 +69,7 @@ static bool sum_series(const struct server *server, unsigned route, unsigned met
         any = true;
         histogram_merge(&sum->duration, &series->duration);
         for (unsigned i = 0; i < METRICS_STATUSES; i++) {
-            counter_add(&sum->by_status[i], load(&series->by_status[i]));
+            counter_add(&sum->by_status[i], counter_load(&series->by_status[i]));
         }
     }
     return any;
@@ -82,7 +78,7 @@ static bool sum_series(const struct server *server, unsigned route, unsigned met
 static void put_requests(FILE *out, struct bytes route, const char *method, const struct metrics_series *sum)
 {
     for (unsigned i = 0; i < METRICS_STATUSES; i++) {
-        uint64_t count = load(&sum->by_status[i]);
+        uint64_t count = counter_load(&sum->by_status[i]);
         if (count == 0) {
             continue;
         }
@@ -96,7 +92,7 @@ static void put_requests(FILE *out, struct bytes route, const char *method, cons
 
 static void put_duration(FILE *out, struct bytes route, const char *method, const struct histogram *h)
 {
-    uint64_t count = load(&h->count);
+    uint64_t count = counter_load(&h->count);
     for (size_t i = 0; i <= sizeof(bounds) / sizeof(bounds[0]); i++) {
         bool is_last = i == sizeof(bounds) / sizeof(bounds[0]);
         uint64_t below = is_last ? count : histogram_count_below(h, bounds[i].bound_ns);
@@ -107,7 +103,7 @@ static void put_duration(FILE *out, struct bytes route, const char *method, cons
     }
     fputs("http_request_duration_seconds_sum{route=\"", out);
     put_label(out, route);
-    fprintf(out, "\",method=\"%s\"} %.9f\n", method, (double)load(&h->sum_ns) / 1e9);
+    fprintf(out, "\",method=\"%s\"} %.9f\n", method, (double)counter_load(&h->sum_ns) / 1e9);
     fputs("http_request_duration_seconds_count{route=\"", out);
     put_label(out, route);
     fprintf(out, "\",method=\"%s\"} %llu\n", method, (unsigned long long)count);
@@ -137,23 +133,31 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
     }
 }
 
+/* A word of a struct of counters, and what it is called. */
+struct word_metric {
+    const char *name;
+    const char *type;
+    const char *help;
+    size_t offset;
+};
+
+static uint64_t load_at(const void *counters, size_t offset)
+{
+    return counter_load((const _Atomic uint64_t *)(const void *)((const char *)counters + offset));
+}
+
 static uint64_t sum_metric(const struct server *server, size_t offset)
 {
     uint64_t sum = 0;
     for (unsigned w = 0; w < server->worker_count; w++) {
-        sum += load((const _Atomic uint64_t *)(const void *)((const char *)&server->workers[w] + offset));
+        sum += load_at(&server->workers[w], offset);
     }
     return sum;
 }
 
 static void put_totals(FILE *out, const struct server *server)
 {
-    static const struct {
-        const char *name;
-        const char *type;
-        const char *help;
-        size_t offset;
-    } totals[] = {
+    static const struct word_metric totals[] = {
         {"active_connections", "gauge", "Client connections open now.",
          offsetof(struct worker, metrics.active_connections)},
         {"sluice_connections_total", "counter", "Client connections accepted.",
@@ -185,12 +189,7 @@ static void put_totals(FILE *out, const struct server *server)
 
 static void put_ring(FILE *out, const struct server *server)
 {
-    static const struct {
-        const char *name;
-        const char *type;
-        const char *help;
-        size_t offset;
-    } words[] = {
+    static const struct word_metric words[] = {
         {"sluice_ring_enters_total", "counter", "io_uring_enter calls.", offsetof(struct ring_counters, enters)},
         {"sluice_ring_submissions_total", "counter", "Submission entries.",
          offsetof(struct ring_counters, submissions)},
@@ -214,9 +213,8 @@ static void put_ring(FILE *out, const struct server *server)
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         put_type(out, words[i].name, words[i].type, words[i].help);
         for (unsigned w = 0; w < server->worker_count; w++) {
-            const char *counters = (const char *)ring_counters(server->workers[w].ring);
             fprintf(out, "%s{worker=\"%u\"} %llu\n", words[i].name, w,
-                    (unsigned long long)load((const _Atomic uint64_t *)(const void *)(counters + words[i].offset)));
+                    (unsigned long long)load_at(ring_counters(server->workers[w].ring), words[i].offset));
         }
     }
 }
@@ -410,12 +408,7 @@ static void put_cache_memory(FILE *out, const struct server *server)
 
 static void put_cache_tier(FILE *out, const struct server *server)
 {
-    static const struct {
-        const char *name;
-        const char *type;
-        const char *help;
-        size_t offset;
-    } words[] = {
+    static const struct word_metric words[] = {
         {"sluice_cache_tier_hits_total", "counter", "Reads that found a record.",
          offsetof(struct store_counters, hits)},
         {"sluice_cache_tier_misses_total", "counter", "Reads that found none.",
@@ -456,15 +449,14 @@ static void put_cache_tier(FILE *out, const struct server *server)
     }
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         put_type(out, words[i].name, words[i].type, words[i].help);
-        const char *at = (const char *)counters + words[i].offset;
-        fprintf(out, "%s %llu\n", words[i].name, (unsigned long long)load((const _Atomic uint64_t *)(const void *)at));
+        fprintf(out, "%s %llu\n", words[i].name, (unsigned long long)load_at(counters, words[i].offset));
     }
     put_type(out, "sluice_cache_tier_budget_bytes", "gauge", "Bytes that may be charged for them.");
     fprintf(out, "sluice_cache_tier_budget_bytes %llu\n", (unsigned long long)server->config->cache.database_bytes_max);
     put_type(out, "sluice_cache_tier_errors_total", "counter", "Failed calls of the database, by fault.");
     for (unsigned i = STORE_FAULT_NONE + 1; i < STORE_FAULTS; i++) {
         fprintf(out, "sluice_cache_tier_errors_total{fault=\"%s\"} %llu\n", store_fault_name((enum store_fault)i),
-                (unsigned long long)load(&counters->errors[i]));
+                (unsigned long long)counter_load(&counters->errors[i]));
     }
 }
 

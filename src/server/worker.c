@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "proxy/warming.h"
 #include "server/cached.h"
@@ -246,7 +247,7 @@ static void worker_finish_if_done(struct worker *worker)
 /* Whether nothing that this worker began is under way: nobody will send to it but for its shard's sake. */
 static bool is_settled(const struct worker *worker)
 {
-    uint64_t streams = atomic_load_explicit(&ring_counters(worker->ring)->streams, memory_order_relaxed);
+    uint64_t streams = counter_load(&ring_counters(worker->ring)->streams);
     return streams == 0 && worker->filling.open == 0 && (worker->cache == NULL || cache_core_is_settled(worker->cache));
 }
 
