@@ -1,0 +1,40 @@
+/* What a first token takes without load, by size: the windowed minimum per octave of uncached prompt tokens.
+ *
+ * Two windows of 30 s, the smaller of which counts, so that the base follows a backend that has become slower. Under
+ * constant overload no sample is free of load, and the minimum creeps upward; so it may rise by at most 5 % a minute,
+ * unless the samples were taken at low in-flight. An octave without samples of its own is interpolated from its
+ * neighbours, by time per token. Pure; fixed size. */
+#ifndef SLUICE_SCHED_BASELINE_H
+#define SLUICE_SCHED_BASELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+
+enum { BASELINE_BUCKETS = 24 }; /* up to 16 M tokens */
+
+struct baseline_bucket {
+    nanos base_ns;     /* 0: nothing known */
+    nanos minimum_ns;  /* of the window that runs; NANOS_NEVER: none yet */
+    nanos previous_ns; /* of the one before */
+    uint64_t size_sum; /* of the samples that made base_ns: where in the octave it stands */
+    uint32_t size_count;
+};
+
+struct baseline {
+    nanos window_ns;
+    nanos window_began_ns;
+    struct baseline_bucket buckets[BASELINE_BUCKETS];
+};
+
+/* `window_ns`: 30 s, scaled. */
+void baseline_init(struct baseline *baseline, nanos window_ns, nanos now);
+
+/* Adds what one took. `at_low_load`: it was granted with so few in flight that it met no load. */
+void baseline_add(struct baseline *baseline, nanos now, uint32_t size, nanos took_ns, bool at_low_load);
+
+/* What a request of this size takes without load; 0: nothing is known of any size. */
+nanos baseline_of(const struct baseline *baseline, uint32_t size);
+
+#endif

@@ -1,0 +1,104 @@
+/* The queue of one model: who goes next.
+ *
+ *   class 0 ─┐                                            strict order, but for an aged share of the lower classes
+ *   class 1 ─┤   each: tenants by virtual token counter     (cost ÷ weight; VTC, OSDI'24: an arriving tenant is lifted
+ *   class 2 ─┤            each: requests, earliest deadline first          to the smallest active counter)
+ *   class 3 ─┘
+ *
+ * Beside the order stands a lane for small requests: where the next large one does not fit into what is free at the
+ * moment, a small one may pass it. The lowest class is served newest first while there is standing overload
+ * (adaptive LIFO): who has waited longest there is the least likely to be still wanted.
+ *
+ * Pure: no clock, no I/O; allocates tenants (bounded by tenants_max; beyond it strangers share one) and nothing per
+ * request. Owned by the model's owner core. Cost: O(log n) for each put, take and remove. */
+#ifndef SLUICE_SCHED_QUEUE_H
+#define SLUICE_SCHED_QUEUE_H
+
+#include "base/result.h"
+#include "sched/request.h"
+
+struct queue_options {
+    uint32_t requests_max;
+    uint64_t tokens_max;  /* prompt and expected output of all that wait; 0: no bound */
+    uint64_t bytes_max;   /* of their bodies; 0: no bound */
+    uint32_t tenants_max; /* known at a time */
+    uint32_t
+        tenant_share_percent; /* of requests_max, tokens_max and bytes_max, for one tenant while two or more wait */
+    uint32_t
+        aged_share_percent; /* of the grants, for requests of lower classes that waited longer than aged_after_ns */
+    nanos aged_after_ns;
+    uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
+    uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
+    uint32_t output_weight;
+    bool lifo_lowest; /* adaptive LIFO for class 3 */
+};
+
+/* What may leave now. */
+struct queue_room {
+    bool class_may_pass[SCHED_CLASSES];         /* by count: the upper ones have headroom held back for them */
+    uint32_t prefill_tokens_max[SCHED_CLASSES]; /* uncached prompt tokens that fit; a larger one does not leave */
+    uint64_t kv_tokens_max;                     /* prompt and expected output that fit */
+    uint64_t endpoints;                         /* with room; 0: any */
+    bool is_overloaded;                         /* standing overload: for adaptive LIFO */
+};
+
+struct queue;
+
+/* *Gives* a queue; *keeps* nothing of options. NULL when memory is out. */
+struct queue *queue_create(const struct queue_options *options);
+void queue_destroy(struct queue *queue); /* must be empty */
+
+/* Puts a request in. On SCHED_SHED_NONE it is in, and *ret_evicted is who had to go for it (already taken out), or
+ * NULL. Else it is not, and the value says why. When full, the worst goes: of the lowest class, of the tenant that
+ * holds most there, the one with the latest deadline; that may be the new one itself. Call again is not needed: one
+ * eviction is never too few, because evictions repeat inside until it fits (*ret_evicted is then a list through
+ * place.lane). */
+enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
+
+/* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
+ * waits who does not fit. Sets is_lane_grant. */
+struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked);
+
+/* Takes out who queue_next has given, and charges its tenant. */
+void queue_take(struct queue *queue, struct sched_request *request);
+
+/* Takes one out that leaves without being served: not charged. */
+void queue_remove(struct queue *queue, struct sched_request *request);
+
+/* A request that never waited: charges its tenant all the same, or who comes when it is quiet would be served for free.
+ */
+void queue_charge(struct queue *queue, struct sched_request *request);
+
+/* What a charged request really took: corrects its tenant's counter; once it is over, `is_over` lets go of the tenant.
+ */
+void queue_settle(struct queue *queue, struct sched_request *request, const struct sched_cost *really, bool is_over);
+
+/* The earliest deadline of all that wait; NANOS_NEVER: none. And the request that has it. */
+nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request);
+
+/* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */
+uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request);
+
+struct queue_figures {
+    uint32_t requests;
+    uint64_t tokens;
+    uint64_t bytes;
+    uint32_t requests_of_class[SCHED_CLASSES];
+    uint32_t tenants_waiting;
+    nanos oldest_ns;     /* arrived_ns of the one that waits longest; NANOS_NEVER: none */
+    uint64_t inversions; /* grants that passed a waiting upper class which would have fitted: must stay 0 */
+    uint64_t aged_grants, lane_grants;
+};
+void queue_figures(const struct queue *queue, struct queue_figures *ret_figures);
+
+/* Calls `visit` for each tenant known, those that wait first to be seen: for /api/performance. */
+struct queue_tenant_figures {
+    uint64_t tenant;
+    uint32_t weight;
+    uint32_t waiting;
+    double served; /* weighted tokens charged since it was first seen */
+};
+void queue_each_tenant(const struct queue *queue,
+                       void (*visit)(const struct queue_tenant_figures *figures, void *context), void *context);
+
+#endif
