@@ -13,22 +13,12 @@ enum {
 #define RISE_A_WINDOW 1.0246950765959599 /* √1.05: there are two windows to a minute */
 #define SAME_BASE     1.05               /* up to here a sample says where the base stands, no less than its minimum */
 
-_Static_assert(sizeof(struct baseline) <= 1536, "the header promises so");
-
-struct point {
-    double size;
-    double base_ns;
-};
+_Static_assert(sizeof(struct baseline) <= 2048, "the header promises so");
 
 static struct baseline_bucket *bucket_of(struct baseline *baseline, uint32_t size)
 {
     unsigned octave = 31 - (unsigned)__builtin_clz(size);
     return &baseline->buckets[octave < BASELINE_BUCKETS ? octave : BASELINE_BUCKETS - 1];
-}
-
-static double point_size(const struct baseline_bucket *bucket)
-{
-    return (double)bucket->size_sum / bucket->size_count;
 }
 
 void baseline_init(struct baseline *baseline, nanos window_ns, nanos now)
@@ -44,44 +34,40 @@ void baseline_init(struct baseline *baseline, nanos window_ns, nanos now)
     }
 }
 
-/* The known points, smaller first. A larger prompt cannot take less, so a base above that of a larger octave was
- * learned under load, and is taken for that one's. */
-static unsigned points_of(const struct baseline *baseline, struct point points[BASELINE_BUCKETS])
+static void make_points(struct baseline *baseline)
 {
     unsigned count = 0;
-    double least_ns = INFINITY;
-    for (unsigned i = BASELINE_BUCKETS; i-- > 0;) {
+    for (unsigned i = 0; i < BASELINE_BUCKETS; i++) {
         const struct baseline_bucket *bucket = &baseline->buckets[i];
-        if (bucket->base_ns == 0) {
-            continue;
+        if (bucket->base_ns != 0) {
+            double size = (double)bucket->size_sum / bucket->size_count;
+            baseline->points[count++] = (struct baseline_point){size, (double)bucket->base_ns};
         }
-        least_ns = fmin(least_ns, (double)bucket->base_ns);
-        count++;
-        points[BASELINE_BUCKETS - count] = (struct point){point_size(bucket), least_ns};
     }
-    for (unsigned i = 0; i < count; i++) {
-        points[i] = points[BASELINE_BUCKETS - count + i];
-    }
-    return count;
+    baseline->point_count = count;
 }
 
-static double line_at(struct point from, struct point to, double size)
+static double line_at(struct baseline_point from, struct baseline_point to, double size)
 {
     return from.base_ns + (to.base_ns - from.base_ns) * (size - from.size) / (to.size - from.size);
 }
 
-static double estimate(const struct point *points, unsigned count, double size)
+/* Of at least one point. */
+static double estimate(const struct baseline *baseline, double size)
 {
-    struct point first = points[0];
-    struct point last = points[count - 1];
+    const struct baseline_point *points = baseline->points;
+    unsigned count = baseline->point_count;
+    struct baseline_point first = points[0];
+    struct baseline_point last = points[count - 1];
     if (size <= first.size) {
         double by_token_ns = first.base_ns * size / first.size;
-        return count == 1 ? by_token_ns : fmax(by_token_ns, line_at(first, points[1], size));
+        double line_ns = count == 1 ? 0 : line_at(first, points[1], size);
+        return fmin(first.base_ns, fmax(by_token_ns, line_ns));
     }
     if (size >= last.size) {
         /* Along the widest chord, which noise in two neighbours cannot tilt. */
         double line_ns = count == 1 ? last.base_ns : line_at(first, last, size);
-        return fmin(line_ns, EXTRAPOLATION_MAX * last.base_ns);
+        return fmax(last.base_ns, fmin(line_ns, EXTRAPOLATION_MAX * last.base_ns));
     }
     unsigned above = 1;
     while (points[above].size < size) {
@@ -92,9 +78,7 @@ static double estimate(const struct point *points, unsigned count, double size)
 
 nanos baseline_of(const struct baseline *baseline, uint32_t size)
 {
-    struct point points[BASELINE_BUCKETS];
-    unsigned count = points_of(baseline, points);
-    return count == 0 ? 0 : (nanos)fmax(1, estimate(points, count, size == 0 ? 1 : (double)size));
+    return baseline->point_count == 0 ? 0 : (nanos)fmax(1, estimate(baseline, size == 0 ? 1 : (double)size));
 }
 
 /* What the samples at low load say of one octave: its own, if there are enough; else what all have in common. */
@@ -126,6 +110,7 @@ static void close_window(struct baseline *baseline)
     }
     baseline->low_ratio = INFINITY;
     baseline->low_count = 0;
+    make_points(baseline);
 }
 
 /* Time in which nothing came allows no rise: two closings forget all that the windows held. */
@@ -146,11 +131,11 @@ static void close_windows(struct baseline *baseline, nanos now)
 static void begin_bucket(struct baseline *baseline, struct baseline_bucket *bucket, uint32_t size, nanos took_ns,
                          bool at_low_load)
 {
-    struct point points[BASELINE_BUCKETS];
-    unsigned count = points_of(baseline, points);
+    const struct baseline_point *points = baseline->points;
+    unsigned count = baseline->point_count;
     nanos base_ns = took_ns;
     if (!at_low_load && count >= 2 && size > points[0].size && size < points[count - 1].size) {
-        base_ns = (nanos)fmax(1, fmin((double)took_ns, estimate(points, count, size)));
+        base_ns = (nanos)fmax(1, fmin((double)took_ns, estimate(baseline, size)));
     }
     bucket->base_ns = base_ns;
     bucket->size_sum = size;
@@ -186,6 +171,7 @@ void baseline_add(struct baseline *baseline, nanos now, uint32_t size, nanos too
     } else {
         place_point(bucket, size, took_ns);
     }
+    make_points(baseline);
 
     double ratio = (double)took_ns / (double)baseline_of(baseline, size);
     /* A larger sample of the same octave takes longer without anything having become slower. */

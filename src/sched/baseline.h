@@ -8,7 +8,7 @@
  * Between the octaves' points it is interpolated, by time per token: an octave without samples has its neighbours'
  * line. Beyond the last point the line goes on for two octaves, no further: a guess must not turn requests away.
  *
- * Pure; fixed size (1.5 KB). Owned by whoever holds it. */
+ * Pure; fixed size (2 KB). Owned by whoever holds it. */
 #ifndef SLUICE_SCHED_BASELINE_H
 #define SLUICE_SCHED_BASELINE_H
 
@@ -29,12 +29,20 @@ struct baseline_bucket {
     uint64_t size_sum;
 };
 
+struct baseline_point {
+    double size;
+    double base_ns;
+};
+
 struct baseline {
     nanos window_ns;
     nanos window_began_ns;
     double low_ratio; /* the least of took ÷ base of the samples at low load in this window, of all octaves */
     uint32_t low_count;
     struct baseline_bucket buckets[BASELINE_BUCKETS];
+    /* what is known, smaller sizes first: made anew when a bucket changes, so that asking is cheap */
+    struct baseline_point points[BASELINE_BUCKETS];
+    uint32_t point_count;
 };
 
 /* `window_ns`: 30 s, scaled. */
