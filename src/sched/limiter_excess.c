@@ -6,20 +6,32 @@
  *   slots,KV  prompts wait for a running one to end           the oldest pending one stands still (stall)
  *   decode    everything runs, only slower                    time between tokens grows
  *
- * 1. Prefill is bounded directly: the sum of the bases of what is pending stays below prefill_ns. It is self-clocking:
- * each first token lets the next one go, at whatever pace the backend has just now, so that a backend whose capacity
- * halves is fed at half the pace from the next token on, before any limit has moved.
- * 2. Requests in flight: cut when the median excess of the last samples, or the stall of the oldest, is above
- *    D = max(150 ms, 0.1 × SLO); then to what the backend is seen to run (streams past their first token) and
- *    the pending ones that prefill_ns allows, rather than by a blind factor: what runs is its capacity. Samples
- *    granted before the cut are ignored. It grows only when somebody was blocked by it: by doubling until the first
- * cut, then along a cubic that is flat around the last cut's height (CUBIC, RFC 9438), so that the limit dwells where
- *    capacity was last found and probes away from it ever faster.
- * 3. KV tokens: the most that running streams were seen to hold while prompts stood still is the capacity; expected
- * tokens in flight stay below it. It grows like (2) when it blocks and there is no excess.
- * 4. Decode: the mean time between tokens over all streams, over windows of 2 s. Beyond its target the
- *    limit is cut in proportion, and not again before in-flight has come down to it: what a cut does is seen only then.
- * A cut that did not help (the time comes from prefill, not from the batch) is taken back.
+ *   whole     answers that are not streams show none of these  the time they take, beyond what is natural to them
+ *
+ * 1. Prefill is bounded directly: the sum of the bases of what is pending stays below prefill_ns. It is self-clocking,
+ *    each first token lets the next one go, at whatever pace the backend has just now; so a backend whose capacity
+ *    halves is fed at half the pace from the next token on, before any limit has moved.
+ *
+ * 2. Requests in flight are cut when the median excess of the last samples (net of the prefill that was ahead of them),
+ *    or the stall of the oldest pending one, is above D = max(150 ms, 0.1 × SLO). The cut goes to what the
+ *    backend is seen to run, its streams past their first token and the pending ones that prefill_ns allows, rather
+ *    than by a blind factor: what runs is its capacity. Samples granted before the cut are ignored, and a limit
+ *    that is not used is not cut. It grows only when somebody was blocked by it: by half a tick until the first
+ *    cut, then along a cubic that is flat around the last cut's height (CUBIC, RFC 9438), so that the limit dwells
+ *    where capacity was last found and probes away from it ever faster. When another bound holds it follows what is
+ * used.
+ *
+ * 3. KV tokens: what a backend runs out of is what is alike at all its stalls. When that is the tokens held rather than
+ *    the number of streams, expected tokens in flight stay just below the most that was held, and probe slowly:
+ *    each probe costs preemptions.
+ *
+ * 4. Decode: the mean time between tokens over windows of 2 s. Beyond its aim the limit is cut in proportion, and
+ *    not again before in-flight has come down to it: what a cut does is seen only then. The streams' own means since
+ *    their first tokens must be beyond it, too, for a burst of prefill passes by itself and does not fall with the
+ *    limit. The aim moves so that one request in ten misses what is wanted.
+ *
+ * 5. Whole answers: a cut by 0.8 to 1 − 0.25 (e − D) ÷ D. If the median does not fall with it, the time is not spent
+ *    waiting: the cut is taken back, and the excess counts as natural from then on.
  *
  * Refusals (429, 503, reset) cut by 0.7, once per epoch. */
 #include "base/check.h"
@@ -29,7 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4 };
+enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = 16 };
 
 struct excess_sample {
     nanos at_ns;
@@ -48,6 +60,12 @@ struct excess_state {
 
     struct excess_sample samples[SAMPLES];
     unsigned sample_count, sample_next;
+
+    /* whole answers: is a cut followed by shorter times? */
+    double natural_ns; /* excess that no cut removes */
+    bool is_on_trial;
+    double trial_excess_ns; /* before the cut, over the base alone */
+    double trial_count;
 
     double peak; /* most in flight in this minute, and in the one before */
     double peak_before;
@@ -82,6 +100,8 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define MINUTE_NS       (60 * NANOS_PER_S)
 #define TOKEN_WINDOW_NS (2 * NANOS_PER_S)
 #define REFUSED_FACTOR  0.7
+#define WHOLE_CUT_MIN   0.8
+#define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
 #define CUBIC_S       6.0    /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
@@ -89,10 +109,11 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define USED_MARGIN   1.2    /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
 #define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
 #define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
+#define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
 #define KV_FAST       1e-5   /* the same while it is not known */
 #define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
 #define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN 0.8    /* the deepest cut at once; 0.65: slow decode loses 3 % */
+#define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -193,15 +214,17 @@ static void cut_to(struct limiter *limiter, nanos now, double limit, enum limite
     limiter->cuts[cause]++;
 }
 
-/* What the backend is seen to take: what runs, and of what is pending as much as may be. */
-static double seen_capacity(const struct limiter *limiter, const struct limiter_census *census)
+/* What the backend is seen to take: what runs, and of what is pending as much as may be. Of whole answers nothing is
+ * seen: there it is a share of them. */
+static double seen_capacity(const struct limiter *limiter, const struct limiter_census *census, double over)
 {
+    double whole = census->running - census->streaming;
     double pending = census->pending;
     if (census->pending_base_ns > limiter->prefill_ns) {
         pending *= (double)limiter->prefill_ns / (double)census->pending_base_ns;
     }
-    double least = limiter->options.endpoints;
-    return census->running + (pending > least ? pending : least);
+    double least = whole > 0 ? 0 : limiter->options.endpoints;
+    return census->streaming + fmax(pending, least) + whole * fmax(WHOLE_CUT_MIN, 1 - 0.25 * over);
 }
 
 static void grow(struct limiter *limiter, nanos now, double room)
@@ -285,6 +308,20 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
     }
 }
 
+/* Whether the last cut made whole answers faster, once enough of them were granted after it. */
+static void judge_trial(struct limiter *limiter, const struct limiter_census *census, double excess_ns)
+{
+    struct excess_state *state = state_of(limiter);
+    if (!state->is_on_trial || state->sample_count < TRIAL_SAMPLES || census->in_flight > state->count + 1) {
+        return;
+    }
+    state->is_on_trial = false;
+    if (excess_ns > TRIAL_HELPED * state->trial_excess_ns) {
+        state->natural_ns = fmax(state->natural_ns, excess_ns);
+        state->count = fmax(state->count, state->trial_count);
+    }
+}
+
 static void remember_peak(struct limiter *limiter, nanos now, const struct limiter_census *census)
 {
     struct excess_state *state = state_of(limiter);
@@ -359,6 +396,12 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     double excess = 0;
     double net = 0;
     bool is_known = median_excess(limiter, now, &excess, &net);
+    bool is_whole = census->streaming + census->pending == 0;
+    if (is_known && is_whole) {
+        judge_trial(limiter, census, excess);
+        net = fmax(net - state->natural_ns, 0);
+        state->natural_ns *= NATURAL_DECAY;
+    }
     bool is_stalled = census->stalled_since_ns != NANOS_NEVER && (double)census->stalled_ns > d;
     if (is_known) {
         limiter->excess_ns = (nanos)excess;
@@ -367,10 +410,13 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
     if (is_stalled || (is_known && net > d)) {
-        double seen = seen_capacity(limiter, census);
+        double seen = seen_capacity(limiter, census, (net - d) / d);
         bool is_in_force = census->in_flight <= state->count + 1 || now - state->cut_ns > 40 * limiter->period_ns;
         if (is_used && is_in_force && seen < state->count) {
             seen = fmax(seen, state->count / 2);
+            state->is_on_trial = is_whole;
+            state->trial_excess_ns = excess;
+            state->trial_count = state->count;
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
     } else if (census->blocked_by_count && state->count <= state->token_limit) {
