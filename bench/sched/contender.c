@@ -56,3 +56,14 @@ struct admission_options contender_admission(const struct run_setup *setup)
         .endpoint_count = 1,
     };
 }
+
+struct cost_options contender_cost(const struct run_setup *setup)
+{
+    return (struct cost_options){
+        .bytes_per_token = 4,
+        .output_quantile = 0.75,
+        .output_tokens = 256,
+        .tenants_max = 256,
+        .prefix_blocks_max = setup->prefix_blocks_max,
+    };
+}

@@ -7,12 +7,15 @@
 #include "base/check.h"
 #include "contender.h"
 #include "die.h"
+#include "prefix.h"
 
 struct run {
     const struct run_setup *setup;
     struct run_result *result;
     struct backend backend;
     struct admission *admission; /* NULL: none */
+    struct cost_model *cost;
+    struct prefix_cache *prefixes; /* NULL: none */
     nanos now;
     size_t arrived;
     size_t ended;
@@ -30,6 +33,37 @@ static struct run_request *of_sequence(struct engine_sequence *sequence)
     return CONTAINER_OF(sequence, struct run_request, sequence);
 }
 
+static const uint64_t *blocks_of(const struct run *run, const struct workload_request *load)
+{
+    const struct source *source = run->setup->workload->source;
+    return load->row->block_count > 0 ? source->blocks + load->row->first_block : NULL;
+}
+
+/* How much of the prompt the backend has computed before. */
+static uint32_t cached_tokens(struct run *run, const struct workload_request *load)
+{
+    const uint64_t *blocks = blocks_of(run, load);
+    if (run->prefixes == NULL || blocks == NULL) {
+        return 0;
+    }
+    uint32_t found = prefix_cache_use(run->prefixes, blocks, load->row->block_count);
+    uint32_t tokens = found * run->setup->workload->source->block_tokens;
+    return tokens < load->prompt_tokens ? tokens : load->prompt_tokens - 1;
+}
+
+static struct cost_question question_of(const struct run *run, const struct workload_request *load)
+{
+    return (struct cost_question){
+        .tenant = load->tenant,
+        .prompt_bytes = load->prompt_bytes,
+        .output_max = run->setup->is_output_known ? load->output_tokens : UINT32_MAX,
+        .choices = 1,
+        .blocks = blocks_of(run, load),
+        .block_count = load->row->block_count,
+        .block_bytes = run->setup->workload->source->block_tokens * 4,
+    };
+}
+
 static void send(struct run *run, struct run_request *request)
 {
     CHECK(request->fate == RUN_COMING || request->fate == RUN_WAITING);
@@ -39,6 +73,7 @@ static void send(struct run *run, struct run_request *request)
     request->predicted_ns = request->sched.predicted_ns;
     request->sequence.prompt_tokens = request->load->prompt_tokens;
     request->sequence.output_tokens = request->load->output_tokens;
+    request->sequence.cached_prefix_tokens = cached_tokens(run, request->load);
     if (engine_submit(&run->backend.engine, run->now, &request->sequence) != RESULT_OK) {
         bench_die("a request of %u and %u tokens does not fit into the backend", request->load->prompt_tokens,
                   request->load->output_tokens);
@@ -148,11 +183,18 @@ static void on_finished(struct run *run, struct run_request *request, const stru
     if (run->admission == NULL || request->is_spared) {
         return;
     }
+    const struct workload_request *load = request->load;
+    struct cost_question question = question_of(run, load);
+    struct cost_answer answer = {
+        .prompt_tokens = load->prompt_tokens,
+        .cached_tokens = request->sequence.cached_prefix_tokens,
+        .output_tokens = load->output_tokens,
+        .has_usage = true,
+    };
+    cost_learn(run->cost, event->at_ns, &question, &answer);
     struct admission_outcome outcome = {
         .has_usage = true,
-        .usage = {.prompt_tokens = request->load->prompt_tokens,
-                  .cached_tokens = request->sequence.cached_prefix_tokens,
-                  .output_tokens = request->load->output_tokens},
+        .usage = {load->prompt_tokens, request->sequence.cached_prefix_tokens, load->output_tokens},
     };
     admission_release(run->admission, event->at_ns, &request->sched, &outcome);
 }
@@ -172,10 +214,11 @@ static void on_engine_event(struct engine *engine, const struct engine_event *ev
 
 /* ---- arrivals ---- */
 
-static void describe(const struct run_setup *setup, struct run_request *request)
+static void describe(const struct run *run, struct run_request *request)
 {
     const struct workload_request *load = request->load;
-    uint32_t guess = setup->output_tokens_guess;
+    struct cost_question question = question_of(run, load);
+    request->estimate = cost_estimate(run->cost, &question);
     request->sched = (struct sched_request){
         .class = load->class,
         .is_streamed = true,
@@ -183,7 +226,7 @@ static void describe(const struct run_setup *setup, struct run_request *request)
         .arrived_ns = load->at_ns,
         .deadline_ns = load->at_ns + load->first_token_max_ns,
         .body_bytes = load->prompt_bytes,
-        .cost = {.prompt_tokens = load->prompt_tokens, .output_tokens = guess > 0 ? guess : load->output_tokens},
+        .cost = request->estimate,
     };
 }
 
@@ -192,11 +235,11 @@ static void arrive(struct run *run)
     struct run_request *request = &run->result->requests[run->arrived];
     request->load = &run->setup->workload->requests[run->arrived++];
     list_init(&request->node);
-    describe(run->setup, request);
     if (run->admission == NULL) {
         send(run, request);
         return;
     }
+    describe(run, request);
     if (admission_submit(run->admission, run->now, &request->sched)) {
         on_grant(run, &request->sched);
     } else if (request->fate == RUN_COMING && !request->is_spared) {
@@ -274,33 +317,53 @@ static void step(struct run *run)
     }
 }
 
+static void begin(struct run *run)
+{
+    const struct run_setup *setup = run->setup;
+    list_init(&run->spared);
+    backend_init(&run->backend, setup->backend, on_engine_event, run);
+    if (setup->prefix_blocks_max > 0) {
+        run->prefixes = prefix_cache_create(setup->prefix_blocks_max);
+    }
+    if (!setup->contender.is_none) {
+        struct admission_options options = contender_admission(setup);
+        struct cost_options cost_options = contender_cost(setup);
+        run->admission = admission_create(&options, &EVENTS, run, 0);
+        run->cost = cost_create(&cost_options);
+        if (run->admission == NULL || run->cost == NULL) {
+            bench_die("no memory for an admission");
+        }
+    }
+}
+
+static void finish(struct run *run)
+{
+    run->result->engine = run->backend.engine.counters;
+    run->result->ended_ns = run->now;
+    if (run->prefixes != NULL) {
+        prefix_cache_destroy(run->prefixes);
+    }
+    if (run->admission != NULL) {
+        if (!admission_at_rest(run->admission)) {
+            bench_die("all requests have ended, and the admission is not at rest");
+        }
+        admission_figures(run->admission, run->now, &run->result->figures);
+        admission_destroy(run->admission);
+        cost_destroy(run->cost);
+    }
+}
+
 struct run_result *run(const struct run_setup *setup)
 {
     struct run_result *result = bench_need(1, sizeof *result);
     result->count = setup->workload->count;
     result->requests = bench_need(result->count, sizeof *result->requests);
     struct run run = {.setup = setup, .result = result};
-    list_init(&run.spared);
-    backend_init(&run.backend, setup->backend, on_engine_event, &run);
-    if (!setup->contender.is_none) {
-        struct admission_options options = contender_admission(setup);
-        run.admission = admission_create(&options, &EVENTS, &run, 0);
-        if (run.admission == NULL) {
-            bench_die("no memory for an admission");
-        }
-    }
+    begin(&run);
     while (run.ended < result->count) {
         step(&run);
     }
-    result->engine = run.backend.engine.counters;
-    result->ended_ns = run.now;
-    if (run.admission != NULL) {
-        if (!admission_at_rest(run.admission)) {
-            bench_die("all requests have ended, and the admission is not at rest");
-        }
-        admission_figures(run.admission, run.now, &result->figures);
-        admission_destroy(run.admission);
-    }
+    finish(&run);
     return result;
 }
 

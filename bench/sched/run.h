@@ -21,7 +21,8 @@ struct run_setup {
     struct contender contender;
     nanos first_token_max_ns; /* the goal, as the limiter is told */
     nanos token_max_ns;
-    uint32_t output_tokens_guess; /* what a gateway expects when it knows nothing; 0: it knows the truth */
+    bool is_output_known;       /* requests say how long their answer will be */
+    uint32_t prefix_blocks_max; /* of the backend's prefix cache, and of the gateway's idea of it; 0: none */
     /* 1 in so many of those that would be shed is served all the same, when its turn comes; 0: none. */
     uint32_t spare_one_in;
 };
@@ -40,6 +41,7 @@ struct run_request {
     const struct workload_request *load;
     enum run_fate fate;
     enum sched_shed shed;
+    struct sched_cost estimate;
     bool is_spared; /* was to be shed for `shed`, but is served beside the admission */
     bool was_blocked;
     nanos granted_ns;

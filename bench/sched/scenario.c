@@ -7,7 +7,7 @@
 #include "die.h"
 #include "sim/profiles.h"
 
-enum { CAPACITY_SECONDS = 400, CAPACITY_WARMUP_S = 60, CAPACITY_SEED = 424242, OUTPUT_GUESS = 256 };
+enum { CAPACITY_SECONDS = 400, CAPACITY_WARMUP_S = 60, CAPACITY_SEED = 424242 };
 
 #define FIRST_TOKEN_MAX_NS (3 * NANOS_PER_S)
 #define TOKEN_MAX_NS       (100 * NANOS_PER_MS)
@@ -68,7 +68,8 @@ static void fill_setup(struct run_setup *setup, const struct stage *stage, const
         .backend = &stage->backend,
         .first_token_max_ns = FIRST_TOKEN_MAX_NS,
         .token_max_ns = TOKEN_MAX_NS,
-        .output_tokens_guess = stage->options->known_output ? 0 : OUTPUT_GUESS,
+        .is_output_known = stage->options->is_output_known,
+        .prefix_blocks_max = stage->options->prefix_blocks_max,
     };
 }
 

@@ -22,7 +22,8 @@ struct scenario_options {
     double seconds;      /* 0: the scenario's */
     double warmup_s;     /* < 0: the scenario's */
     int arrivals;        /* enum workload_arrivals; < 0: the scenario's */
-    bool known_output;
+    bool is_output_known;
+    uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
 };
 
 struct scene;
