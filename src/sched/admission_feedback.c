@@ -242,7 +242,7 @@ void admission_figures(const struct admission *admission, nanos now, struct admi
         .excess_ns = limiter->excess_ns,
         .census = admission_census(admission, now),
         .counters = admission->counters,
-        .wait_error = admission->wait_error,
+        .wait_error = admission->wait_real_ns > 0 ? admission->wait_off_ns / admission->wait_real_ns : 0,
     };
     for (unsigned i = 0; i < LIMITER_CAUSES; i++) {
         ret_figures->cuts[i] = limiter->cuts[i];
