@@ -323,6 +323,10 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     admission->class_seen_ns[request->class] = now;
     request->endpoint = SCHED_ENDPOINT_ANY;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
+    request->start_by_ns = request->deadline_ns;
+    if (request->deadline_ns != NANOS_NEVER) {
+        request->start_by_ns -= request->base_ns < request->deadline_ns ? request->base_ns : request->deadline_ns;
+    }
     if (admission->options.observe_only) {
         observe(admission, now, request);
         return true;
