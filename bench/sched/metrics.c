@@ -6,6 +6,8 @@
 #include "die.h"
 
 static const double SHORT_WAIT_S = 0.010;
+/* Of tokens, as contender.c has the queue charge them. */
+static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 4;
 
 bool metrics_is_good(const struct run_request *request, nanos token_max_ns)
 {
@@ -156,4 +158,59 @@ void metrics_of(const struct run_result *result, nanos from, nanos to, nanos tok
     first_tokens(result, from, to, SCHED_CLASSES, &metrics.all_p50_s, &metrics.all_p99_s);
     limit_trend(result, from, to, &metrics);
     *ret_metrics = metrics;
+}
+
+/* ---- fairness ---- */
+
+struct share {
+    double served;
+    bool is_backlogged;
+};
+
+static double jain_of(const struct share *shares, unsigned tenants, unsigned *ret_count)
+{
+    double sum = 0, squares = 0;
+    unsigned count = 0;
+    for (unsigned i = 0; i < tenants; i++) {
+        if (shares[i].is_backlogged) {
+            count++;
+            sum += shares[i].served;
+            squares += shares[i].served * shares[i].served;
+        }
+    }
+    *ret_count = count;
+    return squares > 0 ? sum * sum / (count * squares) : 0;
+}
+
+double metrics_jain(const struct run_result *result, nanos from, nanos to, nanos window_ns, unsigned tenants)
+{
+    size_t windows = (to - from) / window_ns;
+    struct share *shares = bench_need(windows * tenants, sizeof *shares);
+    for (size_t i = 0; i < result->count; i++) {
+        const struct run_request *request = &result->requests[i];
+        const struct workload_request *load = request->load;
+        bool was_sent = request->fate == RUN_DONE;
+        nanos at = was_sent ? request->granted_ns : load->at_ns;
+        if (at < from || (at - from) / window_ns >= windows || load->tenant < 1 || load->tenant > tenants) {
+            continue;
+        }
+        struct share *share = &shares[(at - from) / window_ns * tenants + load->tenant - 1];
+        if (was_sent) {
+            share->served += load->prompt_tokens * INPUT_WEIGHT + load->output_tokens * OUTPUT_WEIGHT;
+        } else {
+            share->is_backlogged = true;
+        }
+    }
+    double sum = 0;
+    size_t counted = 0;
+    for (size_t i = 0; i < windows; i++) {
+        unsigned backlogged;
+        double jain = jain_of(shares + i * tenants, tenants, &backlogged);
+        if (backlogged >= 2) {
+            sum += jain;
+            counted++;
+        }
+    }
+    free(shares);
+    return counted > 0 ? sum / (double)counted : 1;
 }

@@ -30,8 +30,9 @@ double metrics_goodput(const struct run_result *result, nanos from, nanos to, na
 double metrics_first_p99(const struct run_result *result, nanos from, nanos to,
                          bool (*keeps)(const struct workload_request *request, uint64_t bound), uint64_t bound);
 
-/* Jain's index of the tokens that tenants were served, weighted as the queue charges them, over those tenants that
- * always had somebody waiting, in each window of `window_ns`; the mean of the windows in which two or more had. */
+/* Jain's index of the tokens that tenants 1 to `tenants` were served, weighted as the queue charges them, over those
+ * who wanted more than they got (somebody of theirs was shed), in each window; the mean of the windows with two or more
+ * such tenants. 1 when there was no such window. */
 double metrics_jain(const struct run_result *result, nanos from, nanos to, nanos window_ns, unsigned tenants);
 
 #endif
