@@ -117,7 +117,11 @@ static void limit_trend(const struct run_result *result, nanos from, nanos to, s
     metrics->limit_slope_per_hour = spread > 0 ? (n * sum_tl - sum_t * sum_l) / spread : 0;
 }
 
-static void count_one(const struct run_request *request, struct metrics *metrics, double *error_sum, size_t *waited)
+struct waits {
+    double error_s, predicted_s, real_s;
+};
+
+static void count_one(const struct run_request *request, struct metrics *metrics, struct waits *waits)
 {
     metrics->done += was_served(request);
     metrics->preemptions += request->sequence.preemptions;
@@ -131,8 +135,9 @@ static void count_one(const struct run_request *request, struct metrics *metrics
     } else if (request->fate == RUN_DONE && request->was_blocked) {
         double real = (double)(request->granted_ns - request->load->at_ns) / 1e9;
         if (real >= SHORT_WAIT_S) {
-            *error_sum += fabs((double)request->predicted_ns / 1e9 - real) / real;
-            ++*waited;
+            waits->error_s += fabs((double)request->predicted_ns / 1e9 - real);
+            waits->predicted_s += (double)request->predicted_ns / 1e9;
+            waits->real_s += real;
         }
     }
 }
@@ -140,18 +145,18 @@ static void count_one(const struct run_request *request, struct metrics *metrics
 void metrics_of(const struct run_result *result, nanos from, nanos to, nanos token_max_ns, struct metrics *ret_metrics)
 {
     struct metrics metrics = {0};
-    double error_sum = 0;
-    size_t waited = 0;
+    struct waits waits = {0};
     for (size_t i = 0; i < result->count; i++) {
         const struct run_request *request = &result->requests[i];
         if (is_within(request, from, to)) {
             metrics.requests++;
             metrics.good += metrics_is_good(request, token_max_ns);
-            count_one(request, &metrics, &error_sum, &waited);
+            count_one(request, &metrics, &waits);
         }
     }
     metrics.goodput_per_s = (double)metrics.good / ((double)(to - from) / 1e9);
-    metrics.wait_error = waited > 0 ? error_sum / (double)waited : 0;
+    metrics.wait_error = waits.real_s > 0 ? waits.error_s / waits.real_s : 0;
+    metrics.wait_bias = waits.real_s > 0 ? waits.predicted_s / waits.real_s : 0;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         first_tokens(result, from, to, class, &metrics.first_p50_s[class], &metrics.first_p99_s[class]);
     }

@@ -13,7 +13,8 @@ struct metrics {
     double first_p50_s[SCHED_CLASSES], first_p99_s[SCHED_CLASSES]; /* of those served; 0: none was */
     double all_p50_s, all_p99_s;
     double limit_mean, limit_slope_per_hour;
-    double wait_error; /* mean of |predicted − real wait| ÷ real, of those that waited ≥ 10 ms */
+    double wait_error; /* sum of |predicted − real wait| ÷ sum of the real ones, of those served that waited ≥ 10 ms */
+    double wait_bias; /* sum of the predicted ones ÷ sum of the real ones */
     size_t preemptions;
     size_t spared, spared_missed;
 };

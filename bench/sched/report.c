@@ -83,6 +83,7 @@ METRIC(p99_value, metrics->all_p99_s)
 METRIC(requests_value, (double)metrics->requests)
 METRIC(preemptions_value, (double)metrics->preemptions)
 METRIC(wait_error_value, metrics->wait_error)
+METRIC(wait_bias_value, metrics->wait_bias)
 
 static double wall_value(const struct scenario_outcome *outcome, unsigned at)
 {
@@ -102,10 +103,12 @@ static double median_of(const struct report *report, unsigned contender, value_o
 
 static void print_metrics(const struct report *report, unsigned contender, FILE *to)
 {
-    fprintf(to, "             goodput %.3f/s, L %.1f (%+.1f/h), first token p50 %.3f p99 %.3f s, wait error %.2f",
+    fprintf(to,
+            "             goodput %.3f/s, L %.1f (%+.1f/h), first token p50 %.3f p99 %.3f s, wait error %.2f bias %.2f",
             median_of(report, contender, goodput_value, 0), median_of(report, contender, limit_value, 0),
             median_of(report, contender, slope_value, 0), median_of(report, contender, p50_value, 0),
-            median_of(report, contender, p99_value, 0), median_of(report, contender, wait_error_value, 0));
+            median_of(report, contender, p99_value, 0), median_of(report, contender, wait_error_value, 0),
+            median_of(report, contender, wait_bias_value, 0));
     fprintf(to, ", preemptions %.0f, of %.0f requests shed", median_of(report, contender, preemptions_value, 0),
             median_of(report, contender, requests_value, 0));
     double all = 0;
@@ -154,8 +157,11 @@ static void json_metrics(const struct metrics *metrics, FILE *to)
 {
     fprintf(to, "\"requests\": %zu, \"done\": %zu, \"good\": %zu, \"goodput_per_s\": %.5f, ", metrics->requests,
             metrics->done, metrics->good, metrics->goodput_per_s);
-    fprintf(to, "\"limit_mean\": %.3f, \"limit_slope_per_hour\": %.3f, \"wait_error\": %.4f, \"preemptions\": %zu, ",
-            metrics->limit_mean, metrics->limit_slope_per_hour, metrics->wait_error, metrics->preemptions);
+    fprintf(to,
+            "\"limit_mean\": %.3f, \"limit_slope_per_hour\": %.3f, \"wait_error\": %.4f, \"wait_bias\": %.4f, "
+            "\"preemptions\": %zu, ",
+            metrics->limit_mean, metrics->limit_slope_per_hour, metrics->wait_error, metrics->wait_bias,
+            metrics->preemptions);
     fprintf(to, "\"first_token_p50_s\": %.4f, \"first_token_p99_s\": %.4f, \"classes\": [", metrics->all_p50_s,
             metrics->all_p99_s);
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
