@@ -159,9 +159,13 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
+        request->ahead_ns = census->pending_base_ns + admission->large_base_ns +
+                            admission->unknown_pending * request->base_ns; /* as if they were like this one */
+        admission->unknown_pending += request->base_ns == 0;
         census->pending++;
         if (is_large(admission, request)) {
             admission->large_pending++;
+            admission->large_base_ns += request->base_ns;
         } else {
             census->pending_base_ns += request->base_ns;
         }
@@ -382,7 +386,7 @@ void admission_advance(struct admission *admission, nanos now)
         admission->paused_until_ns = 0;
     }
     if (now >= admission->next_tick_ns) {
-        struct limiter_census census = admission_census(admission, now);
+        struct limiter_census census = admission_tick_census(admission, now);
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
         admission->census.blocked_by_kv = false;

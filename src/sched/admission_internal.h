@@ -16,6 +16,8 @@ struct admission {
     struct list_node running;
     struct limiter_census census; /* kept up to date, but for stalled_* and waiting, which are of the moment */
     uint32_t large_pending;       /* of census.pending, those above queue.small_tokens_max */
+    uint32_t unknown_pending;     /* of census.pending, those whose base was not known at their grant */
+    nanos large_base_ns;          /* sum of base_ns over them */
     uint32_t lent;
     uint32_t pressure_milli;
 
@@ -35,6 +37,9 @@ void admission_pump(struct admission *admission, nanos now);
 
 /* What the census is at this moment. */
 struct limiter_census admission_census(const struct admission *admission, nanos now);
+
+/* The same with what only a tick needs: walks over what runs. */
+struct limiter_census admission_tick_census(const struct admission *admission, nanos now);
 
 /* For how long a request of this kind would wait if it came now. */
 nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request);
