@@ -500,13 +500,6 @@ static void fetch_go(struct fetch *fetch)
 
 /* ---- the gate ---- */
 
-struct gate_pass *fetch_set_gate(struct fetch *fetch, struct gate *gate)
-{
-    gate_pass_fini(&fetch->pass);
-    gate_pass_init(&fetch->pass, gate);
-    return &fetch->pass;
-}
-
 static void fetch_shed(struct fetch *fetch)
 {
     const struct gate_pass *pass = &fetch->pass;

@@ -134,16 +134,12 @@ struct fetch {
     char *partial_bytes;
     size_t partial_used;
     struct fetch *next_free;
-    struct gate_pass pass; /* without a gate: it is not asked whether it may go */
+    struct gate_pass pass; /* to be made before fetch_start, for a gate that is to be asked whether it may go */
     char arena_lent[FETCH_ARENA_BYTES];
 };
 
 /* *Gives* a fetch with one use, to fill its request. NULL when memory is out. */
 struct fetch *fetch_create(struct proxy *proxy, bool is_private);
-
-/* Has it ask `gate` before it goes (NULL: it need not), and gives the pass, whose request is to be filled in. Before
- * fetch_start, any number of times. */
-struct gate_pass *fetch_set_gate(struct fetch *fetch, struct gate *gate);
 
 /* Runs it. It may have ended when this returns. When no fiber is to be had the entry fails with RESULT_LIMIT. */
 void fetch_start(struct fetch *fetch);

@@ -218,7 +218,7 @@ static bool read_number(struct bytes text, uint64_t *ret_value)
 static void read_retry_after(struct fetch *fetch, const struct http_head *head, const char *base)
 {
     struct bytes ms_text = http_head_find(head, base, BYTES("retry-after-ms"));
-    struct bytes text = http_head_find(head, base, BYTES("retry-after"));
+    struct bytes text = http_head_value(head, base, HTTP_FIELD_RETRY_AFTER);
     int64_t now_s = ring_unix_s(fetch->proxy->ring);
     nanos *retry_after_ns = &fetch->pass.outcome.retry_after_ns;
     uint64_t value;

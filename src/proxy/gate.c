@@ -263,13 +263,21 @@ struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes mo
 void gate_pass_init(struct gate_pass *pass, struct gate *gate)
 {
     memset(pass, 0, sizeof(*pass));
-    pass->gate = gate;
     pass->request.deadline_ns = NANOS_NEVER;
     pass->request.class = SCHED_CLASS_DEFAULT;
     list_init(&pass->node);
+    gate_pass_choose(pass, gate);
+}
+
+void gate_pass_choose(struct gate_pass *pass, struct gate *gate)
+{
     if (gate != NULL) {
         gate->uses++;
     }
+    if (pass->gate != NULL) {
+        pass->gate->uses--;
+    }
+    pass->gate = gate;
 }
 
 void gate_pass_fini(struct gate_pass *pass)

@@ -124,8 +124,11 @@ struct gate_pass {
     uint32_t untold_tokens;
 };
 
-/* Makes a pass for `gate`, of which it keeps a use until gate_pass_fini; all else is zero. */
+/* Makes a pass for `gate` (NULL: none yet), of which it keeps a use until gate_pass_fini; all else is zero. */
 void gate_pass_init(struct gate_pass *pass, struct gate *gate);
+
+/* Has it be for this gate (NULL: none); what the submitter has said stays. */
+void gate_pass_choose(struct gate_pass *pass, struct gate *gate);
 void gate_pass_fini(struct gate_pass *pass);
 
 /* Asks. *Pins* pass until it is GATE_OUT again. GATE_QUEUED: on_decided tells, from the loop. */
