@@ -7,11 +7,6 @@
 
 /* ---- the census ---- */
 
-static struct sched_request *first_of(const struct list_node *list)
-{
-    return CONTAINER_OF(list->next, struct sched_request, node);
-}
-
 struct limiter_census admission_census(const struct admission *admission, nanos now)
 {
     struct limiter_census census = admission->census;

@@ -15,7 +15,7 @@ static bool place_before(const struct treap_node *a, const struct treap_node *b)
 static inline void fit_add(struct queue_fit *fit, const struct queue_fit *added)
 {
     fit->requests += added->requests;
-    fit->prefill_min = added->prefill_min < fit->prefill_min ? added->prefill_min : fit->prefill_min;
+    fit->base_min = added->base_min < fit->base_min ? added->base_min : fit->base_min;
     fit->kv_min = added->kv_min < fit->kv_min ? added->kv_min : fit->kv_min;
     fit->endpoints |= added->endpoints;
 }
@@ -25,7 +25,7 @@ static void place_sum(struct treap_node *node)
     const struct sched_request *request = request_of(place_of(node));
     struct queue_fit fit = {
         .requests = 1,
-        .prefill_min = sched_uncached_tokens(&request->cost),
+        .base_min = request->base_ns,
         .kv_min = tokens_of(request),
         .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
     };

@@ -18,7 +18,9 @@ enum {
 };
 
 struct limits {
-    uint32_t prefill_tokens_max;
+    nanos prefill_ns_max;
+    bool large_may_pass;
+    uint32_t small_tokens_max;
     uint64_t kv_tokens_max;
     uint64_t endpoints;
 };
@@ -26,21 +28,24 @@ struct limits {
 /* Whether one that fits may be among so many; for a single one: whether it fits. */
 static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 {
-    return fit->prefill_min <= limits->prefill_tokens_max && fit->kv_min <= limits->kv_tokens_max &&
-           (fit->endpoints & limits->endpoints) != 0;
+    return (fit->base_min <= limits->prefill_ns_max || limits->large_may_pass) &&
+           fit->kv_min <= limits->kv_tokens_max && (fit->endpoints & limits->endpoints) != 0;
 }
 
 static bool fits(const struct sched_request *request, const struct limits *limits)
 {
-    return sched_uncached_tokens(&request->cost) <= limits->prefill_tokens_max &&
+    bool is_large = sched_uncached_tokens(&request->cost) > limits->small_tokens_max;
+    return (is_large ? limits->large_may_pass : request->base_ns <= limits->prefill_ns_max) &&
            tokens_of(request) <= limits->kv_tokens_max &&
            (request->endpoints == 0 || (request->endpoints & limits->endpoints) != 0);
 }
 
-static struct limits limits_of(const struct queue_room *room, unsigned class)
+static struct limits limits_of(const struct queue *queue, const struct queue_room *room, unsigned class)
 {
     return (struct limits){
-        .prefill_tokens_max = room->prefill_tokens_max[class],
+        .prefill_ns_max = room->prefill_ns_max[class],
+        .large_may_pass = room->large_may_pass,
+        .small_tokens_max = queue->options.small_tokens_max,
         .kv_tokens_max = room->kv_tokens_max,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
     };
@@ -48,7 +53,12 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
 
 static struct limits limits_of_endpoints(const struct queue_room *room)
 {
-    return (struct limits){UINT32_MAX, UINT64_MAX, room->endpoints == 0 ? UINT64_MAX : room->endpoints};
+    return (struct limits){
+        .prefill_ns_max = NANOS_NEVER,
+        .large_may_pass = true,
+        .kv_tokens_max = UINT64_MAX,
+        .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+    };
 }
 
 /* ---- the first in order */
@@ -118,10 +128,8 @@ static struct sched_request *first_in_order(const struct queue *queue, const str
 
 static struct sched_request *first_small(const struct queue *queue, const struct queue_room *room, unsigned class)
 {
-    struct limits limits = limits_of(room, class);
-    if (limits.prefill_tokens_max > queue->options.small_tokens_max) {
-        limits.prefill_tokens_max = queue->options.small_tokens_max;
-    }
+    struct limits limits = limits_of(queue, room, class);
+    limits.large_may_pass = false;
     return first_within(&queue->classes[class], &limits);
 }
 
@@ -146,7 +154,7 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
         }
         if (choice->passed == NULL) {
             struct sched_request *first = first_in_order(queue, room, class);
-            struct limits limits = limits_of(room, class);
+            struct limits limits = limits_of(queue, room, class);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
                 return false;
@@ -155,8 +163,11 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
             if (first == NULL) {
                 continue; /* only their endpoints are full: nothing is taken from them by others */
             }
-            choice->passed = first;
-            if (is_passed_enough(queue, first)) {
+            /* A large one that waits for the place of large ones loses nothing to small ones. */
+            bool waits_for_large =
+                sched_uncached_tokens(&first->cost) > limits.small_tokens_max && !room->large_may_pass;
+            choice->passed = waits_for_large ? NULL : first;
+            if (!waits_for_large && is_passed_enough(queue, first)) {
                 return true;
             }
         }
@@ -195,7 +206,7 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
         return;
     }
     unsigned above = choice->request != NULL ? choice->request->class : 0;
-    struct limits limits = limits_of(room, above);
+    struct limits limits = limits_of(queue, room, above);
     struct sched_request *oldest = NULL;
     for (unsigned class = above + 1; class < SCHED_CLASSES && room->class_may_pass[above]; class ++) {
         const struct queue_seat *seat = first_aged_seat(&queue->classes[class], now - queue->options.aged_after_ns);
@@ -214,7 +225,7 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
 static bool is_inversion(const struct queue *queue, const struct queue_room *room, unsigned below)
 {
     for (unsigned class = 0; class < below; class ++) {
-        struct limits limits = limits_of(room, class);
+        struct limits limits = limits_of(queue, room, class);
         if (queue->classes[class].requests > 0 && room->class_may_pass[class] &&
             first_within(&queue->classes[class], &limits) != NULL) {
             return true;

@@ -61,7 +61,7 @@ enum sched_state {
 /* What a set of waiting requests could fit into, at best: a sum over a subtree of the queue's. */
 struct queue_fit {
     uint32_t requests;
-    uint32_t prefill_min; /* uncached prompt tokens of the one with the fewest */
+    nanos base_min;     /* base_ns of the one with the least */
     uint64_t kv_min;      /* prompt and expected output of the one with the least */
     uint64_t endpoints;   /* a bit for each that any of them may use */
 };
