@@ -14,7 +14,7 @@ static const char *const method_names[METRICS_METHODS] = {"GET",    "HEAD",  "PO
                                                           "DELETE", "PATCH", "OPTIONS", "OTHER"};
 static const char *const error_names[METRICS_ERRORS] = {
     "bad_request", "too_large",        "client_timeout",   "client_closed",     "no_route",
-    "overload",    "upstream_connect", "upstream_timeout", "upstream_protocol",
+    "overload",    "shed", "upstream_connect", "upstream_timeout", "upstream_protocol",
 };
 /* Seconds, with the nanoseconds the histogram is asked for: from a local answer to a long generation. */
 static const struct {
@@ -172,6 +172,8 @@ static void put_totals(FILE *out, const struct server *server)
          offsetof(struct worker, proxy.reuses)},
         {"sluice_upstream_retries_total", "counter", "Requests sent again because a kept connection was dead.",
          offsetof(struct worker, proxy.retries)},
+        {"sluice_sched_grants_outstanding", "gauge", "Grants that are not released: none when no request is under way.",
+         offsetof(struct worker, gates.outstanding)},
         {"sluice_upstream_cancels_total", "counter", "Upstream requests cancelled because the client left.",
          offsetof(struct worker, proxy.cancels)},
     };
