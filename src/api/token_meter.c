@@ -1,8 +1,7 @@
-#include "api/token_meter.h"
-
 #include <stddef.h>
 
 #include "api/json_skim.h"
+#include "api/token_meter_internal.h"
 #include "base/check.h"
 
 enum state {
@@ -41,76 +40,77 @@ _Static_assert(CACHE_MADE + 1 == TOKEN_METER_COUNTERS, "room for each");
 
 enum { UNTOLD = UINT32_MAX };
 
+/* The members that lead on, of each object. */
+#define AT_ROOT(STEP)                  \
+    STEP(PLACE_CHOICES, "choices")     \
+    STEP(PLACE_USAGE, "usage")         \
+    STEP(PLACE_EVENT_DELTA, "delta")   \
+    STEP(PLACE_BLOCK, "content_block") \
+    STEP(PLACE_AROUND, "message")      \
+    STEP(PLACE_AROUND, "response")     \
+    STEP(PLACE_CONTENT, "content")
+#define AT_CHOICE(STEP)              \
+    STEP(PLACE_DELTA, "delta")       \
+    STEP(PLACE_CONTENT, "text")      \
+    STEP(PLACE_LOGPROBS, "logprobs") \
+    STEP(PLACE_TOKENS, "token_ids")
+#define AT_DELTA(STEP)                       \
+    STEP(PLACE_CONTENT, "content")           \
+    STEP(PLACE_CONTENT, "reasoning_content") \
+    STEP(PLACE_CONTENT, "reasoning")         \
+    STEP(PLACE_CONTENT, "tool_calls")        \
+    STEP(PLACE_CONTENT, "refusal")           \
+    STEP(PLACE_CONTENT, "function_call")
+#define AT_LOGPROBS(STEP)         \
+    STEP(PLACE_TOKENS, "content") \
+    STEP(PLACE_TOKENS, "tokens")
+#define AT_EVENT_DELTA(STEP)        \
+    STEP(PLACE_CONTENT, "text")     \
+    STEP(PLACE_CONTENT, "thinking") \
+    STEP(PLACE_CONTENT, "partial_json")
+#define AT_BLOCK(STEP)          \
+    STEP(PLACE_CONTENT, "text") \
+    STEP(PLACE_CONTENT, "name")
+#define AT_AROUND(STEP) STEP(PLACE_USAGE, "usage")
+#define AT_USAGE(STEP)                                               \
+    STEP(PLACE_COUNTERS + PROMPT, "prompt_tokens")                   \
+    STEP(PLACE_COUNTERS + INPUT, "input_tokens")                     \
+    STEP(PLACE_COUNTERS + OUTPUT, "completion_tokens")               \
+    STEP(PLACE_COUNTERS + OUTPUT, "output_tokens")                   \
+    STEP(PLACE_COUNTERS + TOTAL, "total_tokens")                     \
+    STEP(PLACE_COUNTERS + CACHED, "cached_tokens")                   \
+    STEP(PLACE_COUNTERS + CACHED, "prompt_cache_hit_tokens")         \
+    STEP(PLACE_COUNTERS + CACHE_READ, "cache_read_input_tokens")     \
+    STEP(PLACE_COUNTERS + CACHE_MADE, "cache_creation_input_tokens") \
+    STEP(PLACE_DETAILS, "prompt_tokens_details")                     \
+    STEP(PLACE_DETAILS, "input_tokens_details")
+#define AT_DETAILS(STEP) STEP(PLACE_COUNTERS + CACHED, "cached_tokens")
+
 struct step {
     uint8_t to;
     uint8_t bytes;
     char name[TOKEN_METER_NAME_BYTES]; /* zeros behind it */
 };
 
-#define STEP(to, name)             \
-    {                              \
-        to, sizeof(name) - 1, name \
-    }
-#define STEPS_END STEP(PLACE_NOWHERE, "")
+#define STEP(to, name)   {to, sizeof(name) - 1, name},
+#define STEPS(members)   ((const struct step[]){members(STEP){PLACE_NOWHERE, 0, ""}})
+#define LENGTH(to, name) | UINT32_C(1) << (sizeof(name) - 1)
 
-static const struct step at_root[] = {
-    STEP(PLACE_CHOICES, "choices"),   STEP(PLACE_USAGE, "usage"),
-    STEP(PLACE_EVENT_DELTA, "delta"), STEP(PLACE_BLOCK, "content_block"),
-    STEP(PLACE_AROUND, "message"),    STEP(PLACE_AROUND, "response"),
-    STEP(PLACE_CONTENT, "content"),   STEPS_END,
-};
-static const struct step at_choice[] = {
-    STEP(PLACE_DELTA, "delta"),
-    STEP(PLACE_CONTENT, "text"),
-    STEP(PLACE_LOGPROBS, "logprobs"),
-    STEP(PLACE_TOKENS, "token_ids"),
-    STEPS_END,
-};
-static const struct step at_delta[] = {
-    STEP(PLACE_CONTENT, "content"),
-    STEP(PLACE_CONTENT, "reasoning_content"),
-    STEP(PLACE_CONTENT, "reasoning"),
-    STEP(PLACE_CONTENT, "tool_calls"),
-    STEP(PLACE_CONTENT, "refusal"),
-    STEP(PLACE_CONTENT, "function_call"),
-    STEPS_END,
-};
-static const struct step at_logprobs[] = {STEP(PLACE_TOKENS, "content"), STEP(PLACE_TOKENS, "tokens"), STEPS_END};
-static const struct step at_event_delta[] = {
-    STEP(PLACE_CONTENT, "text"),
-    STEP(PLACE_CONTENT, "thinking"),
-    STEP(PLACE_CONTENT, "partial_json"),
-    STEPS_END,
-};
-static const struct step at_block[] = {STEP(PLACE_CONTENT, "text"), STEP(PLACE_CONTENT, "name"), STEPS_END};
-static const struct step at_around[] = {STEP(PLACE_USAGE, "usage"), STEPS_END};
-static const struct step at_usage[] = {
-    STEP(PLACE_COUNTERS + PROMPT, "prompt_tokens"),
-    STEP(PLACE_COUNTERS + INPUT, "input_tokens"),
-    STEP(PLACE_COUNTERS + OUTPUT, "completion_tokens"),
-    STEP(PLACE_COUNTERS + OUTPUT, "output_tokens"),
-    STEP(PLACE_COUNTERS + TOTAL, "total_tokens"),
-    STEP(PLACE_COUNTERS + CACHED, "cached_tokens"),
-    STEP(PLACE_COUNTERS + CACHED, "prompt_cache_hit_tokens"),
-    STEP(PLACE_COUNTERS + CACHE_READ, "cache_read_input_tokens"),
-    STEP(PLACE_COUNTERS + CACHE_MADE, "cache_creation_input_tokens"),
-    STEP(PLACE_DETAILS, "prompt_tokens_details"),
-    STEP(PLACE_DETAILS, "input_tokens_details"),
-    STEPS_END,
-};
-static const struct step at_details[] = {STEP(PLACE_COUNTERS + CACHED, "cached_tokens"), STEPS_END};
+/* What is told apart of an object with these members: their lengths, a bit each, spare most names a closer look. */
+#define OBJECT(members) .steps = STEPS(members), .lengths = 0 members(LENGTH)
 
 static const struct traits {
-    const struct step *members; /* of an object; NULL: it is none */
-    uint8_t item;               /* of an array; PLACE_NOWHERE: it is none */
-    bool is_text;               /* a string here is content */
+    const struct step *steps; /* of an object; NULL: it is none */
+    uint32_t lengths;
+    uint8_t item; /* of an array; PLACE_NOWHERE: it is none */
+    bool is_text; /* a string here is content */
 } traits[PLACE_COUNTERS + TOKEN_METER_COUNTERS] = {
-    [PLACE_ROOT] = {.members = at_root},     [PLACE_CHOICES] = {.item = PLACE_CHOICE},
-    [PLACE_CHOICE] = {.members = at_choice}, [PLACE_DELTA] = {.members = at_delta},
-    [PLACE_CONTENT] = {.is_text = true},     [PLACE_LOGPROBS] = {.members = at_logprobs},
-    [PLACE_TOKENS] = {.item = PLACE_TOKEN},  [PLACE_EVENT_DELTA] = {.members = at_event_delta, .is_text = true},
-    [PLACE_BLOCK] = {.members = at_block},   [PLACE_AROUND] = {.members = at_around},
-    [PLACE_USAGE] = {.members = at_usage},   [PLACE_DETAILS] = {.members = at_details},
+    [PLACE_ROOT] = {OBJECT(AT_ROOT)},       [PLACE_CHOICES] = {.item = PLACE_CHOICE},
+    [PLACE_CHOICE] = {OBJECT(AT_CHOICE)},   [PLACE_DELTA] = {OBJECT(AT_DELTA)},
+    [PLACE_CONTENT] = {.is_text = true},    [PLACE_LOGPROBS] = {OBJECT(AT_LOGPROBS)},
+    [PLACE_TOKENS] = {.item = PLACE_TOKEN}, [PLACE_EVENT_DELTA] = {OBJECT(AT_EVENT_DELTA), .is_text = true},
+    [PLACE_BLOCK] = {OBJECT(AT_BLOCK)},     [PLACE_AROUND] = {OBJECT(AT_AROUND)},
+    [PLACE_USAGE] = {OBJECT(AT_USAGE)},     [PLACE_DETAILS] = {OBJECT(AT_DETAILS)},
 };
 
 /* ---- what is found ---- */
@@ -132,15 +132,14 @@ void token_meter_init(struct token_meter *meter, bool is_stream)
     json_start(meter);
 }
 
-static void on_content(struct token_meter *meter)
+void token_meter_on_content(struct token_meter *meter)
 {
     meter->has_content |= meter->is_stream;
     meter->choice_has_content = true;
     meter->event_has_content = true;
 }
 
-/* A choice is over, or an event that has none. */
-static void settle_choice(struct token_meter *meter)
+void token_meter_settle_choice(struct token_meter *meter)
 {
     uint32_t tokens = meter->choice_items > 0 ? meter->choice_items : meter->choice_has_content ? 1 : 0;
     if (meter->is_stream) {
@@ -179,9 +178,9 @@ static void usage_done(struct token_meter *meter)
     meter->has_usage |= is_told && !meter->is_stream;
 }
 
-static void event_done(struct token_meter *meter)
+void token_meter_event_done(struct token_meter *meter)
 {
-    settle_choice(meter);
+    token_meter_settle_choice(meter);
     if (meter->event_has_usage || meter->event_has_content) {
         meter->has_usage = meter->event_has_usage;
     }
@@ -209,7 +208,7 @@ static uint8_t take_place(struct token_meter *meter)
 static void open_container(struct token_meter *meter, bool is_object)
 {
     uint8_t place = take_place(meter);
-    if (is_object ? traits[place].members == NULL : traits[place].item == PLACE_NOWHERE) {
+    if (is_object ? traits[place].steps == NULL : traits[place].item == PLACE_NOWHERE) {
         meter->state = place == PLACE_CONTENT ? STATE_SKIP_FIRST : STATE_SKIP;
         meter->skip_depth = 1;
         return;
@@ -219,6 +218,7 @@ static void open_container(struct token_meter *meter, bool is_object)
     meter->expects_name = is_object;
     meter->place = traits[place].item;
     if (place == PLACE_USAGE) {
+        meter->texts = TOKEN_METER_TEXTS_MANY;
         for (unsigned i = 0; i < TOKEN_METER_COUNTERS; i++) {
             meter->counters[i] = UNTOLD;
         }
@@ -235,7 +235,7 @@ static void close_container(struct token_meter *meter)
     meter->place = PLACE_NOWHERE;
     meter->expects_name = false;
     if (place == PLACE_CHOICE) {
-        settle_choice(meter);
+        token_meter_settle_choice(meter);
     } else if (place == PLACE_USAGE) {
         usage_done(meter);
     }
@@ -244,7 +244,7 @@ static void close_container(struct token_meter *meter)
 static void next_value(struct token_meter *meter)
 {
     const struct traits *outer = &traits[outer_place(meter)];
-    meter->expects_name = outer->members != NULL;
+    meter->expects_name = outer->steps != NULL;
     meter->place = outer->item;
 }
 
@@ -284,7 +284,10 @@ static uint64_t word_of(const char *at)
 /* Where a name leads to from the object around. `readable`: where the memory that it lies in ends. */
 static uint8_t step_to(const struct token_meter *meter, struct bytes name, const char *readable)
 {
-    const struct step *step = traits[outer_place(meter)].members;
+    const struct traits *outer = &traits[outer_place(meter)];
+    if (name.len > TOKEN_METER_NAME_BYTES || (outer->lengths >> name.len & 1) == 0) {
+        return PLACE_NOWHERE;
+    }
     char copy[sizeof(uint64_t)] = {0};
     const char *from = name.ptr;
     if (readable - from < (ptrdiff_t)sizeof(copy)) {
@@ -293,11 +296,10 @@ static uint8_t step_to(const struct token_meter *meter, struct bytes name, const
     }
     uint64_t word = word_of(from);
     if (name.len < sizeof(word)) {
-        /* the bytes behind the name, which are the last in memory */
-        uint64_t keep = (UINT64_C(1) << (name.len * 8)) - 1;
+        uint64_t keep = (UINT64_C(1) << (name.len * 8)) - 1; /* of the bytes that come first in memory */
         word &= __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? __builtin_bswap64(keep) : keep;
     }
-    for (; step->to != PLACE_NOWHERE; step++) {
+    for (const struct step *step = outer->steps; step->to != PLACE_NOWHERE; step++) {
         if (word == word_of(step->name) && name.len == step->bytes &&
             (name.len <= sizeof(word) || memcmp(name.ptr, step->name, name.len) == 0)) {
             return step->to;
@@ -323,7 +325,7 @@ static const char *start_string(struct token_meter *meter, const char *at, const
     }
     bool counts = traits[take_place(meter)].is_text;
     if (counts && stop > at) {
-        on_content(meter);
+        token_meter_on_content(meter);
         meter->text_at = at;
         meter->texts++;
     } else if (counts && !is_whole) {
@@ -385,9 +387,7 @@ static const char *in_name(struct token_meter *meter, const char *at, const char
         return stop;
     }
     meter->state = STATE_BETWEEN;
-    if (name.len <= sizeof(meter->text)) {
-        meter->place = step_to(meter, name, name.ptr + name.len);
-    }
+    meter->place = step_to(meter, name, name.ptr + name.len);
     return stop + 1;
 }
 
@@ -460,14 +460,14 @@ static const char *in_skip_first(struct token_meter *meter, const char *at, cons
     }
     if (at < end) {
         if (*at != '}' && *at != ']') {
-            on_content(meter);
+            token_meter_on_content(meter);
         }
         meter->state = STATE_SKIP;
     }
     return at;
 }
 
-static void feed_json(struct token_meter *meter, struct bytes run)
+void token_meter_feed_json(struct token_meter *meter, struct bytes run)
 {
     const char *at = run.ptr;
     const char *end = run.ptr + run.len;
@@ -477,7 +477,7 @@ static void feed_json(struct token_meter *meter, struct bytes run)
         case STATE_NAME: at = in_name(meter, at, end); break;
         case STATE_STRING_FIRST:
             if (*at != '"') {
-                on_content(meter);
+                token_meter_on_content(meter);
             }
             meter->state = STATE_STRING;
             break;
@@ -490,142 +490,21 @@ static void feed_json(struct token_meter *meter, struct bytes run)
     }
 }
 
-/* ---- lines ---- */
+/* ---- for who looks at whole lines ---- */
 
-/* A part of a line, without its end. */
-static void feed_line(struct token_meter *meter, struct bytes part)
+bool token_meter_is_fresh(const struct token_meter *meter)
 {
-    const struct bytes data = BYTES("data:");
-    while (!meter->is_data && !meter->is_passed_over && part.len > 0) {
-        meter->is_passed_over = part.ptr[0] != data.ptr[meter->name_bytes];
-        meter->is_data = ++meter->name_bytes == data.len && !meter->is_passed_over;
-        part = (struct bytes){part.ptr + 1, part.len - 1};
-    }
-    if (meter->is_data) {
-        feed_json(meter, part);
-    }
+    return meter->place == PLACE_ROOT && meter->depth == 0;
 }
 
-static void line_done(struct token_meter *meter)
-{
-    if (meter->name_bytes == 0) {
-        event_done(meter);
-    }
-    meter->is_data = false;
-    meter->is_passed_over = false;
-    meter->name_bytes = 0;
-}
-
-/* ---- lines that are the same but for their text ---- */
-
-/* Behind the string that begins at `at`: its quote; `end` when it does not end. */
-static const char *text_end(const char *at, const char *end)
-{
-    at = json_skim_string(at, end);
-    while (at < end && *at == '\\') {
-        at = end - at > 2 ? json_skim_string(at + 2, end) : end;
-    }
-    return at;
-}
-
-static bool is_fresh(const struct token_meter *meter)
-{
-    return meter->name_bytes == 0 && meter->place == PLACE_ROOT && meter->depth == 0;
-}
-
-/* Whether the JSON of the event is over, or has broken off between values; nothing that comes in it counts. */
-static bool is_through(const struct token_meter *meter)
+bool token_meter_is_through(const struct token_meter *meter)
 {
     return meter->state == STATE_BETWEEN && meter->depth == 0 && meter->place == PLACE_NOWHERE;
 }
 
-/* An event's first line, whole. True: it has a text and stands in the known frame, so it did what the last one did,
- * since what happens depends on the bytes alone. */
-static bool feed_known(struct token_meter *meter, struct bytes line)
+void token_meter_pass(struct token_meter *meter)
 {
-    const struct token_meter_frame *frame = &meter->frame;
-    if (frame->head_bytes == 0 || line.len <= (size_t)frame->head_bytes + frame->tail_bytes ||
-        memcmp(line.ptr, frame->head, frame->head_bytes) != 0) {
-        return false;
-    }
-    const char *end = line.ptr + line.len;
-    const char *text = line.ptr + frame->head_bytes;
-    const char *tail = text_end(text, end);
-    if (tail == text ||
-        !bytes_equal((struct bytes){tail, (size_t)(end - tail)}, (struct bytes){frame->tail, frame->tail_bytes})) {
-        return false;
-    }
-    on_content(meter);
-    if (frame->ends_choice) {
-        settle_choice(meter);
-    }
-    meter->place = PLACE_NOWHERE; /* and is_through */
-    meter->is_data = true;
-    meter->name_bytes = 1; /* no blank line */
-    return true;
-}
-
-/* The same line, when it is not known: keeps its frame if it had one text and nothing else. */
-static void feed_and_learn(struct token_meter *meter, struct bytes line)
-{
-    uint32_t tokens = meter->tokens;
-    meter->texts = 0;
-    feed_line(meter, line);
-    bool has_one_token = meter->choice_items == 0 && meter->tokens + meter->choice_has_content == tokens + 1;
-    if (meter->texts != 1 || !has_one_token || meter->event_has_usage || !is_through(meter)) {
-        return;
-    }
-    const char *end = line.ptr + line.len;
-    const char *tail = text_end(meter->text_at, end);
-    struct bytes before = {line.ptr, (size_t)(meter->text_at - line.ptr)};
-    struct bytes behind = {tail, (size_t)(end - tail)};
-    struct token_meter_frame *frame = &meter->frame;
-    if (before.len <= sizeof(frame->head) && behind.len <= sizeof(frame->tail)) {
-        bytes_put(frame->head, before);
-        bytes_put(frame->tail, behind);
-        frame->head_bytes = (uint16_t)before.len;
-        frame->tail_bytes = (uint16_t)behind.len;
-        frame->ends_choice = !meter->choice_has_content;
-    }
-}
-
-static void feed_whole_line(struct token_meter *meter, struct bytes line)
-{
-    if (!is_fresh(meter) || line.ptr[0] != 'd') {
-        feed_line(meter, line);
-    } else if (!feed_known(meter, line)) {
-        feed_and_learn(meter, line);
-    }
-}
-
-static size_t line_length(struct bytes run)
-{
-    const char *lf = memchr(run.ptr, '\n', run.len);
-    size_t length = lf == NULL ? run.len : (size_t)(lf - run.ptr);
-    const char *cr = memchr(run.ptr, '\r', length);
-    return cr == NULL ? length : (size_t)(cr - run.ptr);
-}
-
-static void feed_events(struct token_meter *meter, struct bytes run)
-{
-    while (run.len > 0) {
-        size_t length = 0;
-        if (!meter->skip_lf || run.ptr[0] != '\n') {
-            length = line_length(run);
-            struct bytes part = {run.ptr, length};
-            meter->skip_lf = false;
-            if (length == run.len) {
-                feed_line(meter, part);
-                return;
-            }
-            if (length > 0) {
-                feed_whole_line(meter, part);
-            }
-            line_done(meter);
-        }
-        meter->skip_lf = run.ptr[length] == '\r';
-        run = (struct bytes){run.ptr + length + 1, run.len - length - 1};
-    }
+    meter->place = PLACE_NOWHERE;
 }
 
 void token_meter_feed(struct token_meter *meter, struct bytes run)
@@ -634,8 +513,8 @@ void token_meter_feed(struct token_meter *meter, struct bytes run)
         return;
     }
     if (meter->is_stream) {
-        feed_events(meter, run);
+        token_meter_feed_lines(meter, run);
     } else {
-        feed_json(meter, run);
+        token_meter_feed_json(meter, run);
     }
 }

@@ -12,8 +12,8 @@
  *   messages      delta.{text, thinking, partial_json}, content_block.{text, name}; message.usage
  *   token arrays  choices[].token_ids, choices[].logprobs.{content, tokens}
  *
- * Pure; nothing is allocated; the state is this struct, which may be copied and dropped freely. Cost: see
- * bench/token_meter.c. */
+ * Pure; nothing is allocated; the state is this struct, which may be copied and dropped freely. An event that
+ * differs from the last one only in its text costs 25 to 50 ns, any other about 1.2 ns a byte (bench/token_meter.c). */
 #ifndef SLUICE_API_TOKEN_METER_H
 #define SLUICE_API_TOKEN_METER_H
 
@@ -30,9 +30,12 @@ enum {
     TOKEN_METER_TAIL_BYTES = 128,
 };
 
-/* What stands around the text in a line of a stream: most are the same but for the text. */
+/* What stands around the text in a line of a stream: most are the same but for the text, and perhaps a number that
+ * counts them. */
 struct token_meter_frame {
     uint16_t head_bytes; /* up to the text's first byte; 0: none is known */
+    uint16_t number_at;  /* the number in the head that may be another; head_bytes: none */
+    uint16_t number_end;
     uint16_t tail_bytes; /* from the quote behind it on */
     bool ends_choice;    /* the tail does */
     char head[TOKEN_METER_HEAD_BYTES];
@@ -74,7 +77,7 @@ struct token_meter {
     uint64_t number;
     uint32_t counters[TOKEN_METER_COUNTERS]; /* of the usage under way; UINT32_MAX: not told */
     const char *text_at;                     /* while a line is looked at: where a text that counted stands in it */
-    uint32_t texts;                          /* how many there were in it */
+    uint32_t texts;                          /* how many there were in it; more than one: no frame */
     struct token_meter_frame frame;
 };
 
