@@ -57,12 +57,12 @@ void histogram_since(const struct histogram *now, const struct histogram *before
                                   atomic_load_explicit(&before->buckets[i], RELAXED),
                               RELAXED);
     }
-    atomic_store_explicit(
-        &ret_since->sum_ns,
-        atomic_load_explicit(&now->sum_ns, RELAXED) - atomic_load_explicit(&before->sum_ns, RELAXED), RELAXED);
-    atomic_store_explicit(
-        &ret_since->count,
-        atomic_load_explicit(&now->count, RELAXED) - atomic_load_explicit(&before->count, RELAXED), RELAXED);
+    atomic_store_explicit(&ret_since->sum_ns,
+                          atomic_load_explicit(&now->sum_ns, RELAXED) - atomic_load_explicit(&before->sum_ns, RELAXED),
+                          RELAXED);
+    atomic_store_explicit(&ret_since->count,
+                          atomic_load_explicit(&now->count, RELAXED) - atomic_load_explicit(&before->count, RELAXED),
+                          RELAXED);
 }
 
 uint64_t histogram_count_below(const struct histogram *h, nanos bound_ns)

@@ -128,7 +128,8 @@ Test(pressure, has_a_name_for_each_signal)
 {
     for (unsigned a = 0; a < PRESSURE_SIGNALS; a++) {
         for (unsigned b = 0; b < a; b++) {
-            cr_assert_str_neq(pressure_signal_name((enum pressure_signal)a), pressure_signal_name((enum pressure_signal)b));
+            cr_assert_str_neq(pressure_signal_name((enum pressure_signal)a),
+                              pressure_signal_name((enum pressure_signal)b));
         }
     }
 }
