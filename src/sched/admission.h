@@ -112,7 +112,7 @@ struct admission_figures {
     double wait_error;       /* mean of |predicted − real wait| ÷ real, exponential; of those that waited */
     nanos predicted_wait_ns; /* for one of the default class that came now */
 };
-void admission_figures(const struct admission *admission, struct admission_figures *ret_figures);
+void admission_figures(const struct admission *admission, nanos now, struct admission_figures *ret_figures);
 const struct histogram *admission_waits(const struct admission *admission, unsigned class);
 struct queue *admission_queue(const struct admission *admission);
 

@@ -111,10 +111,11 @@ struct limiter {
     nanos period_ns; /* between ticks */
 
     /* what it says */
-    double limit;     /* requests in flight; ≥ 1 */
-    double kv_tokens; /* estimated tokens at their expected end, in flight; INFINITY: no bound */
-    nanos prefill_ns; /* sum of base_ns of those pending; NANOS_NEVER: no bound */
-    nanos excess_ns;  /* what a dispatch can expect beyond its base now: for predictions */
+    double limit;       /* requests in flight; ≥ 1 */
+    double kv_tokens;   /* estimated tokens at their expected end, in flight; INFINITY: no bound */
+    nanos prefill_ns;   /* sum of base_ns of those pending; NANOS_NEVER: no bound */
+    uint32_t large_max; /* large prompts pending beside the small ones; UINT32_MAX: no bound */
+    nanos excess_ns;    /* what a dispatch can expect beyond its base now: for predictions */
 
     uint64_t cuts[LIMITER_CAUSES];
     _Alignas(16) unsigned char state[LIMITER_STATE_BYTES];
