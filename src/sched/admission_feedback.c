@@ -7,11 +7,6 @@
 
 /* ---- the census ---- */
 
-static struct sched_request *first_of(const struct list_node *list)
-{
-    return CONTAINER_OF(list->next, struct sched_request, node);
-}
-
 struct limiter_census admission_census(const struct admission *admission, nanos now)
 {
     struct limiter_census census = admission->census;
@@ -25,11 +20,24 @@ struct limiter_census admission_census(const struct admission *admission, nanos 
      */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
-        nanos due = request->granted_ns + request->base_ns;
-        if (due < now) {
+        nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
+        if (request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
             census.stalled_since_ns = request->granted_ns;
             break;
+        }
+    }
+    return census;
+}
+
+struct limiter_census admission_tick_census(const struct admission *admission, nanos now)
+{
+    struct limiter_census census = admission_census(admission, now);
+    for (const struct list_node *node = admission->running.next; node != &admission->running; node = node->next) {
+        const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        if (request->first_token_ns != 0 && request->emitted_tokens > 1) {
+            census.stream_elapsed_ns += now - request->first_token_ns;
+            census.stream_tokens += request->emitted_tokens - 1;
         }
     }
     return census;
@@ -39,8 +47,10 @@ static void stop_pending(struct admission *admission, const struct sched_request
 {
     struct limiter_census *census = &admission->census;
     census->pending--;
+    admission->unknown_pending -= request->base_ns == 0;
     if (sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max) {
         admission->large_pending--;
+        admission->large_base_ns -= request->base_ns;
     } else {
         census->pending_base_ns -= request->base_ns;
     }
@@ -60,6 +70,7 @@ static void sample(struct admission *admission, nanos now, nanos at, const struc
         .granted_ns = request->granted_ns,
         .first_token_ns = at,
         .base_ns = request->base_ns,
+        .ahead_ns = request->ahead_ns,
         .prompt_tokens = sched_uncached_tokens(&request->cost),
         .in_flight = request->in_flight_at_grant,
     };
@@ -231,7 +242,7 @@ void admission_figures(const struct admission *admission, nanos now, struct admi
         .excess_ns = limiter->excess_ns,
         .census = admission_census(admission, now),
         .counters = admission->counters,
-        .wait_error = admission->wait_error,
+        .wait_error = admission->wait_real_ns > 0 ? admission->wait_off_ns / admission->wait_real_ns : 0,
     };
     for (unsigned i = 0; i < LIMITER_CAUSES; i++) {
         ret_figures->cuts[i] = limiter->cuts[i];
