@@ -5,8 +5,8 @@
 #define FALL_NS (8 * NANOS_PER_S)
 
 /* A worker that computes all the time is not late yet: a gateway at full load in front of fast services is as it should
- * be. So the CPU alone stays in the range that concerns the lowest class; lag and the run queue say whether it hurts.
- * Memory ends in the kernel killing the process, and so does its stall: those go all the way. */
+ * be. Likewise one that shares its core. So those two stay in the range in which admission holds back its lowest class
+ * alone; lag says whether it hurts. Memory ends in the kernel killing the process: it goes all the way. */
 static const struct {
     const char *name;
     double end, begin, full;
@@ -15,7 +15,7 @@ static const struct {
     [PRESSURE_CPU] = {"cpu", 0.85, 0.95, 1.0, 300},
     [PRESSURE_MEMORY] = {"memory", 0.85, 0.90, 0.98, PRESSURE_MAX},
     [PRESSURE_RECLAIM] = {"reclaim", 0.05, 0.10, 0.50, PRESSURE_MAX},
-    [PRESSURE_RUN_QUEUE] = {"run_queue", 0.30, 0.50, 0.95, 600},
+    [PRESSURE_RUN_QUEUE] = {"run_queue", 0.30, 0.50, 0.95, 450},
     [PRESSURE_LAG] = {"lag", 0.020, 0.050, 0.500, PRESSURE_MAX},
 };
 

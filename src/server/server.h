@@ -8,6 +8,8 @@
 #include "server/config.h"
 #include "server/worker.h"
 
+struct observer;
+
 struct resolved {
     unsigned count;
     struct ring_address addresses[UPSTREAM_ADDRESSES_MAX];
@@ -21,6 +23,7 @@ struct server {
     struct cache *cache;        /* NULL: it is off */
     struct store *store;        /* its second tier; NULL: none */
     struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
+    struct observer *_Atomic observer; /* NULL: not there yet */
     int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
     unsigned listener_count;    /* the admin's included */
 
