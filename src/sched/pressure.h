@@ -1,7 +1,7 @@
 /* How short this machine is of what the gateway itself needs: signals in, one number out.
  *
- * Each signal has its own thresholds, and the worst counts. A signal is smoothed (it rises faster than it falls), begins
- * to count at `begin`, and ceases only below `end`: admission does not flap around a threshold.
+ * Each signal has its own thresholds, and the worst counts. A signal is smoothed (it rises faster than it falls),
+ * begins to count at `begin`, and ceases only below `end`: admission does not flap around a threshold.
  *
  *   milli
  *   ceiling ┤                    ╭────────     a signal that has begun counts from `end` on;

@@ -441,8 +441,8 @@ enum result cache_api_begin(struct conn *conn, const struct own_api_request *req
     if (is_stats || head->method != HTTP_DELETE) {
         error = (struct api_error){405, is_stats ? PATH_STATS " takes GET" : PATH_DELETE " takes DELETE",
                                    "method_not_allowed"};
-        return own_api_refuse(conn, request, &error, is_stats ? BYTES("Allow: GET, HEAD\r\n") : BYTES("Allow: DELETE\r\n"),
-                      ret_status);
+        return own_api_refuse(conn, request, &error,
+                              is_stats ? BYTES("Allow: GET, HEAD\r\n") : BYTES("Allow: DELETE\r\n"), ret_status);
     }
     char lent[1024];
     struct arena arena;

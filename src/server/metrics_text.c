@@ -70,7 +70,7 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
         }
         if (pass == 0) {
             metrics_put_type(out, "http_request_duration_seconds", "histogram",
-                     "From a request's head to the last byte of its answer being queued.");
+                             "From a request's head to the last byte of its answer being queued.");
         }
     }
 }

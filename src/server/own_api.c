@@ -78,12 +78,13 @@ enum result own_api_begin(struct conn *conn, struct own_api_request *request, ui
     }
     if (!is_allowed(conn, head, request->base, &has_token)) {
         struct api_error error =
-            has_token ? (struct api_error){401, "this is not the gateway's token", "wrong_token"}
-                      : (struct api_error){401, "this needs the gateway's token, as Authorization: Bearer TOKEN",
-                                           "no_token"};
+            has_token
+                ? (struct api_error){401, "this is not the gateway's token", "wrong_token"}
+                : (struct api_error){401, "this needs the gateway's token, as Authorization: Bearer TOKEN", "no_token"};
         return own_api_refuse(conn, request, &error,
-                              has_token ? BYTES("WWW-Authenticate: Bearer realm=\"sluice\", error=\"invalid_token\"\r\n")
-                                        : BYTES("WWW-Authenticate: Bearer realm=\"sluice\"\r\n"),
+                              has_token
+                                  ? BYTES("WWW-Authenticate: Bearer realm=\"sluice\", error=\"invalid_token\"\r\n")
+                                  : BYTES("WWW-Authenticate: Bearer realm=\"sluice\"\r\n"),
                               ret_status);
     }
     return performance_is_path(request->path) ? performance_begin(conn, request, ret_status)

@@ -331,8 +331,8 @@ static char *performance_text(const struct server *server, const struct observer
     struct observation *observation = observer_read(observer);
     struct performance_history *past = history == HISTORY_NOT ? NULL : observer_history(observer);
     char *text = NULL;
-    bool is_made = doc != NULL && observation != NULL &&
-                   (history == HISTORY_ONLY || put_all(doc, root, server, observation));
+    bool is_made =
+        doc != NULL && observation != NULL && (history == HISTORY_ONLY || put_all(doc, root, server, observation));
     if (is_made && history != HISTORY_NOT) {
         performance_put_history(doc, root, past);
     }

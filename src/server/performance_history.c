@@ -33,8 +33,7 @@ void performance_sample_rates(const struct performance_counts *before, const str
     double requests = grown(before->requests, now->requests);
     sample->requests_per_second = requests / seconds;
     sample->error_rate = share(grown(before->errors, now->errors), requests);
-    sample->hit_rate =
-        share(grown(before->cache_hits, now->cache_hits), grown(before->cache_asked, now->cache_asked));
+    sample->hit_rate = share(grown(before->cache_hits, now->cache_hits), grown(before->cache_asked, now->cache_asked));
     sample->cpu_percent = grown(before->cpu_ns, now->cpu_ns) / (double)1e9 / seconds * 100;
     sample->sheds_per_second = grown(before->sheds, now->sheds) / seconds;
 }

@@ -14,12 +14,12 @@ struct performance_sample {
     double requests_per_second;
     double error_rate; /* answers of 500 and above, as a share of all */
     double p95_seconds;
-    double hit_rate;        /* of those that asked the cache */
-    double cpu_percent;     /* of one core */
+    double hit_rate;    /* of those that asked the cache */
+    double cpu_percent; /* of one core */
     double sheds_per_second;
-    uint64_t memory_bytes;  /* resident */
-    uint32_t queued;        /* by the scheduler */
-    uint32_t in_flight;     /* at endpoints */
+    uint64_t memory_bytes; /* resident */
+    uint32_t queued;       /* by the scheduler */
+    uint32_t in_flight;    /* at endpoints */
     uint32_t pressure_milli;
 };
 

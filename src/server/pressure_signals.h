@@ -14,7 +14,7 @@ struct server;
 
 /* How one worker has fared since the reading before. */
 struct worker_signals {
-    double cpu_share; /* below 0: the kernel does not say */
+    double cpu_share;  /* below 0: the kernel does not say */
     double wait_share; /* ready to run, and did not; below 0: likewise */
     double turns_per_second;
     double late_seconds; /* mean of its beats; a beat that is overdue counts */

@@ -19,9 +19,9 @@ struct pulse {
     int thread_id;  /* constant once the worker has started */
 
     /* one writer, read by others */
-    struct histogram late;          /* how late each beat came */
-    _Atomic uint64_t due_ns;        /* when the next is to come: a worker that is stuck does not beat */
-    _Atomic uint64_t pool_bytes;    /* of chunks, taken from the system */
+    struct histogram late;       /* how late each beat came */
+    _Atomic uint64_t due_ns;     /* when the next is to come: a worker that is stuck does not beat */
+    _Atomic uint64_t pool_bytes; /* of chunks, taken from the system */
     _Atomic uint64_t pool_used_bytes;
 };
 

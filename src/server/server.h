@@ -20,12 +20,12 @@ struct server {
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
-    struct cache *cache;        /* NULL: it is off */
-    struct store *store;        /* its second tier; NULL: none */
-    struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
+    struct cache *cache;               /* NULL: it is off */
+    struct store *store;               /* its second tier; NULL: none */
+    struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
     struct observer *_Atomic observer; /* NULL: not there yet */
-    int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;    /* the admin's included */
+    int *listen_fds;                   /* [worker][listener], the admin's last; taken by the workers */
+    unsigned listener_count;           /* the admin's included */
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;
