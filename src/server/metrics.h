@@ -52,6 +52,8 @@ struct metrics {
     _Atomic uint64_t connections;
     _Atomic uint64_t active_requests;
     _Atomic uint64_t errors[METRICS_ERRORS];
+    struct histogram all;    /* durations of all requests */
+    _Atomic uint64_t failed; /* answered with 500 or more */
     unsigned route_count;
     struct metrics_series *_Atomic *series; /* [route * METRICS_METHODS + method], made when first needed */
 };
@@ -63,12 +65,15 @@ void metrics_fini(struct metrics *metrics);
 /* A request has been answered. `method` is a llhttp_method_t. */
 void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, uint16_t status, nanos duration_ns);
 
+struct server;
+
+/* Adds up one route and method over the workers. False when nobody has counted any. */
+bool metrics_sum_series(const struct server *server, unsigned route, unsigned method, struct metrics_series *ret_sum);
+
 static inline void metrics_error(struct metrics *metrics, enum metrics_error error)
 {
     counter_add(&metrics->errors[error], 1);
 }
-
-struct server;
 
 /* Writes everything all workers have counted; *gives* text from malloc. .ptr NULL when memory is out. */
 struct bytes metrics_text(const struct server *server);

@@ -9,6 +9,8 @@
 #include "server/scheduling.h"
 #include "server/worker.h"
 
+struct observer;
+
 struct resolved {
     unsigned count;
     struct ring_address addresses[UPSTREAM_ADDRESSES_MAX];
@@ -20,12 +22,13 @@ struct server {
     struct worker *workers;
     struct ring_group *group;
     struct scheduling scheduling;
-    struct gates **gates;       /* the workers', by index: so that they find each other's */
-    struct cache *cache;        /* NULL: it is off */
-    struct store *store;        /* its second tier; NULL: none */
-    struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
-    int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;    /* the admin's included */
+    struct gates **gates;              /* the workers', by index: so that they find each other's */
+    struct cache *cache;               /* NULL: it is off */
+    struct store *store;               /* its second tier; NULL: none */
+    struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
+    struct observer *_Atomic observer; /* NULL: not there yet */
+    int *listen_fds;                   /* [worker][listener], the admin's last; taken by the workers */
+    unsigned listener_count;           /* the admin's included */
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;

@@ -215,6 +215,7 @@ static enum result worker_start(struct worker *worker)
         return result;
     }
     ring_set_context(worker->ring, worker);
+    pulse_init(&worker->pulse, worker);
     proxy_init(&worker->proxy, worker->ring, &worker->pool);
     worker->proxy.stall_timeout_ms = config->limits.send_timeout_ms;
     worker->limits = (struct http_limits){
@@ -393,6 +394,7 @@ static void worker_free(struct worker *worker)
     ring_destroy(worker->ring);
     chunk_pool_fini(&worker->pool);
     metrics_fini(&worker->metrics);
+    sched_board_fini(&worker->board);
 }
 
 void *worker_main(void *context)
@@ -405,6 +407,7 @@ void *worker_main(void *context)
     if (server_on_worker_start(worker->server, result == RESULT_OK)) {
         start_listeners(worker);
         start_tier(worker);
+        pulse_start(&worker->pulse);
         ring_run(worker->ring);
         if (!atomic_load(&worker->server->is_cut)) {
             gates_close(&worker->gates);

@@ -16,9 +16,11 @@
 #include "ring/mailbox.h"
 #include "ring/ring.h"
 #include "ring/stream.h"
+#include "sched/snapshot.h"
 #include "server/access_log.h"
 #include "server/config.h"
 #include "server/metrics.h"
+#include "server/pulse.h"
 #include "server/route.h"
 
 struct server;
@@ -57,6 +59,8 @@ struct worker {
     struct route_table routes;
     struct route api; /* what /api/cache counts under: none of those */
     struct metrics metrics;
+    struct pulse pulse;
+    struct sched_board board; /* of the models that this worker owns */
     struct access_log access_log;
 
     unsigned listener_count;
