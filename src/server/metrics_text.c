@@ -13,8 +13,8 @@
 static const char *const method_names[METRICS_METHODS] = {"GET",    "HEAD",  "POST",    "PUT",
                                                           "DELETE", "PATCH", "OPTIONS", "OTHER"};
 static const char *const error_names[METRICS_ERRORS] = {
-    "bad_request", "too_large",        "client_timeout",   "client_closed",     "no_route",
-    "overload",    "shed", "upstream_connect", "upstream_timeout", "upstream_protocol",
+    "bad_request", "too_large", "client_timeout",   "client_closed",    "no_route",
+    "overload",    "shed",      "upstream_connect", "upstream_timeout", "upstream_protocol",
 };
 /* Seconds, with the nanoseconds the histogram is asked for: from a local answer to a long generation. */
 static const struct {
