@@ -1,6 +1,7 @@
 /* A lease between two threads: an owner that lends, recalls and collects as it likes, and a borrower that takes, gives
  * back and tells. No more slots are ever in use than were lent, none is lost, and what is told arrives in order. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "base/check.h"
 #include "sched/lease.h"
 
-enum { ROUNDS = 400000, SLOTS_MAX = 16 };
+enum { EVENTS = 20000, SLOTS_MAX = 16 };
 
 static struct lease *lease;
 static _Atomic uint32_t in_use;
@@ -27,11 +28,13 @@ static void *borrow(void *context)
     uint64_t random = 7;
     unsigned held = 0;
     uint32_t told = 0;
-    for (unsigned i = 0; i < ROUNDS; i++) {
+    while (told < EVENTS) {
         if (random_below(&random, 2) == 0) {
             if (lease_take(lease)) {
                 held++;
                 CHECK(atomic_fetch_add(&in_use, 1) < SLOTS_MAX);
+            } else {
+                sched_yield();
             }
         } else if (held > 0) {
             held--;
@@ -78,6 +81,9 @@ int main(void)
             CHECK(event.tokens == heard++);
         }
         CHECK(lease->lent <= SLOTS_MAX);
+        if (random_below(&random, 16) == 0) {
+            sched_yield();
+        }
     }
     CHECK(pthread_join(borrower, NULL) == 0);
     lease_recall(lease);
