@@ -27,6 +27,7 @@ static const char USAGE[] =
     "                     packed by gzip or xz or not\n"
     "  --profile NAME     of the backend (reference)\n"
     "  --known-output 1   requests say how long their answers will be\n"
+    "  --strict-oracle 1  the oracle may also give up requests earlier than their deadline\n"
     "  --prefix-cache N   the backend keeps N blocks of prompts\n"
     "  --json FILE        all figures of all runs\n"
     "  --series DIR       DIR/SCENARIO-LIMITER.tsv, a line for each second of the first seed's run\n"
@@ -120,6 +121,8 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         options->load = number_from(option, value);
     } else if (strcmp(option, "--known-output") == 0) {
         options->is_output_known = number_from(option, value) != 0;
+    } else if (strcmp(option, "--strict-oracle") == 0) {
+        options->is_oracle_strict = number_from(option, value) != 0;
     } else if (strcmp(option, "--prefix-cache") == 0) {
         options->prefix_blocks_max = (uint32_t)number_from(option, value);
     } else {

@@ -142,21 +142,42 @@ static void count_one(const struct run_request *request, struct metrics *metrics
     }
 }
 
+struct tokens {
+    double prompts, outputs;
+};
+
+static void add_tokens(struct tokens *tokens, const struct workload_request *load)
+{
+    tokens->prompts += load->prompt_tokens;
+    tokens->outputs += load->output_tokens;
+}
+
 void metrics_of(const struct run_result *result, nanos from, nanos to, nanos token_max_ns, struct metrics *ret_metrics)
 {
     struct metrics metrics = {0};
     struct waits waits = {0};
+    struct tokens all = {0}, good = {0};
     for (size_t i = 0; i < result->count; i++) {
         const struct run_request *request = &result->requests[i];
         if (is_within(request, from, to)) {
             metrics.requests++;
-            metrics.good += metrics_is_good(request, token_max_ns);
+            bool is_good = metrics_is_good(request, token_max_ns);
+            metrics.good += is_good;
+            add_tokens(&all, request->load);
+            if (is_good) {
+                add_tokens(&good, request->load);
+            }
             count_one(request, &metrics, &waits);
         }
     }
     metrics.goodput_per_s = (double)metrics.good / ((double)(to - from) / 1e9);
     metrics.wait_error = waits.real_s > 0 ? waits.error_s / waits.real_s : 0;
     metrics.wait_bias = waits.real_s > 0 ? waits.predicted_s / waits.real_s : 0;
+    if (metrics.good > 0) {
+        double scale = (double)metrics.requests / (double)metrics.good;
+        metrics.prompt_bias = good.prompts / all.prompts * scale;
+        metrics.output_bias = good.outputs / all.outputs * scale;
+    }
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         first_tokens(result, from, to, class, &metrics.first_p50_s[class], &metrics.first_p99_s[class]);
     }

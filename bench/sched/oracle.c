@@ -8,7 +8,7 @@
 #include "die.h"
 #include "metrics.h"
 
-enum { LIMIT_MOST = 160 };
+enum { LIMIT_MOST = 160, MARGIN_MOST_MS = 2600 };
 
 struct sweep {
     const struct run_setup *setup;
@@ -40,14 +40,11 @@ static double completions(const struct run_result *result, const struct oracle_p
     return (double)done / ((double)(phase->to - phase->from) / 1e9);
 }
 
-static void try_limit(struct sweep *sweep, unsigned limit)
+static void try(struct sweep *sweep, unsigned limit, nanos margin_ns)
 {
-    if (limit < 1 || limit > LIMIT_MOST || sweep->was_tried[limit]) {
-        return;
-    }
-    sweep->was_tried[limit] = true;
     struct run_setup setup = *sweep->setup;
     setup.contender = contender_fixed(limit);
+    setup.contender.margin_ns = margin_ns;
     setup.spare_one_in = 0;
     struct run_result *result = run(&setup);
     for (unsigned i = 0; i < sweep->count; i++) {
@@ -57,12 +54,33 @@ static void try_limit(struct sweep *sweep, unsigned limit)
         if (goodput > phase->goodput_per_s) {
             free(phase->good_of_second);
             phase->limit = limit;
+            phase->margin_ns = margin_ns;
             phase->goodput_per_s = goodput;
             phase->seconds = setup.workload->length_ns / NANOS_PER_S + 1;
             phase->good_of_second = oracle_good_of_second(result, setup.token_max_ns, phase->seconds);
         }
     }
     run_result_destroy(result);
+}
+
+static void try_limit(struct sweep *sweep, unsigned limit)
+{
+    if (limit >= 1 && limit <= LIMIT_MOST && !sweep->was_tried[limit]) {
+        sweep->was_tried[limit] = true;
+        try(sweep, limit, 0);
+    }
+}
+
+static void try_margins(struct sweep *sweep)
+{
+    for (unsigned i = 0; i < sweep->count; i++) {
+        unsigned best = (unsigned)sweep->phases[i].limit;
+        for (nanos margin_ms = 200; margin_ms <= MARGIN_MOST_MS; margin_ms += 200) {
+            for (unsigned limit = best > 2 ? best - 2 : 1; limit <= best + 6; limit += 2) {
+                try(sweep, limit, margin_ms * NANOS_PER_MS);
+            }
+        }
+    }
 }
 
 static void try_around(struct sweep *sweep, unsigned step, unsigned reach)
@@ -90,6 +108,9 @@ void oracle_find(const struct run_setup *setup, struct oracle_phase *phases, uns
     try_around(&sweep, step, largest / 5);
     if (step > 1) {
         try_around(&sweep, 1, step - 1);
+    }
+    if (setup->is_oracle_strict) {
+        try_margins(&sweep);
     }
 }
 

@@ -224,7 +224,7 @@ static void describe(const struct run *run, struct run_request *request)
         .is_streamed = true,
         .tenant = load->tenant,
         .arrived_ns = load->at_ns,
-        .deadline_ns = load->at_ns + load->first_token_max_ns,
+        .deadline_ns = load->at_ns + load->first_token_max_ns - run->setup->contender.margin_ns,
         .body_bytes = load->prompt_bytes,
         .cost = request->estimate,
     };

@@ -23,6 +23,7 @@ struct scenario_options {
     double warmup_s;     /* < 0: the scenario's */
     int arrivals;        /* enum workload_arrivals; < 0: the scenario's */
     bool is_output_known;
+    bool is_oracle_strict;
     uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
 };
 
