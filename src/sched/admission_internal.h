@@ -23,11 +23,13 @@ struct admission {
 
     nanos next_tick_ns;                 /* NANOS_NEVER: nothing in flight, nothing waits */
     nanos paused_until_ns;              /* the backend asked for it */
+    nanos waiting_since_ns;             /* since then somebody has always waited; 0: nobody does */
     nanos last_grant_ns;                /* while somebody waited; 0: nobody did */
     double grant_gap_ns;                /* between two grants while somebody waits, exponential mean; 0: never seen */
     nanos class_seen_ns[SCHED_CLASSES]; /* when one last arrived; 0: never */
 
-    double wait_error;
+    double wait_off_ns; /* |predicted − real| and real waits, exponential means */
+    double wait_real_ns;
     struct histogram waits[SCHED_CLASSES];
     struct admission_counters counters;
 };
