@@ -15,13 +15,16 @@ struct oracle_phase {
     double limit;   /* the best */
     nanos margin_ns;
     double goodput_per_s;
-    double most_completions_per_s; /* of any limit, good or not */
-    uint16_t *good_of_second;      /* with that limit, by second of arrival, from 0 on; free() */
+    uint16_t *good_of_second; /* with that limit, by second of arrival, from 0 on; free() */
     size_t seconds;
 };
 
 /* Fills in the phases. The setup's contender is not looked at. */
 void oracle_find(const struct run_setup *setup, struct oracle_phase *phases, unsigned count);
+/* The most that the backend completes a second in that time, over all fixed limits, first come, first served: without
+ * any admission, so that what it can take does not depend on what is measured. The workload should saturate it. */
+double oracle_capacity(const struct run_setup *setup, nanos from, nanos to, double *ret_limit);
+
 void oracle_fini(struct oracle_phase *phases, unsigned count);
 
 /* Good requests by the second of their arrival. *Gives*. */

@@ -21,6 +21,8 @@ struct run {
     size_t ended;
     size_t sample_room;
     struct list_node spared; /* wait for their turn, in order of arrival */
+    struct list_node held;   /* without an admission: beyond the fixed limit, in order of arrival */
+    size_t sent;             /* and not ended */
 };
 
 static struct run_request *of_sched(struct sched_request *sched)
@@ -68,6 +70,7 @@ static void send(struct run *run, struct run_request *request)
 {
     CHECK(request->fate == RUN_COMING || request->fate == RUN_WAITING);
     request->fate = RUN_SENT;
+    run->sent++;
     request->granted_ns = run->now;
     request->was_blocked = request->sched.was_blocked;
     request->predicted_ns = request->sched.predicted_ns;
@@ -160,6 +163,14 @@ static const struct admission_events EVENTS = {.on_grant = on_grant, .on_shed = 
 
 /* ---- what the backend says ---- */
 
+static void send_held(struct run *run)
+{
+    double limit = run->setup->contender.fixed;
+    while (!list_is_empty(&run->held) && (limit == 0 || (double)run->sent < limit)) {
+        send(run, CONTAINER_OF(list_pop_front(&run->held), struct run_request, node));
+    }
+}
+
 static void on_tokens(struct run *run, struct run_request *request, const struct engine_event *event)
 {
     bool is_first = request->first_ns == 0;
@@ -179,8 +190,13 @@ static void on_tokens(struct run *run, struct run_request *request, const struct
 
 static void on_finished(struct run *run, struct run_request *request, const struct engine_event *event)
 {
+    run->sent--;
     end(run, request, RUN_DONE);
-    if (run->admission == NULL || request->is_spared) {
+    if (run->admission == NULL) {
+        send_held(run);
+        return;
+    }
+    if (request->is_spared) {
         return;
     }
     const struct workload_request *load = request->load;
@@ -236,7 +252,8 @@ static void arrive(struct run *run)
     request->load = &run->setup->workload->requests[run->arrived++];
     list_init(&request->node);
     if (run->admission == NULL) {
-        send(run, request);
+        list_push_back(&run->held, &request->node);
+        send_held(run);
         return;
     }
     describe(run, request);
@@ -321,6 +338,7 @@ static void begin(struct run *run)
 {
     const struct run_setup *setup = run->setup;
     list_init(&run->spared);
+    list_init(&run->held);
     backend_init(&run->backend, setup->backend, on_engine_event, run);
     if (setup->prefix_blocks_max > 0) {
         run->prefixes = prefix_cache_create(setup->prefix_blocks_max);

@@ -10,9 +10,9 @@
 
 struct contender {
     const char *name;
-    bool is_none; /* everything goes to the backend at once */
+    bool is_none; /* no admission: first come, first served, up to `fixed` at a time; 0: all of them */
     enum limiter_kind kind;
-    double fixed;    /* of LIMITER_FIXED */
+    double fixed;    /* of LIMITER_FIXED, and of `none` */
     nanos margin_ns; /* the admission is told of deadlines so much earlier than they are */
 };
 
@@ -50,7 +50,7 @@ struct run_request {
     nanos predicted_ns;
     nanos first_ns; /* token */
     nanos last_ns;
-    struct list_node node; /* of those spared that wait for their turn */
+    struct list_node node; /* of those spared that wait for their turn, or without an admission */
 };
 
 /* Once each second. */

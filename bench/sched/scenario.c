@@ -87,12 +87,8 @@ static void measure_capacity(struct stage *stage)
     stage->backend.change_count = 0;
     struct run_setup setup;
     fill_setup(&setup, stage, workload);
-    setup.is_oracle_strict = false;
-    struct oracle_phase phase = {.from = from_s(CAPACITY_WARMUP_S), .to = from_s(CAPACITY_SECONDS)};
-    oracle_find(&setup, &phase, 1);
-    stage->capacity_per_s = phase.most_completions_per_s;
-    stage->capacity_limit = phase.limit;
-    oracle_fini(&phase, 1);
+    stage->capacity_per_s =
+        oracle_capacity(&setup, from_s(CAPACITY_WARMUP_S), from_s(CAPACITY_SECONDS), &stage->capacity_limit);
     stage->backend.change_count = changes;
     workload_destroy(workload);
 }

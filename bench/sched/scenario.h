@@ -61,7 +61,7 @@ struct stage {
     const struct scenario_options *options;
     struct source *source;
     double capacity_per_s; /* the most that any fixed limit completes under saturation */
-    double capacity_limit; /* the best for goodput then */
+    double capacity_limit; /* with which it does */
     struct backend_options backend;
     nanos from, to; /* the window that counts */
 };
