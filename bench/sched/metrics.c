@@ -7,7 +7,7 @@
 
 static const double SHORT_WAIT_S = 0.010;
 /* Of tokens, as contender.c has the queue charge them. */
-static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 4;
+static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 2;
 
 bool metrics_is_good(const struct run_request *request, nanos token_max_ns)
 {
@@ -130,8 +130,11 @@ static void count_one(const struct run_request *request, struct metrics *metrics
         metrics->shed_of_class[request->load->class]++;
     }
     if (request->is_spared) {
+        bool has_missed = request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
         metrics->spared++;
-        metrics->spared_missed += request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
+        metrics->spared_missed += has_missed;
+        metrics->spared_for[request->shed]++;
+        metrics->spared_missed_for[request->shed] += has_missed;
     } else if (request->fate == RUN_DONE && request->was_blocked) {
         double real = (double)(request->granted_ns - request->load->at_ns) / 1e9;
         if (real >= SHORT_WAIT_S) {

@@ -18,7 +18,8 @@ struct metrics {
     /* Mean tokens of the good ones ÷ of all that arrived: below 1, small ones were preferred. */
     double prompt_bias, output_bias;
     size_t preemptions;
-    size_t spared, spared_missed;
+    size_t spared, spared_missed; /* to be shed, but served; of them, with a late first token */
+    size_t spared_for[SCHED_SHED_REASONS], spared_missed_for[SCHED_SHED_REASONS];
 };
 
 /* First token and tokens in time. */

@@ -14,6 +14,7 @@ struct run {
     struct run_result *result;
     struct backend backend;
     struct admission *admission; /* NULL: none */
+    struct admission_options options;
     struct cost_model *cost;
     struct prefix_cache *prefixes; /* NULL: none */
     nanos now;
@@ -100,17 +101,22 @@ static bool is_to_be_spared(const struct run *run, const struct run_request *req
     return one_in > 0 && (hash >> 32) % one_in == 0;
 }
 
-/* Its turn is when one of its class that came after it goes: it would have gone before. */
+static bool is_large(const struct run *run, const struct run_request *request)
+{
+    return sched_uncached_tokens(&request->estimate) > run->options.queue.small_tokens_max;
+}
+
+/* Its turn is when one of its class and kind goes, in its own turn, that came after it: it would have gone before. */
 static void send_spared_before(struct run *run, const struct run_request *granted)
 {
     struct list_node *node = run->spared.next;
-    while (node != &run->spared) {
+    while (node != &run->spared && !granted->sched.is_lane_grant) {
         struct run_request *spared = CONTAINER_OF(node, struct run_request, node);
         node = node->next;
         if (spared->load->at_ns > granted->load->at_ns) {
             return;
         }
-        if (spared->load->class == granted->load->class) {
+        if (spared->load->class == granted->load->class && is_large(run, spared) == is_large(run, granted)) {
             list_remove(&spared->node);
             send(run, spared);
         }
@@ -344,9 +350,9 @@ static void begin(struct run *run)
         run->prefixes = prefix_cache_create(setup->prefix_blocks_max);
     }
     if (!setup->contender.is_none) {
-        struct admission_options options = contender_admission(setup);
+        run->options = contender_admission(setup);
         struct cost_options cost_options = contender_cost(setup);
-        run->admission = admission_create(&options, &EVENTS, run, 0);
+        run->admission = admission_create(&run->options, &EVENTS, run, 0);
         run->cost = cost_create(&cost_options);
         if (run->admission == NULL || run->cost == NULL) {
             bench_die("no memory for an admission");
