@@ -135,9 +135,9 @@ unsigned array_bisect(const struct array_run *runs, unsigned run_count);
 enum result array_answer_split(const struct array_run *runs, unsigned run_count, struct bytes answer,
                                struct bytes *ret_answers, const char **ret_error);
 
-/* Puts the answers to all runs of one request (in order, each from array_answer_split, or the upstream's own to a body
- * of array_merge with that run alone, split likewise) together: *gives* *ret_answer. Members beside results and usage
- * are the first one's; numbers in `usage` are summed. RESULT_PROTOCOL, RESULT_NO_MEMORY: as above. */
+/* Puts the answers to all runs of one request, two or more, in order, each from array_answer_split, together: *gives*
+ * *ret_answer. Members beside results and usage are the first one's; numbers in `usage` are summed. RESULT_PROTOCOL,
+ * RESULT_NO_MEMORY: as above. */
 enum result array_answer_join(const struct array_request *request, const struct bytes *answers, unsigned answer_count,
                               struct bytes *ret_answer, const char **ret_error);
 

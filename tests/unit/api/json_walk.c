@@ -44,6 +44,41 @@ Test(json_walk, passes_over_so_many_levels_and_no_more)
     }
 }
 
+Test(json_walk, finds_what_ends_a_container_wherever_it_stands)
+{
+    static const char filler[] = "0123456789,.-+eEyY_\x7f\x79\x59 \xc3\xbb\xfd\xa2\xff";
+    for (unsigned before = 0; before < 40; before++) {
+        for (unsigned behind = 0; behind < 12; behind++) {
+            char text[64] = "[";
+            unsigned len = 1;
+            for (unsigned i = 0; i < before; i++) {
+                text[len++] = filler[i % (sizeof(filler) - 1)];
+            }
+            text[len++] = ']';
+            memset(text + len, ']', behind);
+            struct json_walk walk;
+            struct bytes value;
+            json_walk_init(&walk, (struct bytes){text, len + behind});
+            cr_assert(json_walk_value(&walk, &value));
+            cr_assert_eq(value.len, before + 2);
+        }
+    }
+}
+
+Test(json_walk, ends_a_string_at_the_first_quote_that_is_not_escaped)
+{
+    for (unsigned slashes = 0; slashes < 9; slashes++) {
+        char text[32] = "\"";
+        memset(text + 1, '\\', slashes);
+        memcpy(text + 1 + slashes, "\"x\"", 3);
+        struct json_walk walk;
+        struct bytes value;
+        json_walk_init(&walk, (struct bytes){text, 4 + slashes});
+        cr_assert(json_walk_value(&walk, &value));
+        cr_assert_eq(value.len, slashes + (slashes % 2 == 0 ? 2 : 4));
+    }
+}
+
 /* Every prefix of a text is either refused or, at its end, the whole. */
 Test(json_walk, refuses_every_prefix)
 {
