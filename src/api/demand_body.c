@@ -537,6 +537,9 @@ static void conclude(struct reading *reading, struct bytes path)
 
 void demand_from_body(struct demand *demand, struct bytes path, struct bytes body)
 {
+    if (body.len == 0) {
+        return;
+    }
     struct cursor cursor = {body.ptr, body.ptr + body.len};
     if (!take(&cursor, '{')) {
         return;
@@ -585,10 +588,10 @@ uint32_t demand_blocks(const struct demand *demand, uint64_t *blocks, uint32_t b
     struct text text = {.hashing = &hashing};
     for (unsigned part = 0; part < DEMAND_PARTS && hashing.count < blocks_max; part++) {
         struct bytes value = demand->parts[part];
-        struct cursor cursor = {value.ptr, value.ptr + value.len};
         if (value.len == 0) {
             continue;
         }
+        struct cursor cursor = {value.ptr, value.ptr + value.len};
         if (part == DEMAND_TOOLS) {
             text_add(&text, value, value.len);
         } else if (holds_tokens(cursor)) {
