@@ -13,13 +13,12 @@ void demand_init(struct demand *demand)
         .class = DEMAND_CLASS_NONE,
         .output_max = UINT32_MAX,
         .choices = 1,
-        .items = 1,
     };
 }
 
 /* ---- the head ---- */
 
-enum meaning { TOTAL, FIRST, SILENCE, TOKEN, GRPC_TOTAL, TENANT };
+enum meaning { TOTAL, FIRST, SILENCE, TOKEN, GRPC_TOTAL };
 
 static const struct header {
     struct bytes name;
@@ -36,7 +35,6 @@ static const struct header {
     {BYTES("x-stainless-read-timeout"), SILENCE, NANOS_PER_S},
     {BYTES("x-portkey-request-timeout"), TOTAL, NANOS_PER_MS},
     {BYTES("x-envoy-expected-rq-timeout-ms"), TOTAL, NANOS_PER_MS},
-    {BYTES("x-gateway-inference-fairness-id"), TENANT, 0},
 };
 
 static bool is_digit(char c)
@@ -98,10 +96,6 @@ static void shorten(nanos *bound, nanos length)
 static void read_header(struct demand *demand, const struct header *header, struct bytes value)
 {
     nanos length;
-    if (header->meaning == TENANT) {
-        demand->tenant = value.len > 0 ? value : demand->tenant;
-        return;
-    }
     bool is_grpc = header->meaning == GRPC_TOTAL;
     if (is_grpc ? !read_grpc_length(value, &length) : !read_length(value, header->unit_ns, &length)) {
         return;
@@ -167,13 +161,14 @@ uint8_t demand_class(const struct demand *demand, uint8_t class)
     return demand->shift < 0 && class > 0 ? (uint8_t)(class - 1) : class;
 }
 
-nanos demand_deadline(const struct demand *demand, nanos arrived_ns)
+nanos demand_deadline(const struct demand *demand, nanos arrived_ns, nanos usual_ns)
 {
     nanos length = demand->total_ns;
-    shorten(&length, demand->silence_ns);
     if (demand->is_stream) {
         shorten(&length, demand->first_ns);
     }
+    length = length == NANOS_NEVER ? usual_ns : length;
+    shorten(&length, demand->silence_ns);
     return length >= NANOS_NEVER - arrived_ns ? NANOS_NEVER : arrived_ns + length;
 }
 

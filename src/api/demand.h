@@ -6,7 +6,6 @@
  *              token; x-stainless-read-timeout (s), which the OpenAI and Anthropic SDKs send unasked, says how long
  *              the client sits through silence; x-slo-tpot-ms is the time between tokens. 0 is no bound, as in Envoy
  *   class      Priority: u=0…7 (RFC 9218); service_tier of the body (OpenAI); priority of the body (vLLM)
- *   tenant     x-gateway-inference-fairness-id (Kubernetes' inference gateway)
  *
  * A value that is malformed counts as not given: what is wrong with a request is the backend's to say. Of several
  * bounds of one kind the shortest counts, of several members of one name the last.
@@ -36,12 +35,11 @@ enum demand_part { DEMAND_TOOLS, DEMAND_SYSTEM, DEMAND_CONVERSATION, DEMAND_PART
 
 struct demand {
     /* of the head; NANOS_NEVER: not said */
-    nanos total_ns;      /* for the whole answer, from the request's arrival */
-    nanos first_ns;      /* for its first token, when it is a stream */
-    nanos silence_ns;    /* without a byte, until the client leaves */
-    nanos token_ns;      /* the mean time between tokens that is wanted */
-    uint8_t class;       /* < SCHED_CLASSES; DEMAND_CLASS_NONE: not said. A service_tier stands back behind Priority */
-    struct bytes tenant; /* *borrowed* from the head; .ptr NULL: not said */
+    nanos total_ns;   /* for the whole answer, from the request's arrival */
+    nanos first_ns;   /* for its first token, when it is a stream */
+    nanos silence_ns; /* without a byte, until the client leaves */
+    nanos token_ns;   /* the mean time between tokens that is wanted */
+    uint8_t class;    /* < SCHED_CLASSES; DEMAND_CLASS_NONE: not said. A service_tier stands back behind Priority */
 
     /* of the body */
     int8_t shift;           /* vLLM's priority: -1: earlier than its class, 1: after all others, 0: not said */
@@ -52,7 +50,6 @@ struct demand {
     uint32_t prompt_tokens; /* of a prompt that came in tokens; 0: it did not */
     uint32_t output_max;    /* of each choice; UINT32_MAX: not said; 0: this endpoint generates nothing */
     uint32_t choices;       /* sequences to be generated: prompts × the larger of n and best_of; ≥ 1 */
-    uint32_t items;         /* of the array in `input`, `prompt` or `documents`; ≥ 1 */
     struct bytes parts[DEMAND_PARTS]; /* values in the body, *borrowed*; .ptr NULL: there is none */
     uint64_t written_bytes;           /* of the prompt, as it stands in the body: with escapes */
 };
@@ -60,7 +57,7 @@ struct demand {
 /* Before the others: nothing is said. */
 void demand_init(struct demand *demand);
 
-/* Reads a request's head. *Borrows* head; *keeps* base as long as demand->tenant is used. */
+/* Reads a request's head. *Borrows* all. */
 void demand_from_head(struct demand *demand, const struct http_head *head, const char *base);
 
 /* Reads an inference request's body. `path`: as inference_upstream_path gives it, without the query. *Borrows* path;
@@ -74,8 +71,9 @@ uint32_t demand_blocks(const struct demand *demand, uint64_t *blocks, uint32_t b
 /* The class it is to have when it would have `class` without saying anything. */
 uint8_t demand_class(const struct demand *demand, uint8_t class);
 
-/* The moment for sched_request.deadline_ns. */
-nanos demand_deadline(const struct demand *demand, nanos arrived_ns);
+/* The moment for sched_request.deadline_ns. `usual_ns`: how long is given to who does not say (NANOS_NEVER: for ever);
+ * a client that leaves sooner because of silence is not waited for in vain. */
+nanos demand_deadline(const struct demand *demand, nanos arrived_ns, nanos usual_ns);
 
 /* What to ask of the costs. `blocks`: as demand_blocks gave them, *borrowed* by the question; may be NULL. */
 void demand_question(const struct demand *demand, uint64_t tenant, const uint64_t *blocks, uint32_t block_count,

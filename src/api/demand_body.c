@@ -520,7 +520,6 @@ static void conclude(struct reading *reading, struct bytes path)
     bool is_silent = generates_nothing(path);
     uint32_t sequences = reading->n > reading->best_of ? reading->n : reading->best_of;
     sequences = sequences == 0 ? 1 : sequences;
-    demand->items = reading->documents > 0 ? reading->documents : is_prompts || is_silent ? reading->prompts : 1;
     demand->choices = is_prompts ? multiply(reading->prompts, sequences) : sequences;
     if (is_silent) {
         demand->output_max = 0;

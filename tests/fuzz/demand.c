@@ -23,14 +23,14 @@ static void try_head(struct bytes text)
     demand_from_head(&demand, &parser.head, text.ptr);
     CHECK(demand.class <= DEMAND_CLASS_NONE && demand_class(&demand, 2) < SCHED_CLASSES);
     CHECK(demand.total_ns > 0 && demand.first_ns > 0 && demand.silence_ns > 0 && demand.token_ns > 0);
-    CHECK(demand_deadline(&demand, 1) > 1);
+    CHECK(demand_deadline(&demand, 1, NANOS_NEVER) > 1);
 }
 
 static uint32_t read_body(struct bytes path, struct bytes body, struct demand *demand, uint64_t *blocks)
 {
     demand_init(demand);
     demand_from_body(demand, path, body);
-    CHECK(demand->class <= DEMAND_CLASS_NONE && demand->choices >= 1 && demand->items >= 1);
+    CHECK(demand->class <= DEMAND_CLASS_NONE && demand->choices >= 1);
     CHECK(demand->prompt_bytes <= (uint64_t)body.len * (body.len + DEMAND_MEDIA_BYTES));
     struct bytes model = demand->model;
     CHECK(model.ptr == NULL || (model.ptr > body.ptr && model.ptr + model.len < body.ptr + body.len));
@@ -54,7 +54,7 @@ static void try_body(struct bytes path, struct bytes body)
     bytes_put(longer + 1, body);
     uint32_t count_again = read_body(path, (struct bytes){longer, body.len + 1}, &again, blocks_again);
     CHECK(count == count_again && memcmp(blocks, blocks_again, count * sizeof(blocks[0])) == 0);
-    CHECK(demand.is_stream == again.is_stream && demand.choices == again.choices && demand.items == again.items);
+    CHECK(demand.is_stream == again.is_stream && demand.choices == again.choices);
     free(longer);
 }
 

@@ -116,13 +116,6 @@ Test(demand, reads_the_class_from_the_urgency_of_rfc_9218)
     }
 }
 
-Test(demand, takes_the_tenant_from_the_fairness_id)
-{
-    struct demand demand = read_head("x-gateway-inference-fairness-id: team-a\r\n");
-    cr_expect(bytes_equal(demand.tenant, BYTES("team-a")));
-    cr_expect_null(read_head("x-gateway-inference-fairness-id:\r\n").tenant.ptr);
-}
-
 /* ---- the body ---- */
 
 static struct demand read_body(const char *path, struct bytes body)
@@ -146,64 +139,64 @@ static const struct body_sample {
     const char *path;
     const char *body;
     uint64_t prompt_bytes;
-    uint32_t prompt_tokens, output_max, choices, items;
+    uint32_t prompt_tokens, output_max, choices;
 } bodies[] = {
     {"/v1/chat/completions", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}", 9, 0, NONE,
-     1, 1},
+     1},
     {"/v1/chat/completions",
      "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hello\"},{\"type\":\"image_url\","
      "\"image_url\":{\"url\":\"data:image/png;base64,AAAA\",\"detail\":\"high\"}}]}],\"max_tokens\":7,\"n\":3}",
-     4 + 5 + DEMAND_MEDIA_BYTES, 0, 7, 3, 1},
+     4 + 5 + DEMAND_MEDIA_BYTES, 0, 7, 3},
     {"/v1/chat/completions",
      " { \"messages\" : [ { \"role\" : \"tool\" , \"tool_call_id\" : \"call_1\" , \"content\" : \"ok\" } ] , "
      "\"max_tokens\" : 7 , \"max_completion_tokens\" : 9 } ",
-     4 + 2, 0, 9, 1, 1},
+     4 + 2, 0, 9, 1},
     {"/v1/chat/completions",
      "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\","
      "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]}],\"tools\":[{\"x\":1}]}",
-     9 + 1 + 7 + 9, 0, NONE, 1, 1},
+     9 + 1 + 7 + 9, 0, NONE, 1},
     {"/v1/chat/completions",
      "{\"messages\":[],\"metadata\":{\"messages\":[{\"content\":\"no\"}]},\"response_format\":{\"input\":\"no\"}}", 0,
-     0, NONE, 1, 1},
-    {"/v1/chat/completions", "{\"mess\\u0061ges\":[{\"content\":\"a\"}],\"max_tokens\":1}", 17, 0, 1, 1, 1},
+     0, NONE, 1},
+    {"/v1/chat/completions", "{\"mess\\u0061ges\":[{\"content\":\"a\"}],\"max_tokens\":1}", 17, 0, 1, 1},
     {"/v1/chat/completions",
-     "{\"messages\":[{\"content\":\"a\",\"content\":\"bc\"}],\"max_tokens\":1,\"max_tokens\":2}", 3, 0, 2, 1, 1},
-    {"/v1/completions", "{\"prompt\":\"hello\",\"max_tokens\":16,\"n\":2,\"best_of\":5}", 5, 0, 16, 5, 1},
-    {"/v1/completions", "{\"prompt\":[\"hello\",\"you\"],\"n\":2}", 8, 0, NONE, 4, 2},
-    {"/v1/completions", "{\"prompt\":[1, 22,333]}", 12, 3, NONE, 1, 1},
-    {"/v1/completions", "{\"prompt\":[[1,2],[3], [4]],\"max_tokens\":0}", 16, 4, 0, 3, 3},
-    {"/v1/completions", "{\"prompt\":[],\"suffix\":\"abc\"}", 3, 0, NONE, 1, 1},
-    {"/v1/completions", "{\"prompt\":null}", 0, 0, NONE, 1, 1},
-    {"/v1/embeddings", "{\"input\":[\"a\",\"bc\"],\"model\":\"m\"}", 3, 0, 0, 1, 2},
-    {"/v1/embeddings", "{\"input\":[[1,2,3],[4]]}", 16, 4, 0, 1, 2},
-    {"/v1/embeddings", "{\"input\":\"a\",\"max_tokens\":9}", 1, 0, 0, 1, 1},
-    {"/v1/rerank", "{\"query\":\"four\",\"documents\":[\"a\",{\"text\":\"bc\"},\"d\"]}", 4 * 3 + 4, 0, 0, 1, 3},
-    {"/v1/score", "{\"text_1\":\"four\",\"text_2\":\"ab\"}", 6, 0, 0, 1, 1},
-    {"/v1/score", "{\"text_1\":[\"a\",\"b\"],\"text_2\":[\"c\",\"d\"]}", 4, 0, 0, 1, 2},
-    {"/v1/responses", "{\"input\":\"hello\",\"instructions\":\"be good\",\"max_output_tokens\":50}", 12, 0, 50, 1, 1},
+     "{\"messages\":[{\"content\":\"a\",\"content\":\"bc\"}],\"max_tokens\":1,\"max_tokens\":2}", 3, 0, 2, 1},
+    {"/v1/completions", "{\"prompt\":\"hello\",\"max_tokens\":16,\"n\":2,\"best_of\":5}", 5, 0, 16, 5},
+    {"/v1/completions", "{\"prompt\":[\"hello\",\"you\"],\"n\":2}", 8, 0, NONE, 4},
+    {"/v1/completions", "{\"prompt\":[1, 22,333]}", 12, 3, NONE, 1},
+    {"/v1/completions", "{\"prompt\":[[1,2],[3], [4]],\"max_tokens\":0}", 16, 4, 0, 3},
+    {"/v1/completions", "{\"prompt\":[],\"suffix\":\"abc\"}", 3, 0, NONE, 1},
+    {"/v1/completions", "{\"prompt\":null}", 0, 0, NONE, 1},
+    {"/v1/embeddings", "{\"input\":[\"a\",\"bc\"],\"model\":\"m\"}", 3, 0, 0, 1},
+    {"/v1/embeddings", "{\"input\":[[1,2,3],[4]]}", 16, 4, 0, 1},
+    {"/v1/embeddings", "{\"input\":\"a\",\"max_tokens\":9}", 1, 0, 0, 1},
+    {"/v1/rerank", "{\"query\":\"four\",\"documents\":[\"a\",{\"text\":\"bc\"},\"d\"]}", 4 * 3 + 4, 0, 0, 1},
+    {"/v1/score", "{\"text_1\":\"four\",\"text_2\":\"ab\"}", 6, 0, 0, 1},
+    {"/v1/score", "{\"text_1\":[\"a\",\"b\"],\"text_2\":[\"c\",\"d\"]}", 4, 0, 0, 1},
+    {"/v1/responses", "{\"input\":\"hello\",\"instructions\":\"be good\",\"max_output_tokens\":50}", 12, 0, 50, 1},
     {"/v1/responses",
      "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"hi\"},{\"type\":\"input_image\","
      "\"image_url\":\"data:x\"}]},{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":\"yes\"}]}",
-     4 + 2 + DEMAND_MEDIA_BYTES + 3, 0, NONE, 1, 1},
+     4 + 2 + DEMAND_MEDIA_BYTES + 3, 0, NONE, 1},
     {"/v1/messages",
      "{\"max_tokens\":1024,\"system\":[{\"type\":\"text\",\"text\":\"be "
      "good\",\"cache_control\":{\"type\":\"ephemeral\"}}],"
      "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_use\",\"id\":\"x\",\"name\":\"f\",\"input\":{"
      "\"a\":1}},"
      "{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"data\":\"AAAA\"}}]}]}",
-     7 + 4 + 1 + 7 + DEMAND_MEDIA_BYTES, 0, 1024, 1, 1},
-    {"/v1/messages/count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", 5, 0, 0, 1, 1},
+     7 + 4 + 1 + 7 + DEMAND_MEDIA_BYTES, 0, 1024, 1},
+    {"/v1/messages/count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", 5, 0, 0, 1},
     /* values that are none are not there */
-    {"/v1/chat/completions", "{\"max_tokens\":\"7\",\"n\":-1,\"messages\":7}", 0, 0, NONE, 1, 1},
-    {"/v1/chat/completions", "{\"max_tokens\":-1,\"n\":1.5,\"messages\":{\"content\":\"a\"}}", 1, 0, NONE, 1, 1},
-    {"/v1/chat/completions", "{\"max_tokens\":99999999999,\"n\":0,\"n\":99999999999}", 0, 0, NONE - 1, NONE - 1, 1},
-    {"/v1/chat/completions", "{\"max_completion_tokens\":null,\"max_tokens\":3}", 0, 0, 3, 1, 1},
+    {"/v1/chat/completions", "{\"max_tokens\":\"7\",\"n\":-1,\"messages\":7}", 0, 0, NONE, 1},
+    {"/v1/chat/completions", "{\"max_tokens\":-1,\"n\":1.5,\"messages\":{\"content\":\"a\"}}", 1, 0, NONE, 1},
+    {"/v1/chat/completions", "{\"max_tokens\":99999999999,\"n\":0,\"n\":99999999999}", 0, 0, NONE - 1, NONE - 1},
+    {"/v1/chat/completions", "{\"max_completion_tokens\":null,\"max_tokens\":3}", 0, 0, 3, 1},
     /* nor is what is no JSON object */
-    {"/v1/chat/completions", "", 0, 0, NONE, 1, 1},
-    {"/v1/chat/completions", "[{\"max_tokens\":3}]", 0, 0, NONE, 1, 1},
-    {"/v1/chat/completions", "--boundary\r\nContent-Disposition: form-data\r\n", 0, 0, NONE, 1, 1},
-    {"/v1/chat/completions", "{\"max_tokens\":3,,\"n\":2}", 0, 0, 3, 1, 1},
-    {"/v1/chat/completions", "{\"max_tokens\":3,\"messages\":[{\"content\":\"abc", 3, 0, 3, 1, 1},
+    {"/v1/chat/completions", "", 0, 0, NONE, 1},
+    {"/v1/chat/completions", "[{\"max_tokens\":3}]", 0, 0, NONE, 1},
+    {"/v1/chat/completions", "--boundary\r\nContent-Disposition: form-data\r\n", 0, 0, NONE, 1},
+    {"/v1/chat/completions", "{\"max_tokens\":3,,\"n\":2}", 0, 0, 3, 1},
+    {"/v1/chat/completions", "{\"max_tokens\":3,\"messages\":[{\"content\":\"abc", 3, 0, 3, 1},
 };
 
 static void expect(const struct body_sample *sample, const struct demand *demand)
@@ -212,7 +205,6 @@ static void expect(const struct body_sample *sample, const struct demand *demand
     cr_expect_eq(demand->prompt_tokens, sample->prompt_tokens, "%s: %u tokens", sample->body, demand->prompt_tokens);
     cr_expect_eq(demand->output_max, sample->output_max, "%s: output %u", sample->body, demand->output_max);
     cr_expect_eq(demand->choices, sample->choices, "%s: %u choices", sample->body, demand->choices);
-    cr_expect_eq(demand->items, sample->items, "%s: %u items", sample->body, demand->items);
 }
 
 Test(demand, reads_what_a_body_costs_in_every_dialect)
@@ -334,15 +326,26 @@ Test(demand, resolves_the_class_from_all_that_says_something)
 Test(demand, has_a_stream_meet_the_deadline_of_its_first_token_and_an_answer_that_of_its_end)
 {
     struct demand demand = read_head("x-request-timeout-ms: 1000\r\nx-slo-ttft-ms: 200\r\nx-stainless-timeout: 5\r\n");
-    cr_expect_eq(demand_deadline(&demand, 7), 7 + 1000 * MS);
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 1000 * MS);
     demand.is_stream = true;
-    cr_expect_eq(demand_deadline(&demand, 7), 7 + 200 * MS);
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 200 * MS);
+    demand = read_head("x-slo-ttft-ms: 200\r\n");
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 30 * S, "what is no stream has no first token");
+}
+
+Test(demand, lets_a_client_name_a_later_moment_than_is_usual_but_not_by_its_patience)
+{
+    struct demand demand = read_head("");
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 30 * S);
+    cr_expect_eq(demand_deadline(&demand, 7, NANOS_NEVER), NANOS_NEVER);
+    demand = read_head("x-litellm-timeout: 60\r\n");
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 60 * S);
+    demand = read_head("x-stainless-read-timeout: 600\r\n");
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 30 * S);
     demand = read_head("x-stainless-read-timeout: 5\r\n");
-    cr_expect_eq(demand_deadline(&demand, 7), 7 + 5 * S);
-    demand = read_head("");
-    cr_expect_eq(demand_deadline(&demand, 7), NANOS_NEVER);
+    cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 5 * S);
     demand = read_head("x-litellm-timeout: 18446744073709551615\r\n");
-    cr_expect_eq(demand_deadline(&demand, NANOS_NEVER - 7), NANOS_NEVER);
+    cr_expect_eq(demand_deadline(&demand, NANOS_NEVER - 7, 30 * S), NANOS_NEVER);
 }
 
 /* ---- blocks ---- */
