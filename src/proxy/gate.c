@@ -77,6 +77,7 @@ static void gate_free(struct gate *gate)
     if (gate->link != NULL) {
         gate_link_free(gate->link);
     }
+    cost_destroy(gate->cost);
     free(gate);
 }
 
@@ -167,6 +168,9 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
         free(gate);
         return NULL;
     }
+    if (!key->is_plain) {
+        gate->cost = cost_create(&gates->options[key->upstream].cost);
+    }
     return gate;
 }
 
@@ -174,6 +178,8 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
 static void gate_forget(struct gate *gate)
 {
     list_remove(&gate->node);
+    cost_destroy(gate->cost);
+    gate->cost = NULL;
     if (gate->link != NULL) {
         gate->gates->closing++;
         gate_link_close(gate->link);
@@ -256,6 +262,11 @@ struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes mo
     }
     key = (struct gate_key){.upstream = upstream};
     return find_or_create(gates, &gates->nameless, &key);
+}
+
+struct cost_model *gate_cost(struct gate *gate)
+{
+    return gate == NULL ? NULL : gate->cost;
 }
 
 /* ---- passes ---- */

@@ -27,6 +27,7 @@
 #include "ring/mailbox.h"
 #include "ring/ring.h"
 #include "sched/admission.h"
+#include "sched/cost.h"
 
 enum {
     GATE_MODELS_MAX = 64,
@@ -42,6 +43,7 @@ struct gate_options {
     bool is_enabled;
     struct admission_options model; /* of an inference API's models */
     struct admission_options plain; /* of an ordinary service */
+    struct cost_options cost;       /* of models' requests */
 };
 
 /* ---- a worker's gates ---- */
@@ -89,6 +91,10 @@ struct gate *gates_plain(struct gates *gates, unsigned upstream);
 
 /* The gate of a model; of an empty name, and beyond the bounds: the one of all such. Likewise. */
 struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model);
+
+/* What this worker has learned of a model's costs, from its own fetches. NULL: of a plain service, of no gate, or
+ * memory is out. Valid as long as a pass is for the gate. */
+struct cost_model *gate_cost(struct gate *gate);
 
 /* ---- a pass ---- */
 

@@ -12,7 +12,12 @@ enum {
     PLAIN_CONCURRENCY = 256,
     INPUT_WEIGHT = 1000, /* a prompt's token against an answer's */
     OUTPUT_WEIGHT = 2000,
+    TENANTS_LEARNED_MAX = 128, /* per model and worker: whose answers' lengths are known apart */
+    BYTES_PER_TOKEN = 4,       /* until usage has told */
+    OUTPUT_TOKENS = 256,
 };
+
+#define OUTPUT_QUANTILE 0.75 /* so that most answers take no more than they were given room for */
 
 #define AGED_AFTER_NS (5 * NANOS_PER_S)
 
@@ -96,6 +101,13 @@ enum result scheduling_init(struct scheduling *scheduling, const struct config *
             .is_enabled = config->upstreams[i].scheduling.enabled,
             .model = admission_options_of(&config->upstreams[i], false),
             .plain = admission_options_of(&config->upstreams[i], true),
+            .cost =
+                {
+                    .bytes_per_token = BYTES_PER_TOKEN,
+                    .output_quantile = OUTPUT_QUANTILE,
+                    .output_tokens = OUTPUT_TOKENS,
+                    .tenants_max = TENANTS_LEARNED_MAX,
+                },
         };
     }
     for (unsigned i = 0; i < config->tenant_count; i++) {
