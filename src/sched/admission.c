@@ -8,11 +8,15 @@
 #include "sched/admission_internal.h"
 
 enum {
-    GAP_WEIGHT = 16, /* of the mean of gaps between grants */
+    GAP_WEIGHT = 16,   /* of the mean of gaps between grants */
+    ERROR_WEIGHT = 64, /* of the prediction's error */
 };
 
 /* A class counts as in use for so long after its last request: that is how long headroom is held back for it. */
 #define CLASS_SEEN_NS (60 * NANOS_PER_S)
+
+/* A queue that has not been empty for so long is no burst any more. */
+#define STANDING_NS (10 * NANOS_PER_S)
 
 /* ---- life ---- */
 
@@ -104,7 +108,10 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
-    struct queue_room room = {.is_overloaded = true};
+    nanos standing = limiter_scaled(limiter, STANDING_NS);
+    struct queue_room room = {
+        .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing,
+    };
     uint32_t in_flight = census->in_flight + admission->lent;
     bool is_paused = now < admission->paused_until_ns;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
@@ -159,9 +166,13 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
+        request->ahead_ns = census->pending_base_ns + admission->large_base_ns +
+                            admission->unknown_pending * request->base_ns; /* as if they were like this one */
+        admission->unknown_pending += request->base_ns == 0;
         census->pending++;
         if (is_large(admission, request)) {
             admission->large_pending++;
+            admission->large_base_ns += request->base_ns;
         } else {
             census->pending_base_ns += request->base_ns;
         }
@@ -192,8 +203,9 @@ static void learn_gap(struct admission *admission, nanos now)
 static void judge_prediction(struct admission *admission, nanos now, const struct sched_request *request)
 {
     double real = (double)(now - request->arrived_ns);
-    double error = fabs((double)request->predicted_ns - real) / (real > 1e6 ? real : 1e6);
-    admission->wait_error += ((error < 10 ? error : 10) - admission->wait_error) / 64;
+    double off = fabs((double)request->predicted_ns - real);
+    admission->wait_off_ns += (off - admission->wait_off_ns) / ERROR_WEIGHT;
+    admission->wait_real_ns += (real - admission->wait_real_ns) / ERROR_WEIGHT;
 }
 
 static void shed(struct admission *admission, struct sched_request *request, enum sched_shed why, nanos retry_after_ns)
@@ -251,6 +263,7 @@ void admission_pump(struct admission *admission, nanos now)
     queue_figures(admission->queue, &figures);
     if (figures.requests == 0) {
         admission->last_grant_ns = 0; /* the gap that follows is for want of requests */
+        admission->waiting_since_ns = 0;
     }
 }
 
@@ -310,6 +323,10 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     admission->class_seen_ns[request->class] = now;
     request->endpoint = SCHED_ENDPOINT_ANY;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
+    request->start_by_ns = request->deadline_ns;
+    if (request->deadline_ns != NANOS_NEVER) {
+        request->start_by_ns -= request->base_ns < request->deadline_ns ? request->base_ns : request->deadline_ns;
+    }
     if (admission->options.observe_only) {
         observe(admission, now, request);
         return true;
@@ -338,6 +355,10 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         return false;
     }
     request->state = SCHED_QUEUED;
+    if (admission->waiting_since_ns == 0) {
+        admission->waiting_since_ns = now;
+        admission->last_grant_ns = now;
+    }
     shed_all(admission, now, &evicted);
     if (does_fit) {
         admission_pump(admission, now); /* it may pass those who do not fit */
@@ -382,7 +403,7 @@ void admission_advance(struct admission *admission, nanos now)
         admission->paused_until_ns = 0;
     }
     if (now >= admission->next_tick_ns) {
-        struct limiter_census census = admission_census(admission, now);
+        struct limiter_census census = admission_tick_census(admission, now);
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
         admission->census.blocked_by_kv = false;
@@ -401,4 +422,25 @@ void admission_set_pressure(struct admission *admission, uint32_t pressure_milli
 void admission_set_lent(struct admission *admission, uint32_t lent)
 {
     admission->lent = lent;
+}
+
+uint32_t admission_in_flight(const struct admission *admission)
+{
+    return admission->census.in_flight;
+}
+
+uint32_t admission_lendable(const struct admission *admission, nanos now)
+{
+    const struct limiter *limiter = &admission->limiter;
+    const struct limiter_census *census = &admission->census;
+    struct queue_figures figures;
+    queue_figures(admission->queue, &figures);
+    bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
+                    (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
+    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0 || is_tight) {
+        return 0;
+    }
+    double held = held_back(admission, SCHED_CLASSES - 1, now);
+    double free = floor(limiter->limit) - held - (double)(census->in_flight + admission->lent);
+    return free <= 0 ? 0 : free > UINT16_MAX ? UINT16_MAX : (uint32_t)free;
 }

@@ -55,6 +55,7 @@ void limiter_init(struct limiter *limiter, const struct limiter_options *options
     limiter->limit = limiter_clamped(limiter, options->initial);
     limiter->kv_tokens = options->kv_tokens_max > 0 ? options->kv_tokens_max : INFINITY;
     limiter->prefill_ns = NANOS_NEVER;
+    limiter->large_max = UINT32_MAX;
     limiter->ops->init(limiter, now);
 }
 

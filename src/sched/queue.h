@@ -30,7 +30,9 @@ struct queue_options {
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
     uint32_t output_weight;
-    bool lifo_lowest; /* adaptive LIFO for class 3 */
+    bool lifo_lowest;            /* adaptive LIFO for class 3 */
+    uint32_t lane_share_percent; /* small ones that pass a waiting large one may together be so much of its size, by
+                                    prompt and expected output; then none passes it; 0: 25 */
 };
 
 /* What may leave now. */
@@ -47,17 +49,21 @@ struct queue;
 
 /* *Gives* a queue; *keeps* nothing of options. NULL when memory is out. */
 struct queue *queue_create(const struct queue_options *options);
-void queue_destroy(struct queue *queue); /* must be empty */
+void queue_destroy(struct queue *queue); /* empty, and all that was charged is over */
 
-/* Puts a request in. On SCHED_SHED_NONE it is in, and *ret_evicted is who had to go for it (already taken out), or
- * NULL. Else it is not, and the value says why. When full, the worst goes: of the lowest class, of the tenant that
- * holds most there, the one with the latest deadline; that may be the new one itself. Call again is not needed: one
- * eviction is never too few, because evictions repeat inside until it fits (*ret_evicted is then a list through
- * place.lane). */
+/* Puts a request in. SCHED_SHED_NONE: it is in, and *kept* until it is taken or removed; those that had to go for it
+ * are out, not charged, and appended to `evicted`, an initialised list, by place.lane. Else it is not in, nobody has
+ * gone, and the value says why.
+ *
+ * SCHED_SHED_TENANT_SHARE: while others wait, its tenant would hold more than its share; only lower classes of the same
+ * tenant give way. When full, the worst goes: one that is past its deadline, one of a tenant that holds more than its
+ * share since it waited alone, else of the lowest class, of the tenant that holds most there, the one with the latest
+ * deadline; that may be the new one itself. */
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
 
 /* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
- * waits who does not fit. Sets is_lane_grant. */
+ * waits who does not fit. Sets is_lane_grant. Valid
+ * until the next put. */
 struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked);
 
 /* Takes out who queue_next has given, and charges its tenant. */

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "sched/treap.h"
 
 enum {
     SCHED_CLASSES = 4,        /* 0 is served first */
@@ -57,13 +58,25 @@ enum sched_state {
     SCHED_RUNNING, /* granted; its first token has come, or it has none to show (is_streamed is false) */
 };
 
-/* The queue's bookkeeping; nobody else's business. */
+/* What a set of waiting requests could fit into, at best: a sum over a subtree of the queue's. */
+struct queue_fit {
+    uint32_t requests;
+    nanos base_min;     /* base_ns of the one with the least */
+    uint64_t kv_min;    /* prompt and expected output of the one with the least */
+    uint64_t endpoints; /* a bit for each that any of them may use */
+};
+
+/* The queue's bookkeeping; nobody else's business, but for `lane` of who was evicted. */
 struct queue_place {
-    struct queue_tenant *tenant; /* NULL: it is in no queue */
-    uint32_t position;           /* in its tenant's heap */
+    struct treap_node node;      /* among its tenant's, by deadline */
+    struct queue_fit fit;        /* over node's subtree */
+    nanos deadline_ns;           /* as it was when it came */
     uint64_t order;              /* of arrival */
-    double charged;              /* to its tenant's counter, in weighted tokens; corrected until it is over */
-    struct list_node lane;       /* on the list of small ones, or of large ones, of its class */
+    struct queue_tenant *tenant; /* whose counter it is or was charged to; NULL: it neither waits nor is charged */
+    double charged;              /* in weighted tokens: what it will be charged, then what it was, until it is over */
+    uint64_t passed_tokens;      /* of the small ones that went before it while it did not fit */
+    bool is_waiting;
+    struct list_node lane; /* among its tenant's of its class, by arrival; or on queue_put's list of the evicted */
 };
 
 struct sched_request {
@@ -80,15 +93,18 @@ struct sched_request {
 
     /* the scheduler's: to be read only */
     enum sched_state state;
-    uint8_t endpoint;        /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
-    bool was_blocked;        /* it did not leave at once */
-    bool is_lane_grant;      /* passed others by the small lane, or by the aged share: no inversion */
-    bool is_refused;         /* the backend said no, and that was counted */
+    nanos start_by_ns;  /* deadline_ns less base_ns: the latest moment at which it could leave and still make it; set
+                           when it comes, and what the queue orders by, so that large ones have the same slack */
+    uint8_t endpoint;   /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
+    bool was_blocked;   /* it did not leave at once */
+    bool is_lane_grant; /* passed others by the small lane, or by the aged share: no inversion */
+    bool is_refused;    /* the backend said no, and that was counted */
     uint32_t emitted_tokens; /* so far */
     uint32_t in_flight_at_grant;
     nanos granted_ns;
     nanos first_token_ns;  /* 0: not yet */
     nanos base_ns;         /* the first token's time without load, as known when it was granted; 0: nothing known */
+    nanos ahead_ns;        /* base of all that was pending at its grant: prefill in front of it */
     nanos predicted_ns;    /* for how long it was expected to wait, when it arrived */
     struct list_node node; /* on pending or running */
     struct queue_place place;

@@ -1,0 +1,156 @@
+/* What the files of the queue share. queue.c: in and out; queue_order.c: who is next; queue_bounds.c: who has to go;
+ * queue_tenants.c: the table.
+ *
+ *   queue ─ classes[4] ─ seats: a treap of the tenants that wait in the class, by (counter, turn)
+ *                          │
+ *                        seat ─ requests: a treap of this tenant's requests of the class, by (deadline, order)
+ *                             ─ arrivals: a list of the same, oldest first
+ *
+ * Both trees carry sums, so that "the first in order that fits", "the earliest deadline", "who has waited longest" and
+ * "who holds most" are found from the root down. A tenant has one counter for each class: classes are served
+ * strictly one before the other, and who is behind in the lowest has no claim on the highest. */
+#ifndef SLUICE_SCHED_QUEUE_INTERNAL_H
+#define SLUICE_SCHED_QUEUE_INTERNAL_H
+
+#include "base/check.h"
+#include "sched/queue.h"
+
+/* Of a tenant, in one class. */
+struct queue_seat {
+    struct treap_node node; /* in its class, while requests is not empty */
+    struct queue_tenant *tenant;
+    struct treap requests;
+    struct list_node arrivals;
+    double counter; /* weighted tokens charged, or to which it was lifted */
+    uint64_t turn;  /* among equal counters; the smaller goes first */
+    double cost;    /* weighted tokens that its waiting requests will be charged */
+    uint64_t tokens, bytes;
+    double share; /* of the bound that it fills most */
+
+    /* over node's subtree */
+    struct queue_fit fit;
+    uint32_t seats;
+    double finish_max; /* the highest counter at which a seat will have been served entirely */
+    double share_max;
+    nanos deadline_min;
+    nanos oldest_min;
+};
+
+struct queue_tenant {
+    struct queue_tenant *chained; /* in its bucket of the table */
+    struct list_node node;        /* on busy, or on idle when nobody holds it */
+    uint64_t id;
+    uint32_t weight;
+    uint32_t holders;  /* requests that wait, or were charged and are not over */
+    uint32_t requests; /* that wait */
+    uint64_t tokens, bytes;
+    double served;
+    struct queue_seat seats[SCHED_CLASSES];
+};
+
+struct queue_class {
+    struct treap seats;
+    uint32_t requests;
+    struct queue_seat *left; /* the last seat to become empty; NULL: none, or forgotten since */
+    double left_counter;     /* its counter when it was forgotten */
+};
+
+enum queue_grant { QUEUE_GRANT_ORDER, QUEUE_GRANT_LANE, QUEUE_GRANT_AGED };
+
+/* What queue_next has found. */
+struct queue_choice {
+    struct sched_request *request; /* NULL: none */
+    struct sched_request *passed;  /* the one in order that did not fit; NULL: none */
+    enum queue_grant grant;
+    bool is_inversion;
+};
+
+struct queue {
+    struct queue_options options;
+    uint32_t requests_cap; /* of one tenant, while two or more wait */
+    uint64_t tokens_cap, bytes_cap;
+    struct queue_class classes[SCHED_CLASSES];
+    uint32_t requests;
+    uint64_t tokens, bytes;
+    uint32_t tenants_waiting;
+    struct queue_tenant *sole; /* the last that waited alone: nobody else can be above its share */
+    uint64_t orders, turns;
+    uint32_t aged_credit; /* in hundredths of a grant */
+    struct queue_choice choice;
+    bool is_lifo; /* as of the last queue_next */
+    uint64_t inversions, aged_grants, lane_grants;
+
+    struct queue_tenant **buckets;
+    uint32_t buckets_mask;
+    uint32_t tenants;            /* in the table */
+    struct list_node busy, idle; /* idle: the one that has been so for longest comes first */
+    struct queue_tenant strangers;
+};
+
+static inline struct queue_place *place_of(const struct treap_node *node)
+{
+    return CONTAINER_OF(node, struct queue_place, node);
+}
+
+static inline struct queue_seat *seat_of(const struct treap_node *node)
+{
+    return CONTAINER_OF(node, struct queue_seat, node);
+}
+
+static inline struct sched_request *request_of(const struct queue_place *place)
+{
+    return CONTAINER_OF(place, struct sched_request, place);
+}
+
+static inline struct sched_request *request_at(const struct list_node *lane)
+{
+    return CONTAINER_OF(lane, struct sched_request, place.lane);
+}
+
+static inline struct queue_seat *seat_of_request(const struct sched_request *request)
+{
+    return &request->place.tenant->seats[request->class];
+}
+
+/* Prompt and expected output: what it holds of the backend's memory at its end. */
+static inline uint64_t tokens_of(const struct sched_request *request)
+{
+    return (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
+}
+
+/* ---- queue.c */
+
+/* The counter to which a tenant is lifted that becomes active in the class. */
+double queue_floor(const struct queue_class *class);
+
+/* Takes a waiting request out of the trees, and puts it back; tenants are held as before, counters stay. */
+void queue_unlink(struct queue *queue, struct sched_request *request);
+void queue_link(struct queue *queue, struct sched_request *request);
+
+/* It has left the trees for good: lets go of its tenant. */
+void queue_let_go(struct queue *queue, struct sched_request *request);
+
+/* The share of the fullest bound that so much is. */
+double queue_share(const struct queue *queue, uint64_t requests, uint64_t tokens, uint64_t bytes);
+
+/* ---- queue_bounds.c */
+
+/* Makes room for a request of `tenant`: unlinks others and lets go of them (*evicted gets them), or says why not. */
+enum sched_shed queue_make_room(struct queue *queue, nanos now, struct queue_tenant *tenant,
+                                const struct sched_request *request, struct list_node *evicted);
+
+/* ---- queue_tenants.c */
+
+bool queue_tenants_init(struct queue *queue);
+void queue_tenants_fini(struct queue *queue);
+
+/* The tenant's record, made or taken from an idle one if there is none; the strangers' when that cannot be. */
+struct queue_tenant *queue_tenant_get(struct queue *queue, uint64_t id);
+
+/* What queue_tenant_get would give; NULL: a new one. */
+const struct queue_tenant *queue_tenant_find(const struct queue *queue, uint64_t id);
+
+void queue_tenant_hold(struct queue *queue, struct queue_tenant *tenant);
+void queue_tenant_let_go(struct queue *queue, struct queue_tenant *tenant);
+
+#endif
