@@ -6,6 +6,8 @@
 #include "die.h"
 
 static const double SHORT_WAIT_S = 0.010;
+/* Of tokens, as contender.c has the queue charge them. */
+static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 4;
 
 bool metrics_is_good(const struct run_request *request, nanos token_max_ns)
 {
@@ -115,7 +117,11 @@ static void limit_trend(const struct run_result *result, nanos from, nanos to, s
     metrics->limit_slope_per_hour = spread > 0 ? (n * sum_tl - sum_t * sum_l) / spread : 0;
 }
 
-static void count_one(const struct run_request *request, struct metrics *metrics, double *error_sum, size_t *waited)
+struct waits {
+    double error_s, predicted_s, real_s;
+};
+
+static void count_one(const struct run_request *request, struct metrics *metrics, struct waits *waits)
 {
     metrics->done += was_served(request);
     metrics->preemptions += request->sequence.preemptions;
@@ -129,8 +135,9 @@ static void count_one(const struct run_request *request, struct metrics *metrics
     } else if (request->fate == RUN_DONE && request->was_blocked) {
         double real = (double)(request->granted_ns - request->load->at_ns) / 1e9;
         if (real >= SHORT_WAIT_S) {
-            *error_sum += fabs((double)request->predicted_ns / 1e9 - real) / real;
-            ++*waited;
+            waits->error_s += fabs((double)request->predicted_ns / 1e9 - real);
+            waits->predicted_s += (double)request->predicted_ns / 1e9;
+            waits->real_s += real;
         }
     }
 }
@@ -138,22 +145,77 @@ static void count_one(const struct run_request *request, struct metrics *metrics
 void metrics_of(const struct run_result *result, nanos from, nanos to, nanos token_max_ns, struct metrics *ret_metrics)
 {
     struct metrics metrics = {0};
-    double error_sum = 0;
-    size_t waited = 0;
+    struct waits waits = {0};
     for (size_t i = 0; i < result->count; i++) {
         const struct run_request *request = &result->requests[i];
         if (is_within(request, from, to)) {
             metrics.requests++;
             metrics.good += metrics_is_good(request, token_max_ns);
-            count_one(request, &metrics, &error_sum, &waited);
+            count_one(request, &metrics, &waits);
         }
     }
     metrics.goodput_per_s = (double)metrics.good / ((double)(to - from) / 1e9);
-    metrics.wait_error = waited > 0 ? error_sum / (double)waited : 0;
+    metrics.wait_error = waits.real_s > 0 ? waits.error_s / waits.real_s : 0;
+    metrics.wait_bias = waits.real_s > 0 ? waits.predicted_s / waits.real_s : 0;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         first_tokens(result, from, to, class, &metrics.first_p50_s[class], &metrics.first_p99_s[class]);
     }
     first_tokens(result, from, to, SCHED_CLASSES, &metrics.all_p50_s, &metrics.all_p99_s);
     limit_trend(result, from, to, &metrics);
     *ret_metrics = metrics;
+}
+
+/* ---- fairness ---- */
+
+struct share {
+    double served;
+    bool is_backlogged;
+};
+
+static double jain_of(const struct share *shares, unsigned tenants, unsigned *ret_count)
+{
+    double sum = 0, squares = 0;
+    unsigned count = 0;
+    for (unsigned i = 0; i < tenants; i++) {
+        if (shares[i].is_backlogged) {
+            count++;
+            sum += shares[i].served;
+            squares += shares[i].served * shares[i].served;
+        }
+    }
+    *ret_count = count;
+    return squares > 0 ? sum * sum / (count * squares) : 0;
+}
+
+double metrics_jain(const struct run_result *result, nanos from, nanos to, nanos window_ns, unsigned tenants)
+{
+    size_t windows = (to - from) / window_ns;
+    struct share *shares = bench_need(windows * tenants, sizeof *shares);
+    for (size_t i = 0; i < result->count; i++) {
+        const struct run_request *request = &result->requests[i];
+        const struct workload_request *load = request->load;
+        bool was_sent = request->fate == RUN_DONE;
+        nanos at = was_sent ? request->granted_ns : load->at_ns;
+        if (at < from || (at - from) / window_ns >= windows || load->tenant < 1 || load->tenant > tenants) {
+            continue;
+        }
+        struct share *share = &shares[(at - from) / window_ns * tenants + load->tenant - 1];
+        if (was_sent) {
+            share->served += load->prompt_tokens * INPUT_WEIGHT + load->output_tokens * OUTPUT_WEIGHT;
+        } else {
+            share->is_backlogged = true;
+        }
+    }
+    double sum = 0;
+    size_t counted = 0;
+    for (size_t i = 0; i < windows; i++) {
+        unsigned backlogged;
+        double jain = jain_of(shares + i * tenants, tenants, &backlogged);
+        if (backlogged >= 2) {
+            sum += jain;
+            counted++;
+        }
+    }
+    free(shares);
+    return counted > 0 ? sum / (double)counted : 1;
 }

@@ -13,7 +13,8 @@ struct metrics {
     double first_p50_s[SCHED_CLASSES], first_p99_s[SCHED_CLASSES]; /* of those served; 0: none was */
     double all_p50_s, all_p99_s;
     double limit_mean, limit_slope_per_hour;
-    double wait_error; /* mean of |predicted − real wait| ÷ real, of those that waited ≥ 10 ms */
+    double wait_error; /* sum of |predicted − real wait| ÷ sum of the real ones, of those served that waited ≥ 10 ms */
+    double wait_bias; /* sum of the predicted ones ÷ sum of the real ones */
     size_t preemptions;
     size_t spared, spared_missed;
 };
@@ -30,8 +31,9 @@ double metrics_goodput(const struct run_result *result, nanos from, nanos to, na
 double metrics_first_p99(const struct run_result *result, nanos from, nanos to,
                          bool (*keeps)(const struct workload_request *request, uint64_t bound), uint64_t bound);
 
-/* Jain's index of the tokens that tenants were served, weighted as the queue charges them, over those tenants that
- * always had somebody waiting, in each window of `window_ns`; the mean of the windows in which two or more had. */
+/* Jain's index of the tokens that tenants 1 to `tenants` were served, weighted as the queue charges them, over those
+ * who wanted more than they got (somebody of theirs was shed), in each window; the mean of the windows with two or more
+ * such tenants. 1 when there was no such window. */
 double metrics_jain(const struct run_result *result, nanos from, nanos to, nanos window_ns, unsigned tenants);
 
 #endif

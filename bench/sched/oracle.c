@@ -52,12 +52,12 @@ static void try_limit(struct sweep *sweep, unsigned limit)
     struct run_result *result = run(&setup);
     for (unsigned i = 0; i < sweep->count; i++) {
         struct oracle_phase *phase = &sweep->phases[i];
+        phase->most_completions_per_s = fmax(phase->most_completions_per_s, completions(result, phase));
         double goodput = metrics_goodput(result, phase->from, phase->to, setup.token_max_ns);
         if (goodput > phase->goodput_per_s) {
             free(phase->good_of_second);
             phase->limit = limit;
             phase->goodput_per_s = goodput;
-            phase->completions_per_s = completions(result, phase);
             phase->seconds = setup.workload->length_ns / NANOS_PER_S + 1;
             phase->good_of_second = oracle_good_of_second(result, setup.token_max_ns, phase->seconds);
         }

@@ -11,8 +11,8 @@ struct oracle_phase {
     nanos from, to; /* the caller's: the window that counts */
     double limit;   /* the best */
     double goodput_per_s;
-    double completions_per_s; /* with that limit, good or not */
-    uint16_t *good_of_second; /* with that limit, by second of arrival, from 0 on; free() */
+    double most_completions_per_s; /* of any limit, good or not */
+    uint16_t *good_of_second;      /* with that limit, by second of arrival, from 0 on; free() */
     size_t seconds;
 };
 

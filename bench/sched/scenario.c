@@ -88,7 +88,7 @@ static void measure_capacity(struct stage *stage)
     fill_setup(&setup, stage, workload);
     struct oracle_phase phase = {.from = from_s(CAPACITY_WARMUP_S), .to = from_s(CAPACITY_SECONDS)};
     oracle_find(&setup, &phase, 1);
-    stage->capacity_per_s = phase.completions_per_s;
+    stage->capacity_per_s = phase.most_completions_per_s;
     stage->capacity_limit = phase.limit;
     oracle_fini(&phase, 1);
     stage->backend.change_count = changes;

@@ -59,8 +59,8 @@ struct stage {
     const struct scenario *scenario;
     const struct scenario_options *options;
     struct source *source;
-    double capacity_per_s; /* what the best fixed limit completes under saturation */
-    double capacity_limit;
+    double capacity_per_s; /* the most that any fixed limit completes under saturation */
+    double capacity_limit; /* the best for goodput then */
     struct backend_options backend;
     nanos from, to; /* the window that counts */
 };

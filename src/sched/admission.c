@@ -323,6 +323,10 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     admission->class_seen_ns[request->class] = now;
     request->endpoint = SCHED_ENDPOINT_ANY;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
+    request->start_by_ns = request->deadline_ns;
+    if (request->deadline_ns != NANOS_NEVER) {
+        request->start_by_ns -= request->base_ns < request->deadline_ns ? request->base_ns : request->deadline_ns;
+    }
     if (admission->options.observe_only) {
         observe(admission, now, request);
         return true;
@@ -418,4 +422,25 @@ void admission_set_pressure(struct admission *admission, uint32_t pressure_milli
 void admission_set_lent(struct admission *admission, uint32_t lent)
 {
     admission->lent = lent;
+}
+
+uint32_t admission_in_flight(const struct admission *admission)
+{
+    return admission->census.in_flight;
+}
+
+uint32_t admission_lendable(const struct admission *admission, nanos now)
+{
+    const struct limiter *limiter = &admission->limiter;
+    const struct limiter_census *census = &admission->census;
+    struct queue_figures figures;
+    queue_figures(admission->queue, &figures);
+    bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
+                    (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
+    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0 || is_tight) {
+        return 0;
+    }
+    double held = held_back(admission, SCHED_CLASSES - 1, now);
+    double free = floor(limiter->limit) - held - (double)(census->in_flight + admission->lent);
+    return free <= 0 ? 0 : free > UINT16_MAX ? UINT16_MAX : (uint32_t)free;
 }

@@ -143,7 +143,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     request->state = SCHED_OUT;
 }
 
-static void tell_limiter(struct admission *admission, nanos now, const struct sched_request *request,
+static void tell_limiter(struct admission *admission, nanos now, nanos ended, const struct sched_request *request,
                          const struct admission_outcome *outcome)
 {
     struct limiter *limiter = &admission->limiter;
@@ -153,7 +153,7 @@ static void tell_limiter(struct admission *admission, nanos now, const struct sc
     }
     struct limiter_end end = {
         .granted_ns = request->granted_ns,
-        .ended_ns = now,
+        .ended_ns = ended,
         .first_token_ns = request->first_token_ns,
         .prompt_tokens = sched_uncached_tokens(&request->cost),
         .output_tokens = outcome->has_usage ? outcome->usage.output_tokens : request->emitted_tokens,
@@ -165,10 +165,10 @@ static void tell_limiter(struct admission *admission, nanos now, const struct sc
 }
 
 /* A whole answer has no first token: its time, less what its tokens take, is normalised by what it made. */
-static void sample_whole(struct admission *admission, nanos now, struct sched_request *request,
+static void sample_whole(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
                          const struct admission_outcome *outcome)
 {
-    nanos took = now - request->granted_ns;
+    nanos took = ended - request->granted_ns;
     uint32_t output = outcome->has_usage ? outcome->usage.output_tokens : 0;
     nanos token_ns = admission->options.limiter.slo_token_ns;
     nanos decoding = admission->options.is_plain ? 0 : output * token_ns;
@@ -181,16 +181,10 @@ static void sample_whole(struct admission *admission, nanos now, struct sched_re
     sample(admission, now, request->granted_ns + first, request);
 }
 
-static void end_flight(struct admission *admission, nanos now, struct sched_request *request,
-                       const struct admission_outcome *outcome)
+static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
+                   const struct admission_outcome *outcome)
 {
-    bool was_whole = request->state == SCHED_RUNNING && request->first_token_ns == 0;
-    leave_flight(admission, request);
-    admission->counters.released++;
-    if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
-        sample_whole(admission, now, request, outcome);
-    }
-    tell_limiter(admission, now, request, outcome);
+    tell_limiter(admission, now, ended, request, outcome);
     struct sched_cost really = request->cost;
     really.output_tokens = request->emitted_tokens;
     if (outcome->has_usage) {
@@ -203,12 +197,60 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
     }
 }
 
+static void end_flight(struct admission *admission, nanos now, struct sched_request *request,
+                       const struct admission_outcome *outcome)
+{
+    bool was_whole = request->state == SCHED_RUNNING && request->first_token_ns == 0;
+    leave_flight(admission, request);
+    admission->counters.released++;
+    if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
+        sample_whole(admission, now, now, request, outcome);
+    }
+    settle(admission, now, now, request, outcome);
+}
+
 void admission_release(struct admission *admission, nanos now, struct sched_request *request,
                        const struct admission_outcome *outcome)
 {
     CHECK(request->state == SCHED_PENDING || request->state == SCHED_RUNNING);
     end_flight(admission, now, request, outcome);
     admission_pump(admission, now);
+}
+
+void admission_on_lent_end(struct admission *admission, nanos now, const struct admission_lent *lent,
+                           const struct admission_outcome *outcome)
+{
+    struct sched_request request = {
+        .class = lent->class,
+        .weight = lent->weight,
+        .tenant = lent->tenant,
+        .arrived_ns = lent->arrived_ns,
+        .deadline_ns = NANOS_NEVER,
+        .cost = lent->cost,
+        .granted_ns = lent->granted_ns,
+        .first_token_ns = lent->first_token_ns,
+        .emitted_tokens = lent->emitted_tokens,
+        .in_flight_at_grant = lent->in_flight,
+    };
+    bool is_good = !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled;
+    uint32_t size = sched_uncached_tokens(&request.cost);
+    admission->class_seen_ns[request.class] = now;
+    admission->counters.submitted++;
+    admission->counters.granted++;
+    admission->counters.granted_at_once++;
+    admission->counters.released++;
+    histogram_add(&admission->waits[request.class], lent->granted_ns - lent->arrived_ns);
+    request.base_ns = baseline_of(&admission->baseline, size);
+    queue_charge(admission->queue, &request);
+    if (request.first_token_ns != 0) {
+        admission->counters.first_tokens++;
+        baseline_add(&admission->baseline, now, size, request.first_token_ns - request.granted_ns,
+                     met_no_load(admission, &request));
+        sample(admission, now, request.first_token_ns, &request);
+    } else if (is_good && !lent->is_streamed) {
+        sample_whole(admission, now, lent->ended_ns, &request, outcome);
+    }
+    settle(admission, now, lent->ended_ns, &request, outcome);
 }
 
 void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)

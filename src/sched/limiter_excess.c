@@ -299,7 +299,7 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
             note_stall(state, census);
         }
         state->kv_seen = fmax(state->kv_seen, (double)census->kv_tokens);
-        limiter->kv_tokens = (is_short_of_kv ? KV_SHARE : 1) * fmax(state->kv_seen, state->kv_before);
+        limiter->kv_tokens = is_short_of_kv ? KV_SHARE * fmax(state->kv_seen, state->kv_before) : INFINITY;
         state->kv_stall_ns = now;
     } else if (census->blocked_by_kv && excess_ns < (double)state->d_ns / 2) {
         double since_s = (double)(now - state->kv_stall_ns) / (double)limiter_scaled(limiter, NANOS_PER_S);

@@ -260,7 +260,7 @@ enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *
     queue_tenant_hold(queue, tenant);
     lift(&queue->classes[request->class], &tenant->seats[request->class]);
     request->place = (struct queue_place){
-        .deadline_ns = request->deadline_ns,
+        .deadline_ns = request->start_by_ns,
         .order = ++queue->orders,
         .tenant = tenant,
         .charged = charge_of(queue, request, &request->cost),

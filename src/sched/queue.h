@@ -32,7 +32,7 @@ struct queue_options {
     uint32_t output_weight;
     bool lifo_lowest;            /* adaptive LIFO for class 3 */
     uint32_t lane_share_percent; /* small ones that pass a waiting large one may together be so much of its size, by
-                                    prompt and expected output; then none passes it; 0: 100 */
+                                    prompt and expected output; then none passes it; 0: 25 */
 };
 
 /* What may leave now. */

@@ -14,7 +14,9 @@
 enum {
     SEEK_NODES_MAX = 256, /* looked at for one that fits, of a tree whose sums say only that one might */
     AHEAD_SEATS_MAX = 64, /* looked at one by one by queue_ahead_of */
-    LIFO_STEPS_MAX = 64,  /* back from the newest, for one whose endpoints have room */
+    LANE_SHARE_PERCENT =
+        25,              /* 100: short of KV memory, large ones reach a quarter of the small ones' share; 5: no more */
+    LIFO_STEPS_MAX = 64, /* back from the newest, for one whose endpoints have room */
 };
 
 struct limits {
@@ -136,7 +138,7 @@ static struct sched_request *first_small(const struct queue *queue, const struct
 /* Whether as many have gone before it as may. */
 static bool is_passed_enough(const struct queue *queue, const struct sched_request *request)
 {
-    uint32_t percent = queue->options.lane_share_percent == 0 ? 100 : queue->options.lane_share_percent;
+    uint32_t percent = queue->options.lane_share_percent == 0 ? LANE_SHARE_PERCENT : queue->options.lane_share_percent;
     return request->place.passed_tokens * 100 >= tokens_of(request) * percent;
 }
 
@@ -284,7 +286,7 @@ static uint32_t rank_in_seat(const struct queue_seat *seat, const struct sched_r
     uint32_t rank = 0;
     for (const struct treap_node *node = seat->requests.root; node != NULL;) {
         const struct queue_place *place = place_of(node);
-        bool is_before = place->deadline_ns != request->deadline_ns ? place->deadline_ns < request->deadline_ns
+        bool is_before = place->deadline_ns != request->start_by_ns ? place->deadline_ns < request->start_by_ns
                                                                     : place->order < order;
         if (is_before) {
             rank += 1 + (node->left != NULL ? place_of(node->left)->fit.requests : 0);

@@ -62,8 +62,8 @@ enum sched_state {
 struct queue_fit {
     uint32_t requests;
     nanos base_min;     /* base_ns of the one with the least */
-    uint64_t kv_min;      /* prompt and expected output of the one with the least */
-    uint64_t endpoints;   /* a bit for each that any of them may use */
+    uint64_t kv_min;    /* prompt and expected output of the one with the least */
+    uint64_t endpoints; /* a bit for each that any of them may use */
 };
 
 /* The queue's bookkeeping; nobody else's business, but for `lane` of who was evicted. */
@@ -93,10 +93,12 @@ struct sched_request {
 
     /* the scheduler's: to be read only */
     enum sched_state state;
-    uint8_t endpoint;        /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
-    bool was_blocked;        /* it did not leave at once */
-    bool is_lane_grant;      /* passed others by the small lane, or by the aged share: no inversion */
-    bool is_refused;         /* the backend said no, and that was counted */
+    nanos start_by_ns;  /* deadline_ns less base_ns: the latest moment at which it could leave and still make it; set
+                           when it comes, and what the queue orders by, so that large ones have the same slack */
+    uint8_t endpoint;   /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
+    bool was_blocked;   /* it did not leave at once */
+    bool is_lane_grant; /* passed others by the small lane, or by the aged share: no inversion */
+    bool is_refused;    /* the backend said no, and that was counted */
     uint32_t emitted_tokens; /* so far */
     uint32_t in_flight_at_grant;
     nanos granted_ns;

@@ -32,6 +32,7 @@ enum metrics_error {
     METRICS_ERROR_CLIENT_CLOSED,     /* it left before the answer was through */
     METRICS_ERROR_NO_ROUTE,          /* 404, 405 */
     METRICS_ERROR_OVERLOAD,          /* 503: a limit or memory of our own */
+    METRICS_ERROR_SHED,              /* 429, 503: turned away by the scheduler */
     METRICS_ERROR_UPSTREAM_CONNECT,  /* 502: no endpoint could be connected to */
     METRICS_ERROR_UPSTREAM_TIMEOUT,  /* 504 */
     METRICS_ERROR_UPSTREAM_PROTOCOL, /* 502: what came back was not HTTP, or cut short */

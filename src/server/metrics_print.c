@@ -2,8 +2,8 @@
 #include "server/metrics_internal.h"
 
 const char *const metrics_error_names[METRICS_ERRORS] = {
-    "bad_request", "too_large",        "client_timeout",   "client_closed",     "no_route",
-    "overload",    "upstream_connect", "upstream_timeout", "upstream_protocol",
+    "bad_request", "too_large", "client_timeout",   "client_closed",    "no_route",
+    "overload",    "shed",      "upstream_connect", "upstream_timeout", "upstream_protocol",
 };
 
 /* Seconds, with the nanoseconds the histogram is asked for: from a local answer to a long generation. */

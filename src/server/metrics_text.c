@@ -114,6 +114,8 @@ static void put_totals(FILE *out, const struct server *server)
          offsetof(struct worker, proxy.reuses)},
         {"sluice_upstream_retries_total", "counter", "Requests sent again because a kept connection was dead.",
          offsetof(struct worker, proxy.retries)},
+        {"sluice_sched_grants_outstanding", "gauge", "Grants that are not released: none when no request is under way.",
+         offsetof(struct worker, gates.outstanding)},
         {"sluice_upstream_cancels_total", "counter", "Upstream requests cancelled because the client left.",
          offsetof(struct worker, proxy.cancels)},
     };

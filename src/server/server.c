@@ -381,6 +381,8 @@ static void server_free(struct server *server)
         warming_destroy(server->workers[w].warming);
     }
     free(server->workers);
+    free(server->gates);
+    scheduling_fini(&server->scheduling);
     cache_destroy(server->cache);
     if (server->group != NULL) {
         ring_group_destroy(server->group);
@@ -408,10 +410,13 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
     server.workers = calloc(server.worker_count, sizeof(*server.workers));
-    for (unsigned w = 0; server.workers != NULL && w < server.worker_count; w++) {
+    server.gates = calloc(server.worker_count, sizeof(struct gates *));
+    for (unsigned w = 0; server.workers != NULL && server.gates != NULL && w < server.worker_count; w++) {
         list_init(&server.workers[w].deletions);
+        server.gates[w] = &server.workers[w].gates;
     }
-    if (server.group == NULL || server.workers == NULL || !make_cache(&server) || !make_resolved(&server) ||
+    if (server.group == NULL || server.workers == NULL || server.gates == NULL ||
+        scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) || !make_resolved(&server) ||
         !open_listeners(&server)) {
         server_free(&server);
         free(topology);

@@ -6,6 +6,7 @@
 #define SLUICE_SERVER_SERVER_H
 
 #include "server/config.h"
+#include "server/scheduling.h"
 #include "server/worker.h"
 
 struct observer;
@@ -20,6 +21,8 @@ struct server {
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
+    struct scheduling scheduling;
+    struct gates **gates;              /* the workers', by index: so that they find each other's */
     struct cache *cache;               /* NULL: it is off */
     struct store *store;               /* its second tier; NULL: none */
     struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
@@ -34,6 +37,7 @@ struct server {
     unsigned failed;
     bool is_over;          /* all have stopped */
     _Atomic unsigned done; /* workers that have drained */
+    _Atomic bool is_cut;   /* one of them had to leave something behind */
 };
 
 /* Runs until a signal has drained it. *Borrows* config. `on_ready` (may be NULL) is called once connections are

@@ -11,6 +11,7 @@
 #include "http/date.h"
 #include "http/http.h"
 #include "proxy/filling.h"
+#include "proxy/gate.h"
 #include "proxy/upstream.h"
 #include "ring/mailbox.h"
 #include "ring/ring.h"
@@ -45,6 +46,7 @@ struct worker {
     struct ring *ring;
     struct chunk_pool pool;
     struct proxy proxy;
+    struct gates gates;
     struct cache_core *cache; /* NULL: the cache is off */
     struct filling_env filling;
     struct warming *warming;         /* worker 0's, when there is a second tier; else NULL */

@@ -63,7 +63,7 @@ static inline struct sched_request *world_request(struct world *world, unsigned 
         .class = (uint8_t) class,
         .tenant = tenant,
         .arrived_ns = world->now,
-        .deadline_ns = NANOS_NEVER,
+        .start_by_ns = NANOS_NEVER,
         .body_bytes = 1000,
         .cost = {.prompt_tokens = 100, .output_tokens = 50},
     };
