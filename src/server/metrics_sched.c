@@ -186,6 +186,31 @@ static void put_inversions(const struct sample *sample)
     put_count(sample, NULL, NULL, sample->view->figures.queue.inversions);
 }
 
+/* Of configured tenants alone: others' names come from requests. */
+static void put_tenants(const struct sample *sample, bool is_served)
+{
+    for (unsigned t = 0; t < sample->view->tenant_count; t++) {
+        const struct queue_tenant_figures *figures = &sample->view->tenant[t];
+        struct bytes name = scheduling_tenant_name(&sample->server->scheduling, figures->tenant);
+        if (name.ptr != NULL) {
+            put_begin(sample, "");
+            fputs(",tenant=\"", sample->out);
+            metrics_put_label(sample->out, name);
+            fprintf(sample->out, "\"} %.15g\n", is_served ? figures->served : figures->waiting);
+        }
+    }
+}
+
+static void put_tenants_waiting(const struct sample *sample)
+{
+    put_tenants(sample, false);
+}
+
+static void put_tenants_served(const struct sample *sample)
+{
+    put_tenants(sample, true);
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -210,6 +235,9 @@ static const struct {
     {"sluice_sched_predicted_wait_error_ratio", "gauge", "Mean error of predicted waits, as a share of the real ones.",
      put_wait_error},
     {"sluice_sched_would_have_total", "counter", "What would have been done, where it only observes.", put_would},
+    {"sluice_sched_tenant_waiting", "gauge", "Requests of configured tenants that wait.", put_tenants_waiting},
+    {"sluice_sched_tenant_served", "gauge", "Weighted tokens that configured tenants were charged.",
+     put_tenants_served},
     {"sluice_sched_inversions_total", "counter", "Grants that passed an upper class: has to stay 0.", put_inversions},
 };
 
