@@ -355,7 +355,7 @@ static const struct config_key keys[] = {
 
 unsigned config_key_count(void)
 {
-    return ARRAY_COUNT(keys) + config_keys_cache_count + config_keys_sched_count;
+    return (unsigned)ARRAY_COUNT(keys) + config_keys_cache_count + config_keys_sched_count;
 }
 
 const struct config_key *config_key_at(unsigned index)
@@ -364,7 +364,7 @@ const struct config_key *config_key_at(unsigned index)
     if (index < ARRAY_COUNT(keys)) {
         return &keys[index];
     }
-    index -= ARRAY_COUNT(keys);
+    index -= (unsigned)ARRAY_COUNT(keys);
     return index < config_keys_cache_count ? &config_keys_cache[index]
                                            : &config_keys_sched[index - config_keys_cache_count];
 }
