@@ -158,12 +158,6 @@ static void put_granted(const struct sample *sample)
     put_count(sample, NULL, NULL, sample->view->figures.counters.granted);
 }
 
-static void put_outstanding(const struct sample *sample)
-{
-    const struct admission_counters *counters = &sample->view->figures.counters;
-    put_count(sample, NULL, NULL, counters->granted - counters->released);
-}
-
 static void put_lent(const struct sample *sample)
 {
     put_count(sample, NULL, NULL, sample->view->lent);
@@ -230,7 +224,6 @@ static const struct {
     {"sluice_sched_shed_total", "counter", "Requests turned away, by reason.", put_shed},
     {"sluice_sched_shed_of_class_total", "counter", "Requests turned away, by class.", put_shed_of_class},
     {"sluice_sched_granted_total", "counter", "Requests let through.", put_granted},
-    {"sluice_sched_grants_outstanding", "gauge", "Grants not released yet: 0 at rest.", put_outstanding},
     {"sluice_sched_credits_lent", "gauge", "Credits that other workers hold.", put_lent},
     {"sluice_sched_predicted_wait_error_ratio", "gauge", "Mean error of predicted waits, as a share of the real ones.",
      put_wait_error},

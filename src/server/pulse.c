@@ -69,8 +69,7 @@ static void on_beat(struct ring_timer *timer)
     histogram_add(&pulse->late, now > due_ns ? now - due_ns : 0);
     set(&pulse->pool_bytes, worker->pool.region_bytes);
     set(&pulse->pool_used_bytes, worker->pool.used_bytes);
-    const struct observer *observer = atomic_load_explicit(&worker->server->observer, memory_order_acquire);
-    gates_set_pressure(&worker->gates, observer == NULL ? 0 : observer_pressure(observer));
+    gates_set_pressure(&worker->gates, observer_pressure(worker->server->observer));
     if (now - pulse->told_ns >= TELL_INTERVAL_MS * NANOS_PER_MS) {
         pulse->told_ns = now;
         tell_schedulers(worker, now);

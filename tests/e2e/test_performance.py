@@ -11,7 +11,7 @@ import pytest
 from backend import keep_answering
 from metrics_text import parse
 from programs import http_route, inference_route, respond_route
-from rawhttp import get, wait_until
+from rawhttp import get, post, wait_until
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 TOKEN = 'tr0ub4dor.and-3-more'
@@ -122,7 +122,7 @@ def test_it_says_what_the_kernel_says_of_the_process(world):
 def test_each_request_counts_under_its_route_and_status(world):
     def script(peer, request):
         time.sleep(0.05 if request.target == '/slow' else 0)
-        peer.answer('no', status=500 if request.target == '/broken' else 200)
+        peer.answer('no', status='500 Broken' if request.target == '/broken' else '200 OK')
     backend = world.backend(keep_answering(script))
     gateway = world.gateway([http_route(name='site'), {'name': 'fixed', 'path': '/fixed', 'respond': {'status': 204}}],
                             endpoints=[backend], workers=2, cache={'memory': 0})
@@ -214,7 +214,6 @@ def test_a_service_is_seen_with_what_waits_for_it(world):
     assert service['inversions'] == 0
     metrics = gateway.metrics()
     assert metrics.value('sluice_sched_granted_total') == 10
-    assert metrics.value('sluice_sched_grants_outstanding') == 0
     assert metrics.value('sluice_sched_wait_seconds_count', **{'class': '2'}) >= 7
 
 
@@ -259,8 +258,7 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
     for model in ('one', 'two', 'vierzig "%"', 'one'):
         body = json.dumps({'model': model, 'stream': True, 'max_tokens': 5,
                            'messages': [{'role': 'user', 'content': 'hello'}]})
-        answer = get(gateway.address, '/v1/chat/completions', method='POST', body=body.encode(),
-                     fields='Content-Type: application/json\r\n')
+        answer = post(gateway.address, '/v1/chat/completions', body, fields='Content-Type: application/json\r\n')
         assert answer.status == 200
     figures = until(gateway, lambda f: sum(m['released'] for m in f['models']) == 4, 'all of them')
     models = {m['model']: m for m in figures['models']}
