@@ -209,6 +209,7 @@ def test_a_service_is_seen_with_what_waits_for_it(world):
     assert answers == [200] * 10
     figures = until(gateway, lambda f: model_of(f)['released'] == 10, 'the end of all')
     service = model_of(figures)
+    assert service['base_ms'] > 0
     assert service['outstanding'] == 0 and service['granted'] == 10 and service['queued']['requests'] == 0
     assert service['wait_ms']['class_2']['count'] >= 7 and service['wait_ms']['class_2']['max'] > 0
     assert service['inversions'] == 0
@@ -264,12 +265,11 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
     models = {m['model']: m for m in figures['models']}
     assert len(models) == len(figures['models']) and {'one', 'two', 'vierzig "%25"'} <= set(models)
     assert models['one']['granted'] == 2 and models['two']['granted'] == 1
-    assert models['one']['kind'] == 'model' and models['one']['base_ms'] > 0
+    assert models['one']['kind'] == 'model'
     assert all(m['outstanding'] == 0 and m['owner'] < workers for m in figures['models'])
     metrics = gateway.metrics()
     assert metrics.labels('sluice_sched_limit', 'model') == set(models)
     assert metrics.value('sluice_sched_granted_total', model='one') == 2
-    assert metrics.value('sluice_sched_base_seconds', model='one') > 0
 
 
 # ---- the documentation
@@ -285,7 +285,7 @@ def test_every_metric_is_in_the_documentation(world):
         documented = set(re.findall(r'`([a-z_]+)`', f.read()))
     wanted = {n for n in names if re.match('sluice_(sched|pressure|worker|memory|chunk|ring)|process', n)}
     assert len(wanted) > 30
-    assert not wanted - documented - {n + s for n in documented for s in ('',)}
+    assert not wanted - documented
 
 
 def test_every_member_is_in_the_documentation(world):
