@@ -160,7 +160,7 @@ struct config_route {
     uint64_t body_bytes_max;      /* http: 0 = none (streamed anyway); inference: what is buffered, default 10 MB */
     bool half_close_is_departure; /* a client's FIN counts as gone: default inference true, http false */
     struct config_cache cache;
-    uint8_t class;
+    uint32_t class;
     bool trust_class;
     uint32_t deadline_ms; /* 0: the upstream's wait_max_ms */
     unsigned tenant_count;
@@ -171,7 +171,7 @@ struct config_route {
 struct config_tenant {
     struct bytes name;
     struct bytes key;
-    uint8_t class; /* 4: the route's */
+    uint32_t class; /* 4: the route's */
     uint32_t weight;
 };
 

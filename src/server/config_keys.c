@@ -353,18 +353,20 @@ static const struct config_key keys[] = {
              "output. `cache: false` switches it off."},
 };
 
+enum { OWN_COUNT = ARRAY_COUNT(keys) };
+
 unsigned config_key_count(void)
 {
-    return (unsigned)ARRAY_COUNT(keys) + config_keys_cache_count + config_keys_sched_count;
+    return OWN_COUNT + config_keys_cache_count + config_keys_sched_count;
 }
 
 const struct config_key *config_key_at(unsigned index)
 {
     CHECK(index < config_key_count());
-    if (index < ARRAY_COUNT(keys)) {
+    if (index < OWN_COUNT) {
         return &keys[index];
     }
-    index -= (unsigned)ARRAY_COUNT(keys);
+    index -= OWN_COUNT;
     return index < config_keys_cache_count ? &config_keys_cache[index]
                                            : &config_keys_sched[index - config_keys_cache_count];
 }

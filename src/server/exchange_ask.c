@@ -90,7 +90,7 @@ void exchange_ask_behind(struct exchange *exchange, const struct exchange_start 
         return; /* the next request tries again */
     }
     exchange->fetch->pass.request.class = SCHED_CLASSES - 1; /* nobody waits for it */
-    exchange_drop_fetch(exchange); /* the filling's alone */
+    exchange_drop_fetch(exchange);                           /* the filling's alone */
     refresh->worker = worker;
     refresh->filling = filling;
     refresh->waiter.on_answer = refresh_on_answer;

@@ -102,8 +102,8 @@ void exchange_answer_error_with(struct exchange *exchange, uint16_t status, cons
 
 /* ---- exchange_admission.c ---- */
 
-/* Says in the fetch's pass whose request it is and how urgent, and where it is a plain service's, at which gate. *Borrows*
- * start. */
+/* Says in the fetch's pass whose request it is and how urgent, and where it is a plain service's, at which gate.
+ * *Borrows* start. */
 void exchange_admission_prepare(struct exchange *exchange, const struct exchange_start *start);
 
 /* Whether the gate depends on the model that the body names. */

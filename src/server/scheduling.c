@@ -191,14 +191,14 @@ static struct bytes name_of(const struct config_route *route, const struct cache
 struct scheduling_tenant scheduling_tenant_of(const struct scheduling *scheduling, const struct config_route *route,
                                               const struct cache_key_source *source, struct bytes client)
 {
-    struct scheduling_tenant tenant = {.weight = WEIGHT_ORDINARY, .class = route->class};
+    struct scheduling_tenant tenant = {.weight = WEIGHT_ORDINARY, .class = (uint8_t)route->class};
     struct bytes api_key = api_key_of(source);
     struct bytes name = BYTES_NONE;
     if (scheduling->config->tenant_count > 0 && api_key.len > 0) {
         const struct config_tenant *known = find_tenant(scheduling, api_key);
         if (known != NULL) {
             tenant.weight = known->weight * WEIGHT_ORDINARY;
-            tenant.class = known->class < SCHED_CLASSES ? known->class : route->class;
+            tenant.class = (uint8_t)(known->class < SCHED_CLASSES ? known->class : route->class);
             name = known->name;
         }
     }
