@@ -274,20 +274,6 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
 
 # ---- the documentation
 
-def test_every_metric_is_in_the_documentation(world):
-    held = Held(world)
-    held.gate.set()
-    gateway = world.gateway([http_route()], endpoints=[held.backend])
-    get(gateway.address, '/')
-    until(gateway, model_of, 'the service')
-    names = {re.sub('_(bucket|sum|count)$', '', name) for name, _ in gateway.metrics()}
-    with open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8') as f:
-        documented = set(re.findall(r'`([a-z_]+)`', f.read()))
-    wanted = {n for n in names if re.match('sluice_(sched|pressure|worker|memory|chunk|ring)|process', n)}
-    assert len(wanted) > 30
-    assert not wanted - documented
-
-
 def test_every_member_is_in_the_documentation(world):
     held = Held(world)
     gateway = world.gateway([http_route()], endpoints=[held.backend],
@@ -310,4 +296,4 @@ def test_every_member_is_in_the_documentation(world):
     documented = set(re.findall(r'`([a-z0-9_]+)`', section))
     codes = {n for n in names_in(figures) if n.isdigit()}
     errors = set(figures['requests']['errors'])  # these stand with errors_total
-    assert not set(names_in(figures)) - documented - codes - errors
+    assert set(names_in(figures)) - documented - codes - errors == set()
