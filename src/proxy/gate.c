@@ -78,6 +78,7 @@ static void gate_free(struct gate *gate)
     if (gate->link != NULL) {
         gate_link_free(gate->link);
     }
+    cost_destroy(gate->cost);
     free(gate);
 }
 
@@ -168,6 +169,9 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
         free(gate);
         return NULL;
     }
+    if (!key->is_plain) {
+        gate->cost = cost_create(&gates->options[key->upstream].cost);
+    }
     return gate;
 }
 
@@ -175,6 +179,8 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
 static void gate_forget(struct gate *gate)
 {
     list_remove(&gate->node);
+    cost_destroy(gate->cost);
+    gate->cost = NULL;
     if (gate->link != NULL) {
         gate->gates->closing++;
         gate_link_close(gate->link);
@@ -257,6 +263,11 @@ struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes mo
     }
     key = (struct gate_key){.upstream = upstream};
     return find_or_create(gates, &gates->nameless, &key);
+}
+
+struct cost_model *gate_cost(struct gate *gate)
+{
+    return gate == NULL ? NULL : gate->cost;
 }
 
 /* ---- passes ---- */

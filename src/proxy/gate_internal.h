@@ -19,6 +19,7 @@ struct gate {
     struct gate_key key;
     struct gate_owner *owner; /* NULL: another worker has it */
     struct gate_link *link;   /* to that one; NULL: it is here */
+    struct cost_model *cost;  /* NULL: of a plain service, or memory was out */
     uint32_t uses;            /* passes */
     nanos used_ns;
     struct list_node node; /* on models, or nameless */

@@ -126,6 +126,7 @@ static struct gate_owner *create(struct gates *gates, const struct gate_key *key
         free(owner);
         return NULL;
     }
+    admission_set_pressure(owner->admission, gates->pressure_milli);
     owner->gates = gates;
     owner->key = *key;
     bytes_put(owner->model, key->model);
@@ -161,6 +162,14 @@ void gate_owner_unuse(struct gate_owner *owner)
     list_remove(&owner->node);
     admission_destroy(owner->admission);
     free(owner);
+}
+
+void gates_set_pressure(struct gates *gates, uint32_t pressure_milli)
+{
+    gates->pressure_milli = pressure_milli;
+    for (struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
+        admission_set_pressure(CONTAINER_OF(node, struct gate_owner, node)->admission, pressure_milli);
+    }
 }
 
 /* ---- what it has lent ---- */
