@@ -436,11 +436,12 @@ int admission_lendable(const struct admission *admission, nanos now)
     const struct limiter_census *census = &admission->census;
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
-    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
+    if (figures.requests > 0 || now < admission->paused_until_ns) {
         return -1;
     }
-    double held = held_back(admission, SCHED_CLASSES - 1, now);
-    double free = floor(limiter->limit) - held - (double)(census->in_flight + admission->lent);
+    unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
+    double limit = floor(limiter->limit * share_under_pressure(admission, lowest)) - held_back(admission, lowest, now);
+    double free = limit - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
                     (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
     return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;
