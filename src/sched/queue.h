@@ -79,7 +79,8 @@ void queue_charge(struct queue *queue, struct sched_request *request);
  */
 void queue_settle(struct queue *queue, struct sched_request *request, const struct sched_cost *really, bool is_over);
 
-/* The earliest deadline of all that wait; NANOS_NEVER: none. And the request that has it. */
+/* The earliest deadline of all that wait; NANOS_NEVER: none. And the request that has it, among equals the first in
+ * order; NULL with NANOS_NEVER. */
 nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request);
 
 /* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */

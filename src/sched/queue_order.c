@@ -13,7 +13,7 @@
 
 enum {
     SEEK_NODES_MAX = 256, /* looked at for one that fits, of a tree whose sums say only that one might */
-    AHEAD_SEATS_MAX = 64, /* looked at one by one by queue_ahead_of */
+    AHEAD_SEATS_MAX = 32, /* looked at one by one by queue_ahead_of */
     LIFO_STEPS_MAX = 64,  /* back from the newest, for one whose endpoints have room */
 };
 
@@ -32,9 +32,7 @@ static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 
 static bool fits(const struct sched_request *request, const struct limits *limits)
 {
-    return sched_uncached_tokens(&request->cost) <= limits->prefill_tokens_max &&
-           tokens_of(request) <= limits->kv_tokens_max &&
-           (request->endpoints == 0 || (request->endpoints & limits->endpoints) != 0);
+    return may_fit(&request->place.own, limits);
 }
 
 static struct limits limits_of(const struct queue_room *room, unsigned class)
@@ -71,7 +69,7 @@ static struct sched_request *seek_in_seat(const struct treap_node *node, const s
 
 static struct sched_request *seek_in_class(const struct treap_node *node, const struct limits *limits, unsigned *budget)
 {
-    while (node != NULL && *budget > 0 && may_fit(&seat_of(node)->fit, limits)) {
+    while (node != NULL && *budget > 0 && may_fit(&seat_of(node)->sum.fit, limits)) {
         --*budget;
         struct sched_request *found = seek_in_class(node->left, limits, budget);
         if (found == NULL) {
@@ -87,6 +85,14 @@ static struct sched_request *seek_in_class(const struct treap_node *node, const 
 
 static struct sched_request *first_within(const struct queue_class *class, const struct limits *limits)
 {
+    if (class->seats.first == NULL) {
+        return NULL;
+    }
+    /* The very first, in nearly all cases. */
+    struct sched_request *first = request_of(place_of(seat_of(class->seats.first)->requests.first));
+    if (fits(first, limits)) {
+        return first;
+    }
     unsigned budget = SEEK_NODES_MAX;
     return seek_in_class(class->seats.root, limits, &budget);
 }
@@ -136,17 +142,17 @@ static bool is_passed_enough(const struct queue *queue, const struct sched_reque
 static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice,
                             bool *ret_blocked)
 {
-    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        if (queue->classes[class].requests == 0) {
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        if (queue->classes[i].requests == 0) {
             continue;
         }
-        if (!room->class_may_pass[class]) {
+        if (!room->class_may_pass[i]) {
             *ret_blocked = true;
             continue;
         }
         if (choice->passed == NULL) {
-            struct sched_request *first = first_in_order(queue, room, class);
-            struct limits limits = limits_of(room, class);
+            struct sched_request *first = first_in_order(queue, room, i);
+            struct limits limits = limits_of(room, i);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
                 return false;
@@ -160,7 +166,7 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
                 return true;
             }
         }
-        choice->request = first_small(queue, room, class);
+        choice->request = first_small(queue, room, i);
         if (choice->request != NULL) {
             choice->grant = QUEUE_GRANT_LANE;
             return false;
@@ -175,11 +181,11 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
 static const struct queue_seat *first_aged_seat(const struct queue_class *class, nanos arrived_max_ns)
 {
     const struct treap_node *node = class->seats.root;
-    while (node != NULL && seat_of(node)->oldest_min <= arrived_max_ns) {
+    while (node != NULL && seat_of(node)->sum.oldest_min <= arrived_max_ns) {
         const struct queue_seat *seat = seat_of(node);
-        if (node->left != NULL && seat_of(node->left)->oldest_min <= arrived_max_ns) {
+        if (node->left != NULL && seat_of(node->left)->sum.oldest_min <= arrived_max_ns) {
             node = node->left;
-        } else if (request_at(seat->arrivals.next)->arrived_ns <= arrived_max_ns) {
+        } else if (seat->own.oldest_min <= arrived_max_ns) {
             return seat;
         } else {
             node = node->right;
@@ -197,8 +203,8 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
     unsigned above = choice->request != NULL ? choice->request->class : 0;
     struct limits limits = limits_of(room, above);
     struct sched_request *oldest = NULL;
-    for (unsigned class = above + 1; class < SCHED_CLASSES && room->class_may_pass[above]; class ++) {
-        const struct queue_seat *seat = first_aged_seat(&queue->classes[class], now - queue->options.aged_after_ns);
+    for (unsigned i = above + 1; i < SCHED_CLASSES && room->class_may_pass[above]; i++) {
+        const struct queue_seat *seat = first_aged_seat(&queue->classes[i], now - queue->options.aged_after_ns);
         struct sched_request *aged = seat == NULL ? NULL : request_at(seat->arrivals.next);
         if (aged != NULL && fits(aged, &limits) && (oldest == NULL || aged->arrived_ns < oldest->arrived_ns)) {
             oldest = aged;
@@ -213,10 +219,10 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
 /* Whether one of a class above waits and fits: looked for afresh, by what it is defined as. */
 static bool is_inversion(const struct queue *queue, const struct queue_room *room, unsigned below)
 {
-    for (unsigned class = 0; class < below; class ++) {
-        struct limits limits = limits_of(room, class);
-        if (queue->classes[class].requests > 0 && room->class_may_pass[class] &&
-            first_within(&queue->classes[class], &limits) != NULL) {
+    for (unsigned i = 0; i < below; i++) {
+        struct limits limits = limits_of(room, i);
+        if (queue->classes[i].requests > 0 && room->class_may_pass[i] &&
+            first_within(&queue->classes[i], &limits) != NULL) {
             return true;
         }
     }
@@ -246,62 +252,81 @@ struct sched_request *queue_next(struct queue *queue, nanos now, const struct qu
 nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request)
 {
     const struct queue_seat *seat = NULL;
-    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        const struct treap_node *root = queue->classes[class].seats.root;
-        if (root != NULL && (seat == NULL || seat_of(root)->deadline_min < seat->deadline_min)) {
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        const struct treap_node *root = queue->classes[i].seats.root;
+        if (root != NULL && (seat == NULL || seat_of(root)->sum.deadline_min < seat->sum.deadline_min)) {
             seat = seat_of(root);
         }
     }
-    if (seat == NULL || seat->deadline_min == NANOS_NEVER) {
+    if (seat == NULL || seat->sum.deadline_min == NANOS_NEVER) {
         *ret_request = NULL;
         return NANOS_NEVER;
     }
-    nanos deadline = seat->deadline_min;
-    while (place_of(seat->requests.first)->deadline_ns != deadline) {
-        const struct treap_node *left = seat->node.left;
-        seat = seat_of(left != NULL && seat_of(left)->deadline_min == deadline ? left : seat->node.right);
+    nanos deadline = seat->sum.deadline_min;
+    for (;;) {
+        if (seat->node.left != NULL && seat_of(seat->node.left)->sum.deadline_min == deadline) {
+            seat = seat_of(seat->node.left);
+        } else if (seat->own.deadline_min == deadline) {
+            *ret_request = request_of(place_of(seat->requests.first));
+            return deadline;
+        } else {
+            seat = seat_of(seat->node.right);
+        }
     }
-    *ret_request = request_of(place_of(seat->requests.first));
-    return deadline;
 }
 
-/* How many of the tenant's own come before it. */
-static uint32_t rank_in_seat(const struct queue_seat *seat, const struct sched_request *request)
+/* How far the order goes before a request's turn. */
+struct ahead {
+    const struct queue_seat *own; /* its tenant's; NULL: none yet */
+    uint32_t rank;                /* how many of its tenant's own come before it */
+    double counter;               /* its tenant's, when these will have been served */
+    double counter_now;
+    uint64_t turn; /* now, among equals */
+};
+
+/* Counts those of its own that come before it. */
+static void count_own(const struct sched_request *request, struct ahead *ahead)
 {
-    const struct queue_place *own = &request->place;
-    uint64_t order = own->is_waiting ? own->order : UINT64_MAX;
-    uint32_t rank = 0;
-    for (const struct treap_node *node = seat->requests.root; node != NULL;) {
+    uint64_t order = request->place.is_waiting ? request->place.order : UINT64_MAX;
+    for (const struct treap_node *node = ahead->own->requests.root; node != NULL;) {
         const struct queue_place *place = place_of(node);
         bool is_before = place->deadline_ns != request->deadline_ns ? place->deadline_ns < request->deadline_ns
                                                                     : place->order < order;
-        if (is_before) {
-            rank += 1 + (node->left != NULL ? place_of(node->left)->fit.requests : 0);
+        if (!is_before) {
+            node = node->left;
+            continue;
         }
-        node = is_before ? node->right : node->left;
+        ahead->rank++;
+        ahead->counter += place->own.charge;
+        if (node->left != NULL) {
+            ahead->rank += place_of(node->left)->fit.requests;
+            ahead->counter += place_of(node->left)->fit.charge;
+        }
+        node = node->right;
     }
-    return rank;
 }
 
-/* How far the order goes before its turn, and what its own tenant has until then. */
-struct ahead {
-    double counter;
-    const struct queue_seat *own;
-    uint32_t rank;
-};
+/* Whether a seat that comes to the very same counter goes first there. Turns go round: who has begun higher was there
+ * before, who has begun lower comes after, and equals keep their turns. */
+static bool wins_tie(const struct queue_seat *seat, const struct ahead *ahead)
+{
+    return seat->counter != ahead->counter_now ? seat->counter > ahead->counter_now : seat->turn < ahead->turn;
+}
 
 /* How many of the seat's requests are served until all counters have reached the one asked for: turns of its mean. */
 static uint32_t served_of(const struct queue_seat *seat, const struct ahead *ahead)
 {
-    uint32_t requests = place_of(seat->requests.root)->fit.requests;
+    const struct queue_fit *fit = &seat->own.fit;
+    double room = ahead->counter - seat->counter;
     if (seat == ahead->own) {
         return ahead->rank;
     }
-    if (seat->counter > ahead->counter) {
-        return 0;
+    if (room >= fit->charge) {
+        return fit->requests;
     }
-    double room = ahead->counter - seat->counter;
-    return room >= seat->cost ? requests : 1 + (uint32_t)(room / seat->cost * requests);
+    double turns = room * fit->requests / fit->charge;
+    uint32_t whole = (uint32_t)turns;
+    return whole + (turns > whole || wins_tie(seat, ahead));
 }
 
 /* Over a subtree. Those that are served entirely are counted at once, those behind are left out; beyond the budget a
@@ -312,38 +337,41 @@ static uint64_t served_before(const struct treap_node *node, const struct ahead 
         return 0;
     }
     const struct queue_seat *seat = seat_of(node);
-    if (seat->finish_max <= ahead->counter) {
-        return seat->fit.requests;
+    if (seat->sum.finish_max <= ahead->counter) {
+        return seat->sum.fit.requests;
     }
     if (seat->counter > ahead->counter) {
         return served_before(node->left, ahead, budget);
     }
     uint64_t served = served_of(seat, ahead);
     if (budget <= 1) {
-        served *= seat->seats;
-        return served < seat->fit.requests ? served : seat->fit.requests;
+        served *= seat->sum.seats;
+        return served < seat->sum.fit.requests ? served : seat->sum.fit.requests;
     }
     budget--;
-    uint32_t left = node->left == NULL ? 0 : budget * seat_of(node->left)->seats / seat->seats;
+    uint32_t left = node->left == NULL ? 0 : budget * seat_of(node->left)->sum.seats / seat->sum.seats;
     return served + served_before(node->left, ahead, left) + served_before(node->right, ahead, budget - left);
 }
 
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request)
 {
     uint64_t served = 0;
-    for (unsigned class = 0; class < request->class; class ++) {
-        served += queue->classes[class].requests;
+    for (unsigned i = 0; i < request->class; i++) {
+        served += queue->classes[i].requests;
     }
     const struct queue_class *class = &queue->classes[request->class];
     const struct queue_tenant *tenant = queue_tenant_find(queue, request->tenant);
     const struct queue_seat *own = tenant == NULL ? NULL : &tenant->seats[request->class];
-    struct ahead ahead = {.counter = queue_floor(class), .own = own};
-    if (own != NULL && own->requests.root == NULL) {
-        ahead.counter = own->counter > ahead.counter ? own->counter : ahead.counter;
-    } else if (own != NULL) {
-        bool is_newest_first = queue->is_lifo && request->class == SCHED_CLASSES - 1;
-        ahead.rank = is_newest_first ? 0 : rank_in_seat(own, request);
-        ahead.counter = own->counter + own->cost * ahead.rank / place_of(own->requests.root)->fit.requests;
+    struct ahead ahead = {.own = own, .counter = queue_floor(class), .turn = UINT64_MAX};
+    if (own != NULL && own->requests.root != NULL) {
+        ahead.counter = own->counter;
+        ahead.turn = own->turn;
+    } else if (own != NULL && own->counter > ahead.counter) {
+        ahead.counter = own->counter;
+    }
+    ahead.counter_now = ahead.counter;
+    if (own != NULL && !(queue->is_lifo && request->class == SCHED_CLASSES - 1)) {
+        count_own(request, &ahead);
     }
     served += served_before(class->seats.root, &ahead, AHEAD_SEATS_MAX);
     return served > UINT32_MAX ? UINT32_MAX : (uint32_t)served;
