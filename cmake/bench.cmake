@@ -1,5 +1,17 @@
 # bench/*.c      one program each, in <build>/bench/; measured only where optimised, so built only there
 # bench/lib/*.c  what they share
+# bench/sched    the scheduler in virtual time: one program, sched
+
+# The simulation of the scheduler is a library of its own, because unit_bench tests it in every build.
+file(GLOB sched_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/sched/*.c)
+list(REMOVE_ITEM sched_sources ${PROJECT_SOURCE_DIR}/bench/sched/main.c)
+add_library(bench_sched_lib STATIC EXCLUDE_FROM_ALL ${sched_sources}
+  ${PROJECT_SOURCE_DIR}/bench/lib/die.c ${PROJECT_SOURCE_DIR}/bench/lib/file.c)
+target_include_directories(bench_sched_lib PUBLIC ${PROJECT_SOURCE_DIR}/bench/lib ${PROJECT_SOURCE_DIR}/bench/sched)
+target_link_libraries(bench_sched_lib PUBLIC sluice_all)
+if(TARGET unit_bench)
+  target_link_libraries(unit_bench PRIVATE bench_sched_lib)
+endif()
 
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Release" OR SLUICE_SANITIZE OR SLUICE_COVERAGE)
   return()
@@ -38,4 +50,8 @@ foreach(source IN LISTS sources)
   endif()
   list(APPEND bench_programs bench_${name})
 endforeach()
+add_executable(bench_sched ${PROJECT_SOURCE_DIR}/bench/sched/main.c)
+set_target_properties(bench_sched PROPERTIES OUTPUT_NAME sched RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+target_link_libraries(bench_sched PRIVATE bench_sched_lib)
+list(APPEND bench_programs bench_sched)
 add_custom_target(bench_programs DEPENDS ${bench_programs})

@@ -6,6 +6,8 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include "die.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
@@ -23,9 +25,6 @@ enum {
     BENCH_CQ_ENTRIES = 16384,
     BENCH_LISTEN_BACKLOG = 4096,
 };
-
-/* Says what is wrong on stderr and ends the process with status 1. */
-void bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 static inline uint64_t bench_now_ns(void)
 {

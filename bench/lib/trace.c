@@ -1,63 +1,17 @@
 #include "trace.h"
 
 #include "bench.h"
+#include "file.h"
+#include "random.h"
 
 #include <ctype.h>
 #include <math.h>
 
-/* ---- files ---- */
-
-struct file {
-    char *bytes; /* a NUL behind them */
-    size_t count;
-};
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && strcmp(text + length - end_length, end) == 0;
-}
-
-static FILE *file_open(const char *path)
-{
-    const char *program = ends_with(path, ".xz") ? "xz" : ends_with(path, ".gz") ? "gzip" : NULL;
-    char command[4200];
-    if (program == NULL)
-        return fopen(path, "rb");
-    if (access(path, R_OK) != 0)
-        return NULL;
-    if (strchr(path, '\'') != NULL)
-        bench_die("a quote in the path %s", path);
-    snprintf(command, sizeof command, "%s -dc '%s'", program, path);
-    return popen(command, "r");
-}
-
-static struct file file_read(const char *data, const char *name)
+static struct bench_file file_read(const char *data, const char *name)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", data, name);
-    FILE *stream = file_open(path);
-    if (stream == NULL)
-        bench_die("cannot read %s", path);
-    struct file file = {NULL, 0};
-    size_t room = 0;
-    for (;;) {
-        if (file.count + 1 >= room) {
-            room = room * 2 + 65536;
-            file.bytes = realloc(file.bytes, room);
-            if (file.bytes == NULL)
-                bench_die("no memory for %s", path);
-        }
-        size_t got = fread(file.bytes + file.count, 1, room - file.count - 1, stream);
-        if (got == 0)
-            break;
-        file.count += got;
-    }
-    int status = ends_with(path, ".xz") || ends_with(path, ".gz") ? pclose(stream) : fclose(stream);
-    if (status != 0 || file.count == 0)
-        bench_die("cannot unpack %s", path);
-    file.bytes[file.count] = '\0';
-    return file;
+    return bench_file_read(path);
 }
 
 /* ---- from keys to numbers ---- */
@@ -68,26 +22,18 @@ struct numbering {
     size_t slots;      /* a power of two */
 };
 
-static void *need(size_t count, size_t bytes)
-{
-    void *memory = calloc(count, bytes);
-    if (memory == NULL)
-        bench_die("no memory");
-    return memory;
-}
-
 static struct trace *trace_create(const char *name, size_t requests_max, struct numbering *numbering)
 {
-    struct trace *trace = need(1, sizeof *trace);
+    struct trace *trace = bench_need(1, sizeof *trace);
     trace->name = strdup(name);
-    trace->requests = need(requests_max, sizeof *trace->requests);
-    trace->bytes = need(requests_max, sizeof *trace->bytes);
-    trace->costs = need(requests_max, sizeof *trace->costs);
+    trace->requests = bench_need(requests_max, sizeof *trace->requests);
+    trace->bytes = bench_need(requests_max, sizeof *trace->bytes);
+    trace->costs = bench_need(requests_max, sizeof *trace->costs);
     numbering->slots = 1;
     while (numbering->slots < requests_max * 2)
         numbering->slots *= 2;
-    numbering->keys = need(numbering->slots, sizeof *numbering->keys);
-    numbering->numbers = need(numbering->slots, sizeof *numbering->numbers);
+    numbering->keys = bench_need(numbering->slots, sizeof *numbering->keys);
+    numbering->numbers = bench_need(numbering->slots, sizeof *numbering->numbers);
     return trace;
 }
 
@@ -107,7 +53,7 @@ static void trace_request(struct trace *trace, struct numbering *numbering, uint
     trace->requests[trace->request_count++] = numbering->numbers[slot] - 1;
 }
 
-static struct trace *trace_done(struct trace *trace, struct numbering *numbering, struct file *file)
+static struct trace *trace_done(struct trace *trace, struct numbering *numbering, struct bench_file *file)
 {
     free(numbering->keys);
     free(numbering->numbers);
@@ -119,7 +65,7 @@ static struct trace *trace_done(struct trace *trace, struct numbering *numbering
 
 static struct trace *load_big_endian(const char *name, const char *data, const char *path, size_t key_bytes)
 {
-    struct file file = file_read(data, path);
+    struct bench_file file = file_read(data, path);
     struct numbering numbering;
     struct trace *trace = trace_create(name, file.count / key_bytes, &numbering);
     for (size_t at = 0; at + key_bytes <= file.count; at += key_bytes) {
@@ -141,7 +87,7 @@ struct trace *trace_load_corda(const char *data)
     return load_big_endian("corda_loop", data, "cache/corda_loop.trace.gz", 8);
 }
 
-static size_t count_of(const struct file *file, char wanted)
+static size_t count_of(const struct bench_file *file, char wanted)
 {
     size_t count = 0;
     for (size_t i = 0; i < file->count; i++)
@@ -152,7 +98,7 @@ static size_t count_of(const struct file *file, char wanted)
 /* Lines of time, id and bytes. An id comes with several sizes, which are different objects. */
 struct trace *trace_load_adaptsize(const char *data)
 {
-    struct file file = file_read(data, "cache/adaptsize_sized.trace.xz");
+    struct bench_file file = file_read(data, "cache/adaptsize_sized.trace.xz");
     struct numbering numbering;
     struct trace *trace = trace_create("adaptsize_sized", count_of(&file, '\n') + 1, &numbering);
     char *at = file.bytes;
@@ -172,7 +118,7 @@ struct trace *trace_load_adaptsize(const char *data)
 struct trace *trace_load_mooncake(const char *data)
 {
     static const char list[] = "\"hash_ids\": [";
-    struct file file = file_read(data, "inference/mooncake_conversation.jsonl.xz");
+    struct bench_file file = file_read(data, "inference/mooncake_conversation.jsonl.xz");
     struct numbering numbering;
     struct trace *trace = trace_create("mooncake_blocks", count_of(&file, ',') + 1, &numbering);
     for (char *at = strstr(file.bytes, list); at != NULL; at = strstr(at, list)) {
@@ -189,11 +135,11 @@ struct trace *trace_load_mooncake(const char *data)
 
 struct trace_tokens *trace_load_tokens(const char *data)
 {
-    struct file file = file_read(data, "inference/azure2023_conversation.csv");
-    struct trace_tokens *tokens = need(1, sizeof *tokens);
+    struct bench_file file = file_read(data, "inference/azure2023_conversation.csv");
+    struct trace_tokens *tokens = bench_need(1, sizeof *tokens);
     size_t lines = count_of(&file, '\n') + 1;
-    tokens->prompt = need(lines, sizeof *tokens->prompt);
-    tokens->output = need(lines, sizeof *tokens->output);
+    tokens->prompt = bench_need(lines, sizeof *tokens->prompt);
+    tokens->output = bench_need(lines, sizeof *tokens->output);
     for (char *at = strchr(file.bytes, '\n'); at != NULL; at = strchr(at, '\n')) {
         at = strpbrk(at, ",");
         if (at == NULL)
@@ -213,39 +159,18 @@ void trace_tokens_free(struct trace_tokens *tokens)
     free(tokens);
 }
 
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t word = *state += 0x9e3779b97f4a7c15u;
-    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
-    word = (word ^ word >> 27) * 0x94d049bb133111ebu;
-    return word ^ word >> 31;
-}
-
-/* From 0, excluded, to 1. */
-static double next_share(uint64_t *state)
-{
-    return (double)((next_random(state) >> 11) + 1) * 0x1p-53;
-}
-
-static double next_lognormal(uint64_t *state, double median, double sigma)
-{
-    double radius = sqrt(-2 * log(next_share(state)));
-    return median * exp(sigma * radius * cos(2 * M_PI * next_share(state)));
-}
-
 void trace_mix(struct trace *trace, const struct trace_tokens *tokens, uint64_t seed)
 {
     trace->footprint_bytes = 0;
     for (uint32_t i = 0; i < trace->object_count; i++) {
-        if (next_share(&seed) <= 0.3) {
-            size_t row = next_random(&seed) % tokens->count;
+        if (random_share(&seed) <= 0.3) {
+            size_t row = random_next(&seed) % tokens->count;
             trace->bytes[i] = 600 + 5 * (uint64_t)tokens->output[row];
             trace->costs[i] = 0.3 + 0.0002 * tokens->prompt[row] + 0.02 * tokens->output[row];
         } else {
-            double bytes = next_lognormal(&seed, 4096, 1.8);
+            double bytes = random_lognormal(&seed, 4096, 1.8);
             trace->bytes[i] = (uint64_t)fmin(fmax(bytes, 1024), 10e6);
-            trace->costs[i] = next_lognormal(&seed, 0.020, 1.0);
+            trace->costs[i] = random_lognormal(&seed, 0.020, 1.0);
         }
         trace->footprint_bytes += trace->bytes[i];
     }

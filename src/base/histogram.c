@@ -49,6 +49,22 @@ void histogram_merge(struct histogram *into, const struct histogram *from)
     bump(&into->count, atomic_load_explicit(&from->count, RELAXED));
 }
 
+void histogram_since(const struct histogram *now, const struct histogram *before, struct histogram *ret_since)
+{
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        atomic_store_explicit(&ret_since->buckets[i],
+                              atomic_load_explicit(&now->buckets[i], RELAXED) -
+                                  atomic_load_explicit(&before->buckets[i], RELAXED),
+                              RELAXED);
+    }
+    atomic_store_explicit(&ret_since->sum_ns,
+                          atomic_load_explicit(&now->sum_ns, RELAXED) - atomic_load_explicit(&before->sum_ns, RELAXED),
+                          RELAXED);
+    atomic_store_explicit(&ret_since->count,
+                          atomic_load_explicit(&now->count, RELAXED) - atomic_load_explicit(&before->count, RELAXED),
+                          RELAXED);
+}
+
 uint64_t histogram_count_below(const struct histogram *h, nanos bound_ns)
 {
     uint64_t count = 0;
@@ -73,4 +89,14 @@ nanos histogram_quantile(const struct histogram *h, double quantile)
         }
     }
     return bucket_top(HISTOGRAM_BUCKETS - 1);
+}
+
+nanos histogram_max(const struct histogram *h)
+{
+    for (unsigned i = HISTOGRAM_BUCKETS; i > 0; i--) {
+        if (atomic_load_explicit(&h->buckets[i - 1], RELAXED) > 0) {
+            return bucket_top(i - 1);
+        }
+    }
+    return 0;
 }

@@ -30,10 +30,16 @@ void histogram_add(struct histogram *h, nanos sample_ns);
 /* Adds all of `from` to `into`; `from` may be written meanwhile. */
 void histogram_merge(struct histogram *into, const struct histogram *from);
 
+/* What `now` has beyond what it had at `before`, a copy of its own past; both may not be written meanwhile. */
+void histogram_since(const struct histogram *now, const struct histogram *before, struct histogram *ret_since);
+
 /* How many samples are certain to be ≤ `bound_ns`, up to the step it falls in. */
 uint64_t histogram_count_below(const struct histogram *h, nanos bound_ns);
 
 /* The sample below which the share `quantile` (0 to 1) lies; 0 when empty. */
 nanos histogram_quantile(const struct histogram *h, double quantile);
+
+/* The largest sample, up to the step it falls in; 0 when empty. */
+nanos histogram_max(const struct histogram *h);
 
 #endif

@@ -13,6 +13,7 @@ const char *result_name(enum result result)
     case RESULT_RESET: return "reset";
     case RESULT_LIMIT: return "limit";
     case RESULT_NO_MEMORY: return "no_memory";
+    case RESULT_SHED: return "shed";
     case RESULT_CANCELED: return "canceled";
     case RESULT_PROTOCOL: return "protocol";
     case RESULT_CONFIG: return "config";

@@ -23,6 +23,7 @@ enum result {
     /* LIMIT: one of our own bounds was met */
     RESULT_LIMIT,
     RESULT_NO_MEMORY,
+    RESULT_SHED,     /* the scheduler turned it away */
     RESULT_CANCELED, /* we gave up on purpose: client gone, draining */
 
     /* PROTOCOL, CONFIG, INTERNAL */

@@ -64,6 +64,8 @@ struct entry {
     enum result failure;        /* of FAILED */
     const char *failure_text;   /* static: what was wrong; NULL */
     bool was_connected;         /* it failed with a connection to the upstream, or after one */
+    uint8_t shed;               /* of RESULT_SHED: why, in the filler's terms; */
+    uint32_t retry_after_ms;    /* and when it is worth trying again */
     bool is_mid_event;          /* an event stream broke off within an event */
     bool is_look_again;         /* FAILED, because what the readers want is to be found in the cache */
     bool is_stored;             /* it will be found in the cache */

@@ -144,6 +144,8 @@ static void mirror_look(struct mirror *mirror)
         entry->failure = source->failure;
         entry->failure_text = source->failure_text;
         entry->was_connected = source->was_connected;
+        entry->shed = source->shed;
+        entry->retry_after_ms = source->retry_after_ms;
         entry->is_mid_event = source->is_mid_event;
         entry->is_look_again = source->is_look_again;
         entry->is_from_tier = source->is_from_tier;

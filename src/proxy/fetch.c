@@ -65,6 +65,9 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private)
     ring_timer_init(&fetch->timer, fetch_on_timer);
     fetch->outcome = RESULT_MORE;
     fetch->body.trailers = NULL;
+    fetch->pass.gate = NULL;
+    fetch->pass.state = GATE_OUT;
+    fetch->pass.seat = NULL;
     entry_init(&fetch->entry, proxy->pool, &fetch->filler, proxy->window_bytes_max, is_private);
     fetch->entry.on_unused = fetch_on_unused;
     arena_init(&fetch->arena, fetch->arena_lent, sizeof(fetch->arena_lent));
@@ -75,6 +78,10 @@ static void fetch_on_unused(struct entry *entry)
 {
     struct fetch *fetch = CONTAINER_OF(entry, struct fetch, entry);
     CHECK(fetch->conn == NULL && fetch->fiber == NULL);
+    if (fetch->meter != NULL) {
+        fetch->meter->on_end(fetch->meter, fetch, RESULT_CANCELED); /* it was never begun */
+    }
+    gate_pass_fini(&fetch->pass);
     entry_fini(&fetch->entry);
     arena_fini(&fetch->arena);
     free(fetch->request.body);
@@ -116,6 +123,7 @@ static nanos fetch_deadline(const struct fetch *fetch)
         break;
     case FETCH_IDLE:
     case FETCH_OVER: break;
+    case FETCH_QUEUED: return NANOS_NEVER; /* the gate sees to that */
     }
     if (options->total_timeout_ms != 0) {
         nanos total = fetch->started_ns + options->total_timeout_ms * ms;
@@ -173,6 +181,7 @@ static void fetch_on_timer(struct ring_timer *timer)
 /* ---- outcomes ---- */
 
 static void fetch_conclude(struct fetch *fetch);
+static void fetch_end(struct fetch *fetch, enum result result);
 
 void fetch_settle(struct fetch *fetch, enum result outcome)
 {
@@ -184,6 +193,8 @@ void fetch_settle(struct fetch *fetch, enum result outcome)
         fiber_wake(fetch->fiber); /* it waits for a connection */
     } else if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
         fetch_conclude(fetch);
+    } else if (fetch->phase == FETCH_QUEUED) {
+        fetch_end(fetch, outcome);
     }
 }
 
@@ -311,6 +322,26 @@ static bool can_send_again(const struct fetch *fetch)
            (stream == NULL || (!stream->is_trimmed && stream->state != ENTRY_FAILED));
 }
 
+/* The backend has said no, or would not even speak. */
+static bool is_refused(const struct fetch *fetch, enum result result)
+{
+    bool was_hung_up = (result == RESULT_RESET || result == RESULT_CLOSED) && fetch->was_connected;
+    return fetch->status == 429 || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
+}
+
+static void fetch_leave_gate(struct fetch *fetch, enum result result)
+{
+    struct admission_outcome *outcome = &fetch->pass.outcome;
+    if (fetch->is_abandoned || result == RESULT_CANCELED || is_out_of_resources(result)) {
+        outcome->is_canceled = true; /* which says nothing about the backend */
+    } else if (is_refused(fetch, result)) {
+        outcome->is_refused = true;
+    } else {
+        outcome->is_failed = result != RESULT_OK;
+    }
+    gate_leave(&fetch->pass);
+}
+
 /* The end, good or bad: the connection goes back or away, the readers hear of it. */
 static void fetch_end(struct fetch *fetch, enum result result)
 {
@@ -349,6 +380,14 @@ static void fetch_end(struct fetch *fetch, enum result result)
     }
     /* A request cut off in its middle must not look whole to the backend: reset. */
     fetch_drop_conn(fetch, result != RESULT_OK);
+    struct fetch_meter *meter = fetch->meter;
+    if (meter != NULL) {
+        fetch->meter = NULL;
+        meter->on_end(meter, fetch, result);
+    }
+    if (fetch->pass.gate != NULL) {
+        fetch_leave_gate(fetch, result);
+    }
     struct fetch_observer *observer = fetch->observer;
     if (observer != NULL) {
         fetch->observer = NULL;
@@ -394,6 +433,9 @@ static void fetch_begin(struct fetch *fetch)
     fetch->outcome = fetch->is_abandoned ? RESULT_CANCELED : RESULT_MORE;
     fetch->progress_ns = ring_now(fetch->proxy->ring);
     fetch->sent_ns = 0;
+    if (fetch->pass.gate != NULL) {
+        gate_on_endpoint(&fetch->pass, fetch->endpoint->index);
+    }
     if (fetch->outcome == RESULT_MORE) {
         fetch->is_sending = true;
         enum result result = fetch_send(fetch);
@@ -422,10 +464,19 @@ static void fetch_run(void *context)
     }
 }
 
+/* The endpoint that the gate has named, or the one that the pool chooses. */
+static struct endpoint *fetch_choose(const struct fetch *fetch)
+{
+    struct upstream *upstream = fetch->request.upstream;
+    unsigned named = fetch->pass.gate == NULL ? SCHED_ENDPOINT_ANY : gate_endpoint(&fetch->pass);
+    bool is_named = named < upstream->endpoint_count && (fetch->request.endpoints_allowed >> named & 1) != 0;
+    return is_named ? &upstream->endpoints[named] : upstream_choose(upstream, fetch->request.endpoints_allowed);
+}
+
 /* Chooses an endpoint. Nothing has to be waited for when it has an idle connection. */
 static bool fetch_take_idle(struct fetch *fetch)
 {
-    fetch->endpoint = upstream_choose(fetch->request.upstream, fetch->request.endpoints_allowed);
+    fetch->endpoint = fetch_choose(fetch);
     if (fetch->endpoint == NULL) {
         return false;
     }
@@ -437,15 +488,63 @@ static bool fetch_take_idle(struct fetch *fetch)
     return true;
 }
 
-void fetch_start(struct fetch *fetch)
+static void fetch_go(struct fetch *fetch)
 {
-    fetch->started_ns = ring_now(fetch->proxy->ring);
-    fetch_ref(fetch); /* until fetch_end */
     if (fetch_take_idle(fetch)) {
         fetch->attempts++;
         fetch_begin(fetch);
     } else {
         fetch_run_on_fiber(fetch);
+    }
+}
+
+/* ---- the gate ---- */
+
+static void fetch_shed(struct fetch *fetch)
+{
+    const struct gate_pass *pass = &fetch->pass;
+    nanos ms = (pass->retry_after_ns + NANOS_PER_MS - 1) / NANOS_PER_MS;
+    fetch->entry.shed = (uint8_t)pass->shed;
+    fetch->entry.retry_after_ms = ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+    fetch_end(fetch, RESULT_SHED);
+}
+
+static void fetch_on_decided(struct gate_pass *pass)
+{
+    struct fetch *fetch = CONTAINER_OF(pass, struct fetch, pass);
+    fetch->started_ns = ring_now(fetch->proxy->ring); /* the wait was not the upstream's */
+    if (pass->state == GATE_HELD) {
+        fetch_go(fetch);
+    } else {
+        fetch_shed(fetch);
+    }
+}
+
+/* Asks the gate. False: it waits, or is over. */
+static bool fetch_may_go(struct fetch *fetch)
+{
+    struct gate_pass *pass = &fetch->pass;
+    uint64_t allowed = fetch->request.endpoints_allowed;
+    pass->on_decided = fetch_on_decided;
+    pass->request.endpoints = allowed == UINT64_MAX ? 0 : allowed;
+    pass->request.body_bytes = fetch->request.body_bytes;
+    if (pass->request.arrived_ns == 0) {
+        pass->request.arrived_ns = fetch->started_ns;
+    }
+    switch (gate_enter(pass)) {
+    case GATE_GRANTED: return true;
+    case GATE_QUEUED: fetch->phase = FETCH_QUEUED; return false;
+    case GATE_SHED: fetch_shed(fetch); return false;
+    }
+    return true;
+}
+
+void fetch_start(struct fetch *fetch)
+{
+    fetch->started_ns = ring_now(fetch->proxy->ring);
+    fetch_ref(fetch); /* until fetch_end */
+    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
+        fetch_go(fetch);
     }
 }
 

@@ -5,10 +5,11 @@
  * completions, so that a stream holds no stack. It retries where that is safe (another endpoint when none of it was
  * sent; a fresh connection when a reused one turned out dead before a byte came back), and never after the first byte.
  *
- *   fetch_start ─▶ idle connection? ──yes──▶ fetch_begin: send ─▶ head ─▶ body ─▶ fetch_end: release, tell
- *                       │ no                      ▲     │ reused and dead
- *                       └─▶ fetch_run (fiber): ───┘◀────┘
- *                           choose, connect */
+ *   fetch_start ─▶ may it go? ─▶ idle connection? ──yes──▶ fetch_begin: send ─▶ head ─▶ body ─▶ fetch_end: release,
+ * tell │ (gate.h)        │ no                      ▲     │ reused and dead │ no              └─▶ fetch_run (fiber):
+ * ───┘◀────┘ ├─▶ queued ─▶ again     choose, connect └─▶ shed ─▶ fetch_end
+ *
+ * Nothing but the fetch itself is held while it is queued: no fiber, no connection. */
 #ifndef SLUICE_PROXY_FETCH_H
 #define SLUICE_PROXY_FETCH_H
 
@@ -16,6 +17,7 @@
 #include "cache/entry.h"
 #include "http/http.h"
 #include "http/sse.h"
+#include "proxy/gate.h"
 #include "proxy/upstream.h"
 #include "ring/fiber.h"
 
@@ -59,6 +61,17 @@ struct fetch_observer {
     void (*on_end)(struct fetch_observer *observer, struct fetch *fetch, enum result result);
 };
 
+/* Who reads of a response what the scheduler wants to know: when it began, and what it took. */
+struct fetch_meter {
+    /* The response's head has come. *Borrows* all. */
+    void (*on_head)(struct fetch_meter *meter, struct fetch *fetch, const struct http_head *head, const char *base);
+    /* A run of the body has come. */
+    void (*on_body)(struct fetch_meter *meter, struct fetch *fetch, struct bytes run);
+    /* It is over, or was never begun: the last call. Before its pass leaves the gate, whose outcome's usage it fills
+     * in. */
+    void (*on_end)(struct fetch_meter *meter, struct fetch *fetch, enum result result);
+};
+
 /* Who passes interim responses on: whoever has asked, and nobody who reads along (RFC 9110 §15.2). */
 struct fetch_interim {
     /* One has come, other than 100 and 101. *Borrows* the head. */
@@ -67,6 +80,7 @@ struct fetch_interim {
 
 enum fetch_phase {
     FETCH_IDLE,
+    FETCH_QUEUED, /* waits until its gate lets it go */
     FETCH_CONNECTING,
     FETCH_SENDING, /* and waiting for the head, which may come before all is sent */
     FETCH_BODY,
@@ -80,6 +94,7 @@ struct fetch {
     struct arena arena;
     struct fetch_observer *observer; /* NULL: none */
     struct fetch_interim *interim;   /* NULL: none; to be taken out before it goes */
+    struct fetch_meter *meter;       /* NULL: none; told to the end */
 
     /* how it went; valid when the entry has ended */
     const char *fault;         /* static: what was wrong with a response; NULL */
@@ -104,6 +119,7 @@ struct fetch {
     nanos paused_ns;     /* since then the entry has been full, or its slow readers were last told */
     nanos sent_ns;       /* the request was out; 0: not yet */
     unsigned interim_count;
+    uint16_t status; /* of the response's head; 0: none has come */
     bool any_byte;
     bool stream_is_started; /* bytes of a streamed body have been taken */
     bool is_sending;        /* in fetch_send: an outcome waits until it returns */
@@ -118,6 +134,7 @@ struct fetch {
     char *partial_bytes;
     size_t partial_used;
     struct fetch *next_free;
+    struct gate_pass pass; /* to be made before fetch_start, for a gate that is to be asked whether it may go */
     char arena_lent[FETCH_ARENA_BYTES];
 };
 

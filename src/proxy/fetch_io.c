@@ -6,7 +6,11 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "http/date.h"
 #include "proxy/forward.h"
+
+/* A backend that asks for more is taken at this: one wrong line must not close a gate for a day. */
+#define RETRY_AFTER_NS_MAX (60 * NANOS_PER_S)
 
 static struct fetch *fetch_of(struct upstream_user *user)
 {
@@ -197,6 +201,40 @@ static enum result keep_partial(struct fetch *fetch, struct http_parser *parser,
     return RESULT_MORE;
 }
 
+static bool read_number(struct bytes text, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    bool is_number = text.len > 0 && text.len <= 9;
+    for (size_t i = 0; i < text.len && is_number; i++) {
+        is_number = text.ptr[i] >= '0' && text.ptr[i] <= '9';
+        value = value * 10 + (uint64_t)(text.ptr[i] - '0');
+    }
+    *ret_value = value;
+    return is_number;
+}
+
+/* For how long the backend wants to be left alone (RFC 9110 §10.2.3; retry-after-ms is what the SDKs of the inference
+ * APIs read first). */
+static void read_retry_after(struct fetch *fetch, const struct http_head *head, const char *base)
+{
+    struct bytes ms_text = http_head_find(head, base, BYTES("retry-after-ms"));
+    struct bytes text = http_head_value(head, base, HTTP_FIELD_RETRY_AFTER);
+    int64_t now_s = ring_unix_s(fetch->proxy->ring);
+    nanos *retry_after_ns = &fetch->pass.outcome.retry_after_ns;
+    uint64_t value;
+    int64_t at_s;
+    if (read_number(ms_text, &value)) {
+        *retry_after_ns = value * NANOS_PER_MS;
+    } else if (read_number(text, &value)) {
+        *retry_after_ns = value * NANOS_PER_S;
+    } else if (text.len > 0 && http_date_parse(text, now_s, &at_s) && at_s > now_s) {
+        *retry_after_ns = (nanos)(at_s - now_s) * NANOS_PER_S;
+    }
+    if (*retry_after_ns > RETRY_AFTER_NS_MAX) {
+        *retry_after_ns = RETRY_AFTER_NS_MAX;
+    }
+}
+
 static enum result take_head(struct fetch *fetch, struct http_parser *parser, const char *base)
 {
     struct http_head *head = &parser->head;
@@ -211,6 +249,13 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
             fetch->interim->on_interim(fetch->interim, head, base);
         }
         return RESULT_MORE;
+    }
+    fetch->status = head->status;
+    if (fetch->pass.gate != NULL && (head->status == 429 || head->status == 503)) {
+        read_retry_after(fetch, head, base);
+    }
+    if (fetch->meter != NULL) {
+        fetch->meter->on_head(fetch->meter, fetch, head, base);
     }
     enum fetch_verdict verdict = FETCH_TAKE;
     if (fetch->observer != NULL) {
@@ -290,6 +335,9 @@ static enum result sink_body(void *context, struct bytes run)
     if (fetch->observer != NULL && fetch->observer->on_body != NULL) {
         fetch->observer->on_body(fetch->observer, run);
     }
+    if (fetch->meter != NULL) {
+        fetch->meter->on_body(fetch->meter, fetch, run);
+    }
     if (fetch->is_swallowed) {
         return RESULT_OK;
     }
@@ -325,7 +373,8 @@ static bool pause_if_full(struct fetch *fetch)
  * single ones go on from there. */
 static void go_direct_if_long(struct fetch *fetch)
 {
-    bool is_watched = fetch->is_swallowed || (fetch->observer != NULL && fetch->observer->on_body != NULL);
+    bool is_watched =
+        fetch->is_swallowed || fetch->meter != NULL || (fetch->observer != NULL && fetch->observer->on_body != NULL);
     if (!fetch->is_direct && !is_watched && fetch->body.kind == HTTP_BODY_LENGTH && !fetch->entry.is_event_stream &&
         fetch->body.remaining_bytes >= FETCH_DIRECT_BYTES_MIN) {
         fetch->is_direct = true;

@@ -375,16 +375,18 @@ bool filling_is_unreachable(enum result failure)
     case RESULT_CLOSED:
     case RESULT_RESET:
     case RESULT_UNREACHABLE:
+    case RESULT_SHED:
     case RESULT_IO: return true;
     default: return false;
     }
 }
 
-/* What the origin failed at; our own want of memory, or a client that left, says nothing of it. */
+/* What the origin failed at; our own want of memory, a client that left, and one that was never sent say nothing of it.
+ */
 static void mark_failure(struct filling *filling, enum result result)
 {
     bool is_unreachable = filling_is_unreachable(result);
-    if (!filling->fetch->is_abandoned && (is_unreachable || result == RESULT_PROTOCOL)) {
+    if (!filling->fetch->is_abandoned && result != RESULT_SHED && (is_unreachable || result == RESULT_PROTOCOL)) {
         int64_t now_ms = ring_unix_ms(filling_ring(filling));
         cache_mark_failed(filling->env->core, filling->key.hash, now_ms, is_unreachable);
     }

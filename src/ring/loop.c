@@ -524,6 +524,7 @@ void ring_run(struct ring *ring)
             mailbox_awake(ring);
         }
         ring_read_clock(ring);
+        counter_add(&ring->counters.turns, 1);
         ring_drain(ring);
         ring_dispatch_drained(ring);
         if (ring->group != NULL) {

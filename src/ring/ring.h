@@ -120,6 +120,7 @@ void ring_task_cancel(struct ring_task *task);
 /* ---- counters: one writer, read by anyone ---- */
 
 struct ring_counters {
+    _Atomic uint64_t turns;
     _Atomic uint64_t enters;           /* io_uring_enter calls */
     _Atomic uint64_t submissions;      /* entries submitted */
     _Atomic uint64_t completions;      /* entries reaped */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "ring/cgroup.h"
 
 /* Ceil(quota ÷ period) from a cgroup v2 `cpu.max` such as "150000 100000"; 0 when it sets none ("max 100000"). */
 static uint64_t cpus_of(FILE *file)
@@ -34,53 +35,12 @@ struct cgroup_limit {
     uint64_t (*parse)(FILE *file);
 };
 
-/* The path in a line of /proc/self/cgroup, "4:cpu,memory:/path" or "0::/path", if it is of this controller; else
- * NULL. */
-static const char *group_in(char *line, const char *controller)
-{
-    char *controllers = strchr(line, ':');
-    char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
-    if (path == NULL) {
-        return NULL;
-    }
-    *path++ = '\0';
-    path[strcspn(path, "\n")] = '\0';
-    if (controller == NULL) {
-        return strcmp(line, "0:") == 0 ? path : NULL;
-    }
-    char *rest = controllers + 1;
-    const char *name;
-    while ((name = strsep(&rest, ",")) != NULL) {
-        if (strcmp(name, controller) == 0) {
-            return path;
-        }
-    }
-    return NULL;
-}
-
-static void find_group(const char *root, const char *controller, char *out, size_t out_bytes)
-{
-    char line[1024];
-    snprintf(line, sizeof(line), "%s/proc/self/cgroup", root);
-    FILE *file = fopen(line, "re");
-    *out = '\0';
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        const char *group = group_in(line, controller);
-        if (group != NULL) {
-            snprintf(out, out_bytes, "%s", group);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-}
-
 /* The tightest on the way from this process's group to the root; 0: none. A container may see its group's path as the
  * host does, and only its own part of the hierarchy: what is not there is passed over. */
 static uint64_t read_limit(const char *root, const struct cgroup_limit *limit)
 {
     char group[1024];
-    find_group(root, limit->controller, group, sizeof(group));
+    cgroup_find(root, limit->controller, group, sizeof(group));
     uint64_t tightest = 0;
     for (;;) {
         char path[2400];

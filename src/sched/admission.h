@@ -85,8 +85,32 @@ void admission_advance(struct admission *admission, nanos now);
 /* 0: none; 1000: this machine is out of something. Lowers what the lowest classes may take first. */
 void admission_set_pressure(struct admission *admission, uint32_t pressure_milli);
 
-/* In flight elsewhere on credits of this model (sched/lease.h). */
+/* Slots of this model's limit that are at other cores (sched/lease.h), in use or not. */
 void admission_set_lent(struct admission *admission, uint32_t lent);
+
+/* One that went on such a slot, and is over: what the limiter and the tenant's counter learn of it. */
+struct admission_lent {
+    uint64_t tenant;
+    uint32_t weight;
+    uint8_t class;
+    bool is_streamed;
+    struct sched_cost cost; /* as it was estimated */
+    nanos arrived_ns;
+    nanos granted_ns;
+    nanos first_token_ns; /* 0: it had none to show */
+    nanos ended_ns;
+    uint32_t emitted_tokens;
+    uint32_t in_flight; /* at the grant, as far as that core knew */
+};
+void admission_on_lent_end(struct admission *admission, nanos now, const struct admission_lent *lent,
+                           const struct admission_outcome *outcome);
+
+/* In flight, without what is lent. */
+uint32_t admission_in_flight(const struct admission *admission);
+
+/* How many more could go now, beyond what is in flight and lent; 0 while anybody waits, or where the count alone does
+ * not decide. */
+uint32_t admission_lendable(const struct admission *admission, nanos now);
 
 /* Whether everything granted was released, and nothing waits. */
 bool admission_at_rest(const struct admission *admission);
@@ -112,7 +136,7 @@ struct admission_figures {
     double wait_error;       /* mean of |predicted − real wait| ÷ real, exponential; of those that waited */
     nanos predicted_wait_ns; /* for one of the default class that came now */
 };
-void admission_figures(const struct admission *admission, struct admission_figures *ret_figures);
+void admission_figures(const struct admission *admission, nanos now, struct admission_figures *ret_figures);
 const struct histogram *admission_waits(const struct admission *admission, unsigned class);
 struct queue *admission_queue(const struct admission *admission);
 

@@ -7,11 +7,19 @@
  * larger call costs less per item and meets latency_max_ns, and shrinks when not. Order: by class, then fairness
  * between tenants, then deadline, as in the queue.
  *
- * Pure: moments are handed in. Owned by the model's owner core. Bounded by items_max; items sit in their submitters. */
+ * What is guaranteed of time, when batch_advance is called at batch_next_ns: while calls_max leaves a call free, no
+ * item waits longer than wait_max_ns. While it does not, an item leaves when its turn has come; and since every eighth
+ * call begins with what has waited longest, it waits for no more than eight calls for each that was submitted before
+ * it.
+ *
+ * Pure: moments are handed in. Owned by the model's owner core. Memory: items sit in their submitters; beside them, for
+ * each key, and each tenant of a key and class, that has something waiting or in flight, a few hundred bytes, and 64
+ * keys more; so it is bounded by waiting_max. Cost: O(log n) for each item, and O(tenants) for each call of a key. */
 #ifndef SLUICE_SCHED_BATCH_H
 #define SLUICE_SCHED_BATCH_H
 
 #include "base/result.h"
+#include "sched/pairing.h"
 #include "sched/request.h"
 
 struct batch_options {
@@ -19,7 +27,7 @@ struct batch_options {
     uint64_t tokens_max;
     uint64_t bytes_max;
     uint32_t calls_max;   /* in flight at once; 0: the admission decides alone */
-    uint32_t waiting_max; /* items that wait, of all keys: beyond it RESULT_LIMIT */
+    uint32_t waiting_max; /* items that wait, of all keys: beyond it RESULT_LIMIT; ≤ INT32_MAX, as is items_max */
     nanos wait_max_ns;    /* the longest that an item waits for company */
     nanos latency_max_ns; /* of a call; 0: no bound */
 };
@@ -37,23 +45,27 @@ struct batch_item {
     nanos arrived_ns;
     nanos deadline_ns; /* NANOS_NEVER: none */
     /* the former's */
-    struct list_node node;
+    struct list_node node;     /* of its key's that wait, oldest first; then of its call's */
+    struct list_node age;      /* of all that wait, oldest first */
+    struct pairing_node place; /* among its tenant's: by deadline */
+    uint64_t order;            /* of submission */
     nanos submitted_ns;
     bool is_waiting;
-    struct batch_group *group;
+    struct batch_lane *lane;
 };
 
 struct batch_former;
 
-/* A call is to leave now: `items` (linked by batch_item.node, in the order they were chosen) are the receiver's. It
- * must say batch_on_end once it is over. May not call back. `why`: a static word (full, idle, waited, aged, deadline).
- */
+/* A call is to leave now: `items` (linked by batch_item.node, in the order they were chosen) are the receiver's, who
+ * moves them to a list of its own before it returns. It must say batch_on_end once the call is over. May not call back.
+ * `why`: a static word (full, idle, waited, aged, deadline). */
 typedef void batch_on_flush(void *context, uint64_t key, struct list_node *items, const char *why);
 
 struct batch_former *batch_create(const struct batch_options *options, batch_on_flush *on_flush, void *context);
 void batch_destroy(struct batch_former *former); /* nothing waits */
 
-/* RESULT_LIMIT: too many wait, or the item alone is over a budget (batch_fits says so before). */
+/* *Keeps* item until it is flushed or canceled; it may be flushed before this returns. Else it is not in:
+ * RESULT_LIMIT: too many wait, or the item alone is over a budget (batch_fits says so before); RESULT_NO_MEMORY. */
 MUST_USE enum result batch_submit(struct batch_former *former, nanos now, struct batch_item *item);
 bool batch_fits(const struct batch_former *former, uint32_t items, uint64_t tokens, uint64_t bytes);
 void batch_cancel(struct batch_former *former, struct batch_item *item); /* of a waiting one; else does nothing */
@@ -62,8 +74,8 @@ void batch_cancel(struct batch_former *former, struct batch_item *item); /* of a
 struct batch_end {
     uint64_t key;
     uint32_t items;
-    nanos took_ns;
-    bool is_failed;
+    nanos took_ns;  /* since it was flushed, the wait for admission included */
+    bool is_failed; /* the backend could not do it (time-out, reset, 5xx); not that it refused what was asked */
 };
 void batch_on_end(struct batch_former *former, nanos now, const struct batch_end *end);
 

@@ -52,6 +52,8 @@ struct limiter_census {
     nanos pending_base_ns;   /* sum of base_ns over pending */
     nanos stalled_ns;        /* by how much the oldest pending one is beyond its base_ns; 0: it is not */
     nanos stalled_since_ns;  /* when that one was granted; NANOS_NEVER: none is pending */
+    nanos stream_elapsed_ns; /* of the streams that run, since their first tokens, all together; only in a tick */
+    uint64_t stream_tokens;  /* and what they emitted in it */
     uint64_t tokens_emitted; /* ever, of all streams */
     bool blocked_by_count, blocked_by_kv, blocked_by_prefill; /* somebody had to wait for it since the last census */
     uint32_t waiting;                                         /* in the queue */
@@ -62,6 +64,7 @@ struct limiter_sample {
     nanos granted_ns;
     nanos first_token_ns;   /* the moment */
     nanos base_ns;          /* what it would have taken without load; 0: nothing known */
+    nanos ahead_ns;         /* the base of what was pending when it was granted: it had to wait for that */
     uint32_t prompt_tokens; /* uncached */
     uint32_t in_flight;     /* at the grant */
 };
@@ -111,10 +114,11 @@ struct limiter {
     nanos period_ns; /* between ticks */
 
     /* what it says */
-    double limit;     /* requests in flight; ≥ 1 */
-    double kv_tokens; /* estimated tokens at their expected end, in flight; INFINITY: no bound */
-    nanos prefill_ns; /* sum of base_ns of those pending; NANOS_NEVER: no bound */
-    nanos excess_ns;  /* what a dispatch can expect beyond its base now: for predictions */
+    double limit;       /* requests in flight; ≥ 1 */
+    double kv_tokens;   /* estimated tokens at their expected end, in flight; INFINITY: no bound */
+    nanos prefill_ns;   /* sum of base_ns of those pending; NANOS_NEVER: no bound */
+    uint32_t large_max; /* large prompts pending beside the small ones; UINT32_MAX: no bound */
+    nanos excess_ns;    /* what a dispatch can expect beyond its base now: for predictions */
 
     uint64_t cuts[LIMITER_CAUSES];
     _Alignas(16) unsigned char state[LIMITER_STATE_BYTES];

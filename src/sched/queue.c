@@ -9,14 +9,15 @@ static bool place_before(const struct treap_node *a, const struct treap_node *b)
 {
     const struct queue_place *x = place_of(a);
     const struct queue_place *y = place_of(b);
-    return x->deadline_ns != y->deadline_ns ? x->deadline_ns < y->deadline_ns : x->order < y->order;
+    return x->start_by_ns != y->start_by_ns ? x->start_by_ns < y->start_by_ns : x->order < y->order;
 }
 
 static inline void fit_add(struct queue_fit *fit, const struct queue_fit *added)
 {
     fit->charge += added->charge;
     fit->requests += added->requests;
-    fit->prefill_min = added->prefill_min < fit->prefill_min ? added->prefill_min : fit->prefill_min;
+    fit->large += added->large;
+    fit->small_base_min = added->small_base_min < fit->small_base_min ? added->small_base_min : fit->small_base_min;
     fit->kv_min = added->kv_min < fit->kv_min ? added->kv_min : fit->kv_min;
     fit->endpoints |= added->endpoints;
 }
@@ -51,7 +52,7 @@ static inline void sum_add(struct queue_sum *sum, const struct queue_sum *added)
     sum->seats += added->seats;
     sum->finish_max = added->finish_max > sum->finish_max ? added->finish_max : sum->finish_max;
     sum->share_max = added->share_max > sum->share_max ? added->share_max : sum->share_max;
-    sum->deadline_min = added->deadline_min < sum->deadline_min ? added->deadline_min : sum->deadline_min;
+    sum->start_by_min = added->start_by_min < sum->start_by_min ? added->start_by_min : sum->start_by_min;
     sum->oldest_min = added->oldest_min < sum->oldest_min ? added->oldest_min : sum->oldest_min;
 }
 
@@ -79,7 +80,7 @@ static void seat_sum_own(const struct queue *queue, struct queue_seat *seat)
         .fit = place_of(seat->requests.root)->fit,
         .seats = 1,
         .finish_max = seat->counter + place_of(seat->requests.root)->fit.charge,
-        .deadline_min = place_of(seat->requests.first)->deadline_ns,
+        .start_by_min = place_of(seat->requests.first)->start_by_ns,
         .oldest_min = request_at(seat->arrivals.next)->arrived_ns,
     };
     seat->own.share_max = queue_share(queue, seat->own.fit.requests, seat->tokens, seat->bytes);
@@ -253,6 +254,19 @@ void queue_let_go(struct queue *queue, struct sched_request *request)
     queue_tenant_let_go(queue, tenant);
 }
 
+static struct queue_fit fit_of(const struct queue *queue, const struct sched_request *request)
+{
+    bool is_large = sched_uncached_tokens(&request->cost) > queue->options.small_tokens_max;
+    return (struct queue_fit){
+        .charge = charge_of(queue, request, &request->cost),
+        .requests = 1,
+        .large = is_large,
+        .small_base_min = is_large ? NANOS_NEVER : request->base_ns,
+        .kv_min = tokens_of(request),
+        .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
+    };
+}
+
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted)
 {
     CHECK(request->class < SCHED_CLASSES && request->place.tenant == NULL);
@@ -265,15 +279,8 @@ enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *
     queue_tenant_hold(queue, tenant);
     lift(queue, &queue->classes[request->class], &tenant->seats[request->class]);
     request->place = (struct queue_place){
-        .own =
-            {
-                .charge = charge_of(queue, request, &request->cost),
-                .requests = 1,
-                .prefill_min = sched_uncached_tokens(&request->cost),
-                .kv_min = tokens_of(request),
-                .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
-            },
-        .deadline_ns = request->deadline_ns,
+        .own = fit_of(queue, request),
+        .start_by_ns = request->start_by_ns,
         .order = ++queue->orders,
         .tenant = tenant,
     };

@@ -45,7 +45,7 @@ static struct sched_request *last_of(const struct queue_seat *seat)
     return request_of(place_of(treap_last(&seat->requests)));
 }
 
-/* The tenant's latest deadline, of its lowest class below `above`; NULL: it has none there. */
+/* The tenant's latest start, of its lowest class below `above`; NULL: it has none there. */
 static struct sched_request *worst_of_tenant(const struct queue_tenant *tenant, int above)
 {
     for (int class = SCHED_CLASSES - 1; class > above; class --) {
@@ -88,7 +88,7 @@ static struct sched_request *worst_of_class(const struct queue *queue, const str
         return NULL;
     }
     struct sched_request *last = last_of(own);
-    return last->place.deadline_ns > request->deadline_ns ? last : NULL;
+    return last->place.start_by_ns > request->start_by_ns ? last : NULL;
 }
 
 /* Who has to go so that the new one may come; NULL: nobody is worse than it is. */

@@ -3,11 +3,11 @@
  *
  *   queue ─ classes[4] ─ seats: a treap of the tenants that wait in the class, by (counter, turn)
  *                          │
- *                        seat ─ requests: a treap of this tenant's requests of the class, by (deadline, order)
+ *                        seat ─ requests: a treap of this tenant's requests of the class, by (start_by, order)
  *                             ─ arrivals: a list of the same, oldest first
  *
- * Both trees carry sums, so that "the first in order that fits", "the earliest deadline", "who has waited longest" and
- * "who holds most" are found from the root down. A tenant has one counter for each class: classes are served
+ * Both trees carry sums, so that "the first in order that fits", "the earliest start_by_ns", "who has waited longest"
+ * and "who holds most" are found from the root down. A tenant has one counter for each class: classes are served
  * strictly one before the other, and who is behind in the lowest has no claim on the highest. */
 #ifndef SLUICE_SCHED_QUEUE_INTERNAL_H
 #define SLUICE_SCHED_QUEUE_INTERNAL_H
@@ -21,7 +21,7 @@ struct queue_sum {
     uint32_t seats;
     double finish_max; /* the highest counter at which a seat will have been served entirely */
     double share_max;  /* of the bound that a seat fills most */
-    nanos deadline_min;
+    nanos start_by_min;
     nanos oldest_min;
 };
 

@@ -1,10 +1,13 @@
 /* Who is next, and how many come before.
  *
- * A class's next one in order is its tenants' smallest counter's earliest deadline, among those whose endpoints have
- * room. Where that one does not fit into the tokens there are, the lane opens: small ones that fit may pass it, first
- * those of its class, then those of the classes below, and nobody else. The lane is bounded: what passes a waiting one
- * may together be as large as it is (lane_share_percent), so that it waits at most about twice as long as its size is
- * worth; from then on nobody of its class or below passes it, and what becomes free is kept for it.
+ * A class's next one in order is its tenants' smallest counter's earliest start, among those that wait for nothing of
+ * their own: an endpoint of theirs has room and, for a large one, the place of large ones is free. Who waits for such a
+ * thing is passed by all others and loses nothing by it.
+ *
+ * Where the next one does not fit into the prefill time or the memory there is, the lane opens: small ones that fit may
+ * pass it, first those of its class, then those of the classes below, and nobody else. The lane is bounded: what passes
+ * a waiting one may together come to lane_share_percent of its size; from then on nobody of its class or below passes
+ * it, and what becomes free is kept for it.
  *
  * The aged: a request that waited longer than aged_after_ns may take the turn of one of a class above, or a place that
  * is held back for them, once for every 100 ÷ aged_share_percent grants made over the heads of those that wait below.
@@ -14,11 +17,14 @@
 enum {
     SEEK_NODES_MAX = 256, /* looked at for one that fits, of a tree whose sums say only that one might */
     AHEAD_SEATS_MAX = 32, /* looked at one by one by queue_ahead_of */
-    LIFO_STEPS_MAX = 64,  /* back from the newest, for one whose endpoints have room */
+    LIFO_STEPS_MAX = 64,  /* back from the newest, for one that waits for nothing of its own */
+    LANE_SHARE_PERCENT =
+        25, /* 100: short of KV memory, large ones reach a quarter of the small ones' share; 5: no more */
 };
 
 struct limits {
-    uint32_t prefill_tokens_max;
+    nanos prefill_ns_max; /* of small ones */
+    bool large_may_pass;
     uint64_t kv_tokens_max;
     uint64_t endpoints;
 };
@@ -26,7 +32,9 @@ struct limits {
 /* Whether one that fits may be among so many; for a single one: whether it fits. */
 static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 {
-    return fit->prefill_min <= limits->prefill_tokens_max && fit->kv_min <= limits->kv_tokens_max &&
+    bool has_small = fit->large < fit->requests && fit->small_base_min <= limits->prefill_ns_max;
+    bool has_large = fit->large > 0 && limits->large_may_pass;
+    return (has_small || has_large) && fit->kv_min <= limits->kv_tokens_max &&
            (fit->endpoints & limits->endpoints) != 0;
 }
 
@@ -38,15 +46,22 @@ static bool fits(const struct sched_request *request, const struct limits *limit
 static struct limits limits_of(const struct queue_room *room, unsigned class)
 {
     return (struct limits){
-        .prefill_tokens_max = room->prefill_tokens_max[class],
+        .prefill_ns_max = room->prefill_ns_max[class],
+        .large_may_pass = room->large_may_pass,
         .kv_tokens_max = room->kv_tokens_max,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
     };
 }
 
-static struct limits limits_of_endpoints(const struct queue_room *room)
+/* What a request may have to wait for that is its own affair. */
+static struct limits limits_of_its_own(const struct queue_room *room, bool large_may_pass)
 {
-    return (struct limits){UINT32_MAX, UINT64_MAX, room->endpoints == 0 ? UINT64_MAX : room->endpoints};
+    return (struct limits){
+        .prefill_ns_max = NANOS_NEVER,
+        .large_may_pass = large_may_pass,
+        .kv_tokens_max = UINT64_MAX,
+        .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+    };
 }
 
 /* ---- the first in order */
@@ -110,31 +125,36 @@ static struct sched_request *newest_of(struct sched_request *first, const struct
     return first;
 }
 
-static struct sched_request *first_in_order(const struct queue *queue, const struct queue_room *room, unsigned class)
+static struct sched_request *first_in_order(const struct queue *queue, const struct queue_room *room, unsigned class,
+                                            bool large_may_pass)
 {
-    const struct queue_class *of = &queue->classes[class];
-    struct limits limits = limits_of_endpoints(room);
-    /* Endpoints alone are one condition, for which the sums are exact: the search goes straight down. */
-    struct sched_request *first = first_within(of, &limits);
+    struct limits limits = limits_of_its_own(room, large_may_pass);
+    struct sched_request *first = first_within(&queue->classes[class], &limits);
     if (first != NULL && queue->is_lifo && class == SCHED_CLASSES - 1) {
         return newest_of(first, &limits);
     }
     return first;
 }
 
+/* Whether a large one would come before it, had large ones room. */
+static bool passes_large(const struct queue *queue, const struct queue_room *room, unsigned class,
+                         const struct sched_request *request)
+{
+    return !room->large_may_pass && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
+           first_in_order(queue, room, class, true) != request;
+}
+
 static struct sched_request *first_small(const struct queue *queue, const struct queue_room *room, unsigned class)
 {
     struct limits limits = limits_of(room, class);
-    if (limits.prefill_tokens_max > queue->options.small_tokens_max) {
-        limits.prefill_tokens_max = queue->options.small_tokens_max;
-    }
+    limits.large_may_pass = false;
     return first_within(&queue->classes[class], &limits);
 }
 
 /* Whether as many have gone before it as may. */
 static bool is_passed_enough(const struct queue *queue, const struct sched_request *request)
 {
-    uint32_t percent = queue->options.lane_share_percent == 0 ? 100 : queue->options.lane_share_percent;
+    uint32_t percent = queue->options.lane_share_percent == 0 ? LANE_SHARE_PERCENT : queue->options.lane_share_percent;
     return request->place.passed_tokens * 100 >= tokens_of(request) * percent;
 }
 
@@ -151,15 +171,17 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
             continue;
         }
         if (choice->passed == NULL) {
-            struct sched_request *first = first_in_order(queue, room, i);
+            struct sched_request *first = first_in_order(queue, room, i, room->large_may_pass);
             struct limits limits = limits_of(room, i);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
+                choice->grant = passes_large(queue, room, i, first) ? QUEUE_GRANT_LANE : QUEUE_GRANT_ORDER;
+                *ret_blocked = *ret_blocked || choice->grant == QUEUE_GRANT_LANE;
                 return false;
             }
             *ret_blocked = true;
             if (first == NULL) {
-                continue; /* only their endpoints are full: nothing is taken from them by others */
+                continue; /* all wait for something of their own */
             }
             choice->passed = first;
             if (is_passed_enough(queue, first)) {
@@ -254,21 +276,21 @@ nanos queue_deadline(const struct queue *queue, struct sched_request **ret_reque
     const struct queue_seat *seat = NULL;
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
         const struct treap_node *root = queue->classes[i].seats.root;
-        if (root != NULL && (seat == NULL || seat_of(root)->sum.deadline_min < seat->sum.deadline_min)) {
+        if (root != NULL && (seat == NULL || seat_of(root)->sum.start_by_min < seat->sum.start_by_min)) {
             seat = seat_of(root);
         }
     }
-    if (seat == NULL || seat->sum.deadline_min == NANOS_NEVER) {
+    if (seat == NULL || seat->sum.start_by_min == NANOS_NEVER) {
         *ret_request = NULL;
         return NANOS_NEVER;
     }
-    nanos deadline = seat->sum.deadline_min;
+    nanos start_by = seat->sum.start_by_min;
     for (;;) {
-        if (seat->node.left != NULL && seat_of(seat->node.left)->sum.deadline_min == deadline) {
+        if (seat->node.left != NULL && seat_of(seat->node.left)->sum.start_by_min == start_by) {
             seat = seat_of(seat->node.left);
-        } else if (seat->own.deadline_min == deadline) {
+        } else if (seat->own.start_by_min == start_by) {
             *ret_request = request_of(place_of(seat->requests.first));
-            return deadline;
+            return start_by;
         } else {
             seat = seat_of(seat->node.right);
         }
@@ -290,7 +312,7 @@ static void count_own(const struct sched_request *request, struct ahead *ahead)
     uint64_t order = request->place.is_waiting ? request->place.order : UINT64_MAX;
     for (const struct treap_node *node = ahead->own->requests.root; node != NULL;) {
         const struct queue_place *place = place_of(node);
-        bool is_before = place->deadline_ns != request->deadline_ns ? place->deadline_ns < request->deadline_ns
+        bool is_before = place->start_by_ns != request->start_by_ns ? place->start_by_ns < request->start_by_ns
                                                                     : place->order < order;
         if (!is_before) {
             node = node->left;

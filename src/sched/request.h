@@ -63,17 +63,18 @@ enum sched_state {
 struct queue_fit {
     double charge; /* weighted tokens that they will be charged */
     uint32_t requests;
-    uint32_t prefill_min; /* uncached prompt tokens of the one with the fewest */
+    uint32_t large;       /* of them, those above small_tokens_max */
+    nanos small_base_min; /* base_ns of the small one with the least; NANOS_NEVER: none is small */
     uint64_t kv_min;      /* prompt and expected output of the one with the least */
     uint64_t endpoints;   /* a bit for each that any of them may use */
 };
 
 /* The queue's bookkeeping; nobody else's business, but for `lane` of who was evicted. */
 struct queue_place {
-    struct treap_node node;      /* among its tenant's, by deadline */
+    struct treap_node node;      /* among its tenant's, by start_by_ns */
     struct queue_fit fit;        /* over node's subtree */
     struct queue_fit own;        /* its own */
-    nanos deadline_ns;           /* as it was when it came */
+    nanos start_by_ns;           /* as it was when it came */
     uint64_t order;              /* of arrival */
     struct queue_tenant *tenant; /* whose counter it is or was charged to; NULL: it neither waits nor is charged */
     double charged;              /* to its tenant's counter, in weighted tokens; corrected until it is over */
@@ -96,15 +97,18 @@ struct sched_request {
 
     /* the scheduler's: to be read only */
     enum sched_state state;
-    uint8_t endpoint;        /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
-    bool was_blocked;        /* it did not leave at once */
-    bool is_lane_grant;      /* passed others by the small lane, or by the aged share: no inversion */
-    bool is_refused;         /* the backend said no, and that was counted */
+    nanos start_by_ns;  /* deadline_ns less base_ns: the latest moment at which it could leave and still make it; set
+                           when it comes, and what the queue orders by, so that large ones have the same slack */
+    uint8_t endpoint;   /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
+    bool was_blocked;   /* it did not leave at once */
+    bool is_lane_grant; /* passed others by the small lane, or by the aged share: no inversion */
+    bool is_refused;    /* the backend said no, and that was counted */
     uint32_t emitted_tokens; /* so far */
     uint32_t in_flight_at_grant;
     nanos granted_ns;
     nanos first_token_ns;  /* 0: not yet */
     nanos base_ns;         /* the first token's time without load, as known when it was granted; 0: nothing known */
+    nanos ahead_ns;        /* base of all that was pending at its grant: prefill in front of it */
     nanos predicted_ns;    /* for how long it was expected to wait, when it arrived */
     struct list_node node; /* on pending or running */
     struct queue_place place;

@@ -51,8 +51,9 @@ void admin_answer(struct conn *conn, const struct http_head *head, struct bytes 
     } else if (bytes_equal(path, BYTES("/metrics"))) {
         result = answer_metrics(conn, is_head, answer);
     } else {
-        struct api_error error = {404, "the admin listener has /health, /metrics, /api/cache/stats and /api/cache",
-                                  "not_found"};
+        struct api_error error = {
+            404, "the admin listener has /health, /metrics, /api/performance, /api/cache/stats and /api/cache",
+            "not_found"};
         result = conn_answer_error(conn, API_DIALECT_PLAIN, &error, BYTES_NONE, answer, is_head);
     }
     if (result != RESULT_OK) {

@@ -1,4 +1,4 @@
-/* The admin listener: /health, /metrics, /api/cache. */
+/* The admin listener: /health and /metrics; /api is own_api.h's. */
 #ifndef SLUICE_SERVER_ADMIN_H
 #define SLUICE_SERVER_ADMIN_H
 

@@ -37,78 +37,14 @@ bool cache_api_is_path(struct bytes path)
     return bytes_starts_with(path, root) && (path.len == root.len || path.ptr[root.len] == '/');
 }
 
-bool cache_api_is_offered(const struct conn *conn)
-{
-    return conn->is_admin || conn->worker->config->cache.api_token.len > 0;
-}
-
-/* ---- who may ----  */
-
-/* Takes as long for a token that is nearly right as for any other of its length. */
-static bool is_token(struct bytes given, struct bytes token)
-{
-    volatile unsigned char difference = given.len != token.len;
-    for (size_t i = 0; i < given.len; i++) {
-        difference |= (unsigned char)(given.ptr[i] ^ token.ptr[i % token.len]);
-    }
-    return difference == 0;
-}
-
-static bool is_allowed(const struct conn *conn, const struct http_head *head, const char *base, bool *ret_has_token)
-{
-    *ret_has_token = false;
-    if (conn->is_admin) {
-        return true;
-    }
-    const struct bytes scheme = BYTES("Bearer ");
-    struct bytes value = http_head_value(head, base, HTTP_FIELD_AUTHORIZATION);
-    if (value.len <= scheme.len || !bytes_equal_nocase((struct bytes){value.ptr, scheme.len}, scheme)) {
-        return false;
-    }
-    *ret_has_token = true;
-    struct bytes given = bytes_trim((struct bytes){value.ptr + scheme.len, value.len - scheme.len});
-    return is_token(given, conn->worker->config->cache.api_token);
-}
-
-/* ---- answers ---- */
-
-static enum result refuse(struct conn *conn, const struct cache_api_request *request, const struct api_error *error,
-                          struct bytes extra, uint16_t *ret_status)
-{
-    *ret_status = error->status;
-    return conn_answer_error(conn, API_DIALECT_OPENAI, error, extra, request->answer,
-                             request->parser->head.method == HTTP_HEAD);
-}
-
-static enum result answer_json(struct conn *conn, const struct cache_api_request *request, struct bytes json,
-                               uint16_t *ret_status)
-{
-    char lent[256];
-    struct arena arena;
-    arena_init(&arena, lent, sizeof(lent));
-    struct conn_answer *answer = request->answer;
-    answer->fixed_head = arena_format(&arena,
-                                      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                                      "Cache-Control: no-store\r\nContent-Length: %zu\r\n",
-                                      json.len);
-    answer->body = request->parser->head.method == HTTP_HEAD ? BYTES_NONE : json;
-    answer->copy_body = true;
-    enum result result = answer->fixed_head.ptr == NULL ? RESULT_NO_MEMORY : conn_answer(conn, answer);
-    answer->fixed_head = BYTES_NONE;
-    answer->body = BYTES_NONE;
-    arena_fini(&arena);
-    *ret_status = 200;
-    return result;
-}
-
-static enum result answer_stats(struct conn *conn, const struct cache_api_request *request, uint16_t *ret_status)
+static enum result answer_stats(struct conn *conn, const struct own_api_request *request, uint16_t *ret_status)
 {
     size_t bytes = 0;
     char *text = cache_api_stats(conn->worker->server, &bytes);
     if (text == NULL) {
         return RESULT_NO_MEMORY;
     }
-    enum result result = answer_json(conn, request, (struct bytes){text, bytes}, ret_status);
+    enum result result = own_api_answer(conn, request, (struct bytes){text, bytes}, ret_status);
     free(text);
     return result;
 }
@@ -453,13 +389,13 @@ void cache_api_fini(struct list_node *deletions)
     }
 }
 
-static enum result begin_delete(struct conn *conn, const struct cache_api_request *request, struct arena *arena,
+static enum result begin_delete(struct conn *conn, const struct own_api_request *request, struct arena *arena,
                                 uint16_t *ret_status)
 {
     struct selector selector;
     struct api_error error = {400, read_selector(arena, request->target->query, &selector), "bad_selector"};
     if (error.message != NULL) {
-        return refuse(conn, request, &error, BYTES_NONE, ret_status);
+        return own_api_refuse(conn, request, &error, BYTES_NONE, ret_status);
     }
     struct cache_deletion *deletion = deletion_create(conn->worker, selector.name.len + selector.value.len + 16);
     if (deletion == NULL) {
@@ -467,11 +403,11 @@ static enum result begin_delete(struct conn *conn, const struct cache_api_reques
     }
     if (!deletion_select(deletion, &selector, &error)) {
         free(deletion);
-        return refuse(conn, request, &error, BYTES_NONE, ret_status);
+        return own_api_refuse(conn, request, &error, BYTES_NONE, ret_status);
     }
     if (conn->worker->cache == NULL) {
         free(deletion);
-        return answer_json(conn, request, BYTES("{\"removed\":0,\"memory\":0,\"second_tier\":0}\n"), ret_status);
+        return own_api_answer(conn, request, BYTES("{\"removed\":0,\"memory\":0,\"second_tier\":0}\n"), ret_status);
     }
     const struct exchange_start start = {
         .route = &conn->worker->api,
@@ -481,36 +417,23 @@ static enum result begin_delete(struct conn *conn, const struct cache_api_reques
         .path = request->path,
         .authority = request->authority,
         .request_id = request->answer->request_id,
-        .keep_alive = request->answer->keep_alive,
+        .keep_alive = request->keep_alive, /* it reads what comes with the request */
         .deletion = deletion,
     };
     *ret_status = 0;
     return exchange_begin(conn, &start);
 }
 
-enum result cache_api_begin(struct conn *conn, const struct cache_api_request *request, uint16_t *ret_status)
+enum result cache_api_begin(struct conn *conn, const struct own_api_request *request, uint16_t *ret_status)
 {
     const struct http_head *head = &request->parser->head;
     struct api_error error;
-    bool has_token;
     bool is_stats = bytes_equal(request->path, BYTES(PATH_STATS));
     bool is_delete = bytes_equal(request->path, BYTES(PATH_DELETE));
     bool is_read = head->method == HTTP_GET || head->method == HTTP_HEAD;
-    if (head->body != HTTP_BODY_NONE && !(is_delete && head->method == HTTP_DELETE)) {
-        request->answer->keep_alive = false; /* nobody reads it */
-    }
-    if (!is_allowed(conn, head, request->base, &has_token)) {
-        error = has_token ? (struct api_error){401, "this is not the gateway's token", "wrong_token"}
-                          : (struct api_error){401, "this needs the gateway's token, as Authorization: Bearer TOKEN",
-                                               "no_token"};
-        return refuse(conn, request, &error,
-                      has_token ? BYTES("WWW-Authenticate: Bearer realm=\"sluice\", error=\"invalid_token\"\r\n")
-                                : BYTES("WWW-Authenticate: Bearer realm=\"sluice\"\r\n"),
-                      ret_status);
-    }
     if (!is_stats && !is_delete) {
         error = (struct api_error){404, "there are GET " PATH_STATS " and DELETE " PATH_DELETE, "not_found"};
-        return refuse(conn, request, &error, BYTES_NONE, ret_status);
+        return own_api_refuse(conn, request, &error, BYTES_NONE, ret_status);
     }
     if (is_stats && is_read) {
         return answer_stats(conn, request, ret_status);
@@ -518,8 +441,8 @@ enum result cache_api_begin(struct conn *conn, const struct cache_api_request *r
     if (is_stats || head->method != HTTP_DELETE) {
         error = (struct api_error){405, is_stats ? PATH_STATS " takes GET" : PATH_DELETE " takes DELETE",
                                    "method_not_allowed"};
-        return refuse(conn, request, &error, is_stats ? BYTES("Allow: GET, HEAD\r\n") : BYTES("Allow: DELETE\r\n"),
-                      ret_status);
+        return own_api_refuse(conn, request, &error,
+                              is_stats ? BYTES("Allow: GET, HEAD\r\n") : BYTES("Allow: DELETE\r\n"), ret_status);
     }
     char lent[1024];
     struct arena arena;

@@ -1,5 +1,4 @@
-/* /api/cache: what the cache does, and removing from it. Answered on the admin listener, and on the public ones where
- * cache.api_token is configured: there only to requests that carry it (RFC 6750).
+/* /api/cache: what the cache does, and removing from it.
  *
  *   GET /api/cache/stats                                   at once
  *   DELETE /api/cache?key= | prefix= | tag= | group= | route= | all=true
@@ -7,8 +6,7 @@
 #ifndef SLUICE_SERVER_CACHE_API_H
 #define SLUICE_SERVER_CACHE_API_H
 
-#include "http/uri.h"
-#include "server/conn.h"
+#include "server/own_api.h"
 
 struct exchange;
 struct server;
@@ -19,22 +17,9 @@ struct cache_deletion;
 /* Whether the path is one of these, be there something or not. */
 bool cache_api_is_path(struct bytes path);
 
-/* Whether this listener's clients are answered at all. */
-bool cache_api_is_offered(const struct conn *conn);
-
-/* A request, *borrowed* for the call. */
-struct cache_api_request {
-    const struct http_parser *parser; /* holds the head */
-    const char *base;
-    const struct http_target *target;
-    struct bytes path; /* normalised */
-    struct bytes authority;
-    struct conn_answer *answer; /* what every answer to it shares */
-};
-
-/* Queues the answer and gives its status, or begins an exchange and gives 0. On failure the connection is to be closed.
- */
-MUST_USE enum result cache_api_begin(struct conn *conn, const struct cache_api_request *request, uint16_t *ret_status);
+/* For own_api_begin, whose client has been let in: queues the answer and gives its status, or begins an exchange and
+ * gives 0. On failure the connection is to be closed. */
+MUST_USE enum result cache_api_begin(struct conn *conn, const struct own_api_request *request, uint16_t *ret_status);
 
 /* ---- for exchanges ---- */
 

@@ -1,6 +1,6 @@
 /* The configuration: one YAML file, read once, constant after.
  *
- * Every key stands in one table (config_keys.c, config_keys_cache.c) with its type, unit, default, bounds and one line
+ * Every key stands in one table (config_keys*.c) with its type, unit, default, bounds and one line
  * of help; docs/configuration.md is made from it. */
 #ifndef SLUICE_SERVER_CONFIG_H
 #define SLUICE_SERVER_CONFIG_H
@@ -23,6 +23,31 @@ struct config_endpoint {
 
 enum config_host_header { CONFIG_HOST_CLIENT, CONFIG_HOST_ENDPOINT };
 
+/* How requests to an upstream are let through (src/sched). */
+struct config_scheduling {
+    bool enabled;
+    bool observe_only;
+    unsigned limiter;         /* enum limiter_kind */
+    uint32_t concurrency;     /* 0: auto */
+    uint32_t concurrency_min; /* ≤ concurrency_max */
+    uint32_t concurrency_max;
+    uint32_t endpoint_concurrency_max; /* 0: what is learned */
+    uint64_t kv_tokens_max;            /* 0: learned */
+    uint32_t first_token_ms;
+    uint32_t token_ms; /* 0: no bound */
+    uint32_t holdback_percent;
+    struct {
+        uint32_t requests_max;
+        uint64_t tokens_max;     /* 0: no bound */
+        uint64_t body_bytes_max; /* 0: no bound */
+        uint32_t wait_max_ms;
+        uint32_t tenant_share_percent;
+        uint32_t aged_share_percent;
+        uint32_t small_tokens_max;
+        bool lifo_lowest;
+    } queue;
+};
+
 struct config_upstream {
     struct bytes name;
     unsigned endpoint_count;
@@ -35,6 +60,7 @@ struct config_upstream {
     uint32_t keepalive_connections_max; /* per endpoint and worker */
     uint32_t keepalive_idle_ms;         /* an idle connection is closed after this */
     uint32_t resolve_interval_ms;       /* names are looked up again after this */
+    struct config_scheduling scheduling;
 };
 
 enum config_route_kind { CONFIG_ROUTE_RESPOND, CONFIG_ROUTE_HTTP, CONFIG_ROUTE_INFERENCE };
@@ -54,11 +80,12 @@ enum config_part_kind {
     CONFIG_PART_HEADER,
     CONFIG_PART_COOKIE,
     CONFIG_PART_ARGUMENT, /* of the query */
+    CONFIG_PART_ADDRESS,  /* the client's: of a tenant alone */
 };
 
 struct config_part {
     enum config_part_kind kind;
-    struct bytes name; /* of the last three; a field's is in lower case */
+    struct bytes name; /* of header, cookie and argument; a field's is in lower case */
 };
 
 enum config_cache_cost { CONFIG_COST_TIME, CONFIG_COST_UNIFORM, CONFIG_COST_TOKENS };
@@ -133,6 +160,19 @@ struct config_route {
     uint64_t body_bytes_max;      /* http: 0 = none (streamed anyway); inference: what is buffered, default 10 MB */
     bool half_close_is_departure; /* a client's FIN counts as gone: default inference true, http false */
     struct config_cache cache;
+    uint32_t class;
+    bool trust_class;
+    uint32_t deadline_ms; /* 0: the upstream's wait_max_ms */
+    unsigned tenant_count;
+    const struct config_part *tenant; /* the first that a request has; none: the API key, else the address */
+};
+
+/* Who has this API key. */
+struct config_tenant {
+    struct bytes name;
+    struct bytes key;
+    uint32_t class; /* 4: the route's */
+    uint32_t weight;
 };
 
 struct config_listener {
@@ -189,6 +229,8 @@ struct config {
     struct config_upstream *upstreams;
     unsigned route_count;
     struct config_route *routes;
+    unsigned tenant_count;
+    struct config_tenant *tenants;
 };
 
 /* Reads FILE. Everything that is wrong is written to `errors` as "FILE:LINE: what is wrong; what would be

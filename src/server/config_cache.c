@@ -128,6 +128,13 @@ bool config_read_part(struct config_reader *reader, const struct config_key *key
                       struct bytes text, void *into)
 {
     static const struct {
+        const char *word;
+        enum config_part_kind kind;
+    } wholes[] = {
+        {"method", CONFIG_PART_METHOD}, {"host", CONFIG_PART_HOST},       {"path", CONFIG_PART_PATH},
+        {"query", CONFIG_PART_QUERY},   {"address", CONFIG_PART_ADDRESS},
+    };
+    static const struct {
         const char *prefix;
         enum config_part_kind kind;
     } named[] = {
@@ -136,11 +143,15 @@ bool config_read_part(struct config_reader *reader, const struct config_key *key
         {"query:", CONFIG_PART_ARGUMENT},
     };
     struct config_part *part = (struct config_part *)into;
+    struct bytes words = BYTES_NONE; /* those it may be, for a message */
     for (unsigned i = 0; key->words != NULL && key->words[i] != NULL; i++) {
-        if (bytes_equal(text, bytes_from(key->words[i]))) {
-            *part = (struct config_part){.kind = (enum config_part_kind)(CONFIG_PART_METHOD + i)};
-            return true;
+        for (unsigned k = 0; k < ARRAY_COUNT(wholes); k++) {
+            if (strcmp(key->words[i], wholes[k].word) == 0 && bytes_equal(text, bytes_from(wholes[k].word))) {
+                *part = (struct config_part){.kind = wholes[k].kind};
+                return true;
+            }
         }
+        words = arena_format(&reader->scratch, "%.*s%s, ", BYTES_ARG(words), key->words[i]);
     }
     for (unsigned i = 0; i < ARRAY_COUNT(named); i++) {
         size_t skip = strlen(named[i].prefix);
@@ -157,8 +168,8 @@ bool config_read_part(struct config_reader *reader, const struct config_key *key
         part->kind = named[i].kind;
         return put_copy(reader, name, named[i].kind == CONFIG_PART_HEADER, &part->name);
     }
-    config_complain(reader, node, "%s: '%s' is not known; it should be one of %sheader:NAME, cookie:NAME, query:NAME",
-                    key->path, config_shown(reader, text), key->words == NULL ? "" : "method, host, path, query, ");
+    config_complain(reader, node, "%s: '%s' is not known; it should be one of %.*sheader:NAME, cookie:NAME, query:NAME",
+                    key->path, config_shown(reader, text), BYTES_ARG(words));
     return false;
 }
 

@@ -1,7 +1,7 @@
 /* Every key of the configuration, once: what it is called, what it may be, what it is when it is left out,
  * where its value goes, and one line of help. The reader (config_walk.c) and the reference
- * (docs/configuration.md, config_reference.c) are both made from it; a key that is not here, or in the part of the
- * table that is about the cache (config_keys_cache.c), does not exist. */
+ * (docs/configuration.md, config_reference.c) are both made from it; a key that is not here, or in the parts of the
+ * table that are about the cache (config_keys_cache.c) and about scheduling (config_keys_sched.c), does not exist. */
 
 #include "server/config_keys.h"
 #include "base/check.h"
@@ -353,15 +353,22 @@ static const struct config_key keys[] = {
              "output. `cache: false` switches it off."},
 };
 
+enum { OWN_COUNT = ARRAY_COUNT(keys) };
+
 unsigned config_key_count(void)
 {
-    return ARRAY_COUNT(keys) + config_keys_cache_count;
+    return OWN_COUNT + config_keys_cache_count + config_keys_sched_count;
 }
 
 const struct config_key *config_key_at(unsigned index)
 {
     CHECK(index < config_key_count());
-    return index < ARRAY_COUNT(keys) ? &keys[index] : &config_keys_cache[index - ARRAY_COUNT(keys)];
+    if (index < OWN_COUNT) {
+        return &keys[index];
+    }
+    index -= OWN_COUNT;
+    return index < config_keys_cache_count ? &config_keys_cache[index]
+                                           : &config_keys_sched[index - config_keys_cache_count];
 }
 
 bool config_key_is_in(const struct config_key *key, const struct config_key *container)

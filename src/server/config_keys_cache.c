@@ -18,8 +18,6 @@ static const char *const inference_costs[] = {"time", "uniform", "tokens", NULL}
 _Static_assert(CONFIG_SCOPE_TENANT == 0 && CONFIG_SCOPE_SHARED == 1, "as in scopes");
 static const char *const scopes[] = {"tenant", "shared", NULL};
 
-_Static_assert(CONFIG_PART_METHOD == 1 && CONFIG_PART_HOST == 2 && CONFIG_PART_PATH == 3 && CONFIG_PART_QUERY == 4,
-               "as in whole_parts, from 1");
 static const char *const whole_parts[] = {"method", "host", "path", "query", NULL};
 
 const struct config_key config_keys_cache[] = {

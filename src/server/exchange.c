@@ -244,6 +244,7 @@ enum result exchange_prepare_fetch(struct exchange *exchange, const struct excha
     fetch->request.upstream = &worker->upstreams[config->upstream];
     fetch->request.endpoints_allowed = UINT64_MAX;
     fetch->request.is_head = exchange->is_head && !forward.for_all;
+    exchange_admission_prepare(exchange, start);
     struct bytes model;
     if (config->kind == CONFIG_ROUTE_INFERENCE && inference_model_in_path(&exchange->arena, forward.path, &model)) {
         allow_those_with(&fetch->request, model);
@@ -308,15 +309,24 @@ void exchange_start_fetch(struct exchange *exchange)
     fetch_start(exchange->fetch);
 }
 
-/* Where the endpoints offer different models, only those that have the one asked for are used. */
+/* Where the endpoints offer different models, only those that have the one asked for are used; and each model has its
+ * own gate. */
 static void choose_by_model(struct exchange *exchange)
 {
     struct fetch_request *request = &exchange->fetch->request;
     const struct model_directory *directory = request->upstream->models;
+    bool is_gated = exchange_admission_wants_model(exchange);
+    bool is_divided = directory != NULL && model_directory_matters(directory);
     struct bytes body = {request->body, request->body_bytes};
-    struct bytes model;
-    if (directory != NULL && model_directory_matters(directory) && inference_model(&exchange->arena, body, &model)) {
+    struct bytes model = BYTES_NONE;
+    if ((is_gated || is_divided) && !inference_model(&exchange->arena, body, &model)) {
+        model = BYTES_NONE;
+    }
+    if (is_divided && model.ptr != NULL) {
         request->endpoints_allowed = model_directory_endpoints(directory, model);
+    }
+    if (is_gated) {
+        exchange_admission_choose(exchange, model);
     }
 }
 

@@ -12,6 +12,8 @@ static struct worker *worker_of(const struct exchange *exchange)
 
 /* ---- whole answers ---- */
 
+enum { ERROR_LINES_BYTES_MAX = 256 };
+
 static void finish_queued(struct exchange *exchange, enum result result, uint16_t status, bool keep_alive)
 {
     exchange->status = status;
@@ -47,11 +49,19 @@ void exchange_answer_fixed(struct exchange *exchange)
 void exchange_answer_error(struct exchange *exchange, uint16_t status, const char *message, const char *code,
                            enum metrics_error kind)
 {
+    exchange_answer_error_with(exchange, status, message, code, kind,
+                               status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES_NONE);
+}
+
+void exchange_answer_error_with(struct exchange *exchange, uint16_t status, const char *message, const char *code,
+                                enum metrics_error kind, struct bytes lines)
+{
     metrics_error(&worker_of(exchange)->metrics, kind);
     struct conn_answer answer = exchange_answer_of(exchange);
     struct api_error error = {.status = status, .message = message, .code = code};
-    char extra[CACHE_STATUS_BYTES_MAX + 64];
-    char *at = bytes_put(extra, status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES(""));
+    char extra[CACHE_STATUS_BYTES_MAX + 64 + ERROR_LINES_BYTES_MAX];
+    CHECK(lines.len <= ERROR_LINES_BYTES_MAX);
+    char *at = bytes_put(extra, lines);
     struct cache_status cache_status;
     if (exchange->cache != NULL && exchange_cache_status(exchange, &cache_status)) {
         at = bytes_put(at, BYTES("Cache-Status: "));
@@ -213,6 +223,7 @@ static void answer_failure(struct exchange *exchange)
                               "upstream_timeout", METRICS_ERROR_UPSTREAM_TIMEOUT);
         break;
     }
+    case RESULT_SHED: exchange_answer_shed(exchange); break;
     case RESULT_LIMIT:
     case RESULT_NO_MEMORY:
         exchange_answer_error(exchange, 503, "the gateway has no room for this request now", "overloaded",

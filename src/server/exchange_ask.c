@@ -89,7 +89,8 @@ void exchange_ask_behind(struct exchange *exchange, const struct exchange_start 
         free(refresh);
         return; /* the next request tries again */
     }
-    exchange_drop_fetch(exchange); /* the filling's alone */
+    exchange->fetch->pass.request.class = SCHED_CLASSES - 1; /* nobody waits for it */
+    exchange_drop_fetch(exchange);                           /* the filling's alone */
     refresh->worker = worker;
     refresh->filling = filling;
     refresh->waiter.on_answer = refresh_on_answer;

@@ -96,6 +96,25 @@ void exchange_answer_error(struct exchange *exchange, uint16_t status, const cha
 /* Answers with a body that is ready (copied), and finishes. */
 void exchange_answer_json(struct exchange *exchange, uint16_t status, struct bytes json);
 
+/* Answers with an error and further lines, each with its end. */
+void exchange_answer_error_with(struct exchange *exchange, uint16_t status, const char *message, const char *code,
+                                enum metrics_error kind, struct bytes lines);
+
+/* ---- exchange_admission.c ---- */
+
+/* Says in the fetch's pass whose request it is and how urgent, and where it is a plain service's, at which gate.
+ * *Borrows* start. */
+void exchange_admission_prepare(struct exchange *exchange, const struct exchange_start *start);
+
+/* Whether the gate depends on the model that the body names. */
+bool exchange_admission_wants_model(const struct exchange *exchange);
+
+/* The body is there: chooses the gate of its model (empty: it names none), and says what the request will cost. */
+void exchange_admission_choose(struct exchange *exchange, struct bytes model);
+
+/* What is read has been turned away: says why, and when it is worth trying again. */
+void exchange_answer_shed(struct exchange *exchange);
+
 /* ---- exchange_models.c ---- */
 
 /* Begins to gather the model lists of all endpoints; false when there is one endpoint only, whose own list is

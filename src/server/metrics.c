@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/metrics_internal.h"
+#include "server/server.h"
 
 /* The codes of the IANA registry that a gateway meets, and one "other" per class at the end. */
 const uint16_t metrics_statuses[METRICS_STATUSES] = {
@@ -66,6 +67,10 @@ void metrics_fini(struct metrics *metrics)
 
 void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, uint16_t status, nanos duration_ns)
 {
+    histogram_add(&metrics->all, duration_ns);
+    if (status >= 500) {
+        counter_add(&metrics->failed, 1);
+    }
     struct metrics_series *_Atomic *place = &metrics->series[route * METRICS_METHODS + (unsigned)method_index(method)];
     struct metrics_series *series = atomic_load_explicit(place, memory_order_relaxed);
     if (series == NULL) {
@@ -78,4 +83,25 @@ void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, ui
     }
     histogram_add(&series->duration, duration_ns);
     counter_add(&series->by_status[status_index(status)], 1);
+}
+
+bool metrics_sum_series(const struct server *server, unsigned route, unsigned method, struct metrics_series *ret_sum)
+{
+    bool any = false;
+    memset(ret_sum, 0, sizeof(*ret_sum));
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        const struct metrics *metrics = &server->workers[w].metrics;
+        /* acquire pairs with the release in metrics_request */
+        struct metrics_series *series =
+            atomic_load_explicit(&metrics->series[route * METRICS_METHODS + method], memory_order_acquire);
+        if (series == NULL) {
+            continue;
+        }
+        any = true;
+        histogram_merge(&ret_sum->duration, &series->duration);
+        for (unsigned i = 0; i < METRICS_STATUSES; i++) {
+            counter_add(&ret_sum->by_status[i], counter_load(&series->by_status[i]));
+        }
+    }
+    return any;
 }

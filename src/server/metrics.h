@@ -32,6 +32,7 @@ enum metrics_error {
     METRICS_ERROR_CLIENT_CLOSED,     /* it left before the answer was through */
     METRICS_ERROR_NO_ROUTE,          /* 404, 405 */
     METRICS_ERROR_OVERLOAD,          /* 503: a limit or memory of our own */
+    METRICS_ERROR_SHED,              /* 429, 503: turned away by the scheduler */
     METRICS_ERROR_UPSTREAM_CONNECT,  /* 502: no endpoint could be connected to */
     METRICS_ERROR_UPSTREAM_TIMEOUT,  /* 504 */
     METRICS_ERROR_UPSTREAM_PROTOCOL, /* 502: what came back was not HTTP, or cut short */
@@ -51,6 +52,8 @@ struct metrics {
     _Atomic uint64_t connections;
     _Atomic uint64_t active_requests;
     _Atomic uint64_t errors[METRICS_ERRORS];
+    struct histogram all;    /* durations of all requests */
+    _Atomic uint64_t failed; /* answered with 500 or more */
     unsigned route_count;
     struct metrics_series *_Atomic *series; /* [route * METRICS_METHODS + method], made when first needed */
 };
@@ -62,12 +65,15 @@ void metrics_fini(struct metrics *metrics);
 /* A request has been answered. `method` is a llhttp_method_t. */
 void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, uint16_t status, nanos duration_ns);
 
+struct server;
+
+/* Adds up one route and method over the workers. False when nobody has counted any. */
+bool metrics_sum_series(const struct server *server, unsigned route, unsigned method, struct metrics_series *ret_sum);
+
 static inline void metrics_error(struct metrics *metrics, enum metrics_error error)
 {
     counter_add(&metrics->errors[error], 1);
 }
-
-struct server;
 
 /* Writes everything all workers have counted; *gives* text from malloc. .ptr NULL when memory is out. */
 struct bytes metrics_text(const struct server *server);

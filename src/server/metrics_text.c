@@ -12,67 +12,9 @@
 
 static const char *const method_names[METRICS_METHODS] = {"GET",    "HEAD",  "POST",    "PUT",
                                                           "DELETE", "PATCH", "OPTIONS", "OTHER"};
-static const char *const error_names[METRICS_ERRORS] = {
-    "bad_request", "too_large",        "client_timeout",   "client_closed",     "no_route",
-    "overload",    "upstream_connect", "upstream_timeout", "upstream_protocol",
-};
-/* Seconds, with the nanoseconds the histogram is asked for: from a local answer to a long generation. */
-static const struct {
-    const char *le;
-    nanos bound_ns;
-} bounds[] = {
-    {"0.0005", 500000},  {"0.001", 1000000},    {"0.0025", 2500000},   {"0.005", 5000000},  {"0.01", 10000000},
-    {"0.025", 25000000}, {"0.05", 50000000},    {"0.1", 100000000},    {"0.25", 250000000}, {"0.5", 500000000},
-    {"1", 1000000000},   {"2.5", 2500000000},   {"5", 5000000000},     {"10", 10000000000}, {"30", 30000000000},
-    {"60", 60000000000}, {"120", 120000000000}, {"300", 300000000000},
-};
-
-static void put_type(FILE *out, const char *name, const char *type, const char *help)
-{
-    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-/* A label's value: backslash, quote and newline are escaped. */
-static void put_label(FILE *out, struct bytes value)
-{
-    for (size_t i = 0; i < value.len; i++) {
-        char c = value.ptr[i];
-        if (c == '\n') {
-            fputs("\\n", out);
-        } else {
-            if (c == '"' || c == '\\') {
-                fputc('\\', out);
-            }
-            fputc(c, out);
-        }
-    }
-}
-
 static struct bytes route_name(const struct server *server, unsigned route)
 {
     return route < server->config->route_count ? server->config->routes[route].name : BYTES("none");
-}
-
-/* Adds up one route and method over the workers. False when nobody has counted any. */
-static bool sum_series(const struct server *server, unsigned route, unsigned method, struct metrics_series *sum)
-{
-    bool any = false;
-    memset(sum, 0, sizeof(*sum));
-    for (unsigned w = 0; w < server->worker_count; w++) {
-        const struct metrics *metrics = &server->workers[w].metrics;
-        /* acquire pairs with the release in metrics_request */
-        struct metrics_series *series =
-            atomic_load_explicit(&metrics->series[route * METRICS_METHODS + method], memory_order_acquire);
-        if (series == NULL) {
-            continue;
-        }
-        any = true;
-        histogram_merge(&sum->duration, &series->duration);
-        for (unsigned i = 0; i < METRICS_STATUSES; i++) {
-            counter_add(&sum->by_status[i], counter_load(&series->by_status[i]));
-        }
-    }
-    return any;
 }
 
 static void put_requests(FILE *out, struct bytes route, const char *method, const struct metrics_series *sum)
@@ -83,7 +25,7 @@ static void put_requests(FILE *out, struct bytes route, const char *method, cons
             continue;
         }
         fputs("http_requests_total{route=\"", out);
-        put_label(out, route);
+        metrics_put_label(out, route);
         unsigned status = metrics_statuses[i];
         fprintf(out, "\",method=\"%s\",status=\"%u%s\"} %llu\n", method, status, status < 100 ? "xx" : "",
                 (unsigned long long)count);
@@ -93,30 +35,30 @@ static void put_requests(FILE *out, struct bytes route, const char *method, cons
 static void put_duration(FILE *out, struct bytes route, const char *method, const struct histogram *h)
 {
     uint64_t count = counter_load(&h->count);
-    for (size_t i = 0; i <= sizeof(bounds) / sizeof(bounds[0]); i++) {
-        bool is_last = i == sizeof(bounds) / sizeof(bounds[0]);
-        uint64_t below = is_last ? count : histogram_count_below(h, bounds[i].bound_ns);
+    for (size_t i = 0; i <= METRICS_BOUNDS; i++) {
+        bool is_last = i == METRICS_BOUNDS;
+        uint64_t below = is_last ? count : histogram_count_below(h, metrics_bounds[i].bound_ns);
         fputs("http_request_duration_seconds_bucket{route=\"", out);
-        put_label(out, route);
-        fprintf(out, "\",method=\"%s\",le=\"%s\"} %llu\n", method, is_last ? "+Inf" : bounds[i].le,
+        metrics_put_label(out, route);
+        fprintf(out, "\",method=\"%s\",le=\"%s\"} %llu\n", method, is_last ? "+Inf" : metrics_bounds[i].le,
                 (unsigned long long)below);
     }
     fputs("http_request_duration_seconds_sum{route=\"", out);
-    put_label(out, route);
+    metrics_put_label(out, route);
     fprintf(out, "\",method=\"%s\"} %.9f\n", method, (double)counter_load(&h->sum_ns) / 1e9);
     fputs("http_request_duration_seconds_count{route=\"", out);
-    put_label(out, route);
+    metrics_put_label(out, route);
     fprintf(out, "\",method=\"%s\"} %llu\n", method, (unsigned long long)count);
 }
 
 /* Every sample of a metric stands in one group: the series are walked once for each. */
 static void put_all_series(FILE *out, const struct server *server, struct metrics_series *sum)
 {
-    put_type(out, "http_requests_total", "counter", "Requests answered, by route, method and status.");
+    metrics_put_type(out, "http_requests_total", "counter", "Requests answered, by route, method and status.");
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned route = 0; route <= server->config->route_count; route++) {
             for (unsigned method = 0; method < METRICS_METHODS; method++) {
-                if (!sum_series(server, route, method, sum)) {
+                if (!metrics_sum_series(server, route, method, sum)) {
                     continue;
                 }
                 if (pass == 0) {
@@ -127,8 +69,8 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
             }
         }
         if (pass == 0) {
-            put_type(out, "http_request_duration_seconds", "histogram",
-                     "From a request's head to the last byte of its answer being queued.");
+            metrics_put_type(out, "http_request_duration_seconds", "histogram",
+                             "From a request's head to the last byte of its answer being queued.");
         }
     }
 }
@@ -172,16 +114,18 @@ static void put_totals(FILE *out, const struct server *server)
          offsetof(struct worker, proxy.reuses)},
         {"sluice_upstream_retries_total", "counter", "Requests sent again because a kept connection was dead.",
          offsetof(struct worker, proxy.retries)},
+        {"sluice_sched_grants_outstanding", "gauge", "Grants that are not released: none when no request is under way.",
+         offsetof(struct worker, gates.outstanding)},
         {"sluice_upstream_cancels_total", "counter", "Upstream requests cancelled because the client left.",
          offsetof(struct worker, proxy.cancels)},
     };
     for (size_t i = 0; i < sizeof(totals) / sizeof(totals[0]); i++) {
-        put_type(out, totals[i].name, totals[i].type, totals[i].help);
+        metrics_put_type(out, totals[i].name, totals[i].type, totals[i].help);
         fprintf(out, "%s %llu\n", totals[i].name, (unsigned long long)sum_metric(server, totals[i].offset));
     }
-    put_type(out, "errors_total", "counter", "Requests that failed, by type.");
+    metrics_put_type(out, "errors_total", "counter", "Requests that failed, by type.");
     for (unsigned i = 0; i < METRICS_ERRORS; i++) {
-        fprintf(out, "errors_total{type=\"%s\"} %llu\n", error_names[i],
+        fprintf(out, "errors_total{type=\"%s\"} %llu\n", metrics_error_names[i],
                 (unsigned long long)sum_metric(server,
                                                offsetof(struct worker, metrics.errors) + i * sizeof(_Atomic uint64_t)));
     }
@@ -190,6 +134,7 @@ static void put_totals(FILE *out, const struct server *server)
 static void put_ring(FILE *out, const struct server *server)
 {
     static const struct word_metric words[] = {
+        {"sluice_ring_turns_total", "counter", "Turns of the loop.", offsetof(struct ring_counters, turns)},
         {"sluice_ring_enters_total", "counter", "io_uring_enter calls.", offsetof(struct ring_counters, enters)},
         {"sluice_ring_submissions_total", "counter", "Submission entries.",
          offsetof(struct ring_counters, submissions)},
@@ -211,7 +156,7 @@ static void put_ring(FILE *out, const struct server *server)
         {"sluice_ring_streams", "gauge", "Sockets open now.", offsetof(struct ring_counters, streams)},
     };
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        put_type(out, words[i].name, words[i].type, words[i].help);
+        metrics_put_type(out, words[i].name, words[i].type, words[i].help);
         for (unsigned w = 0; w < server->worker_count; w++) {
             fprintf(out, "%s{worker=\"%u\"} %llu\n", words[i].name, w,
                     (unsigned long long)load_at(ring_counters(server->workers[w].ring), words[i].offset));
@@ -221,7 +166,7 @@ static void put_ring(FILE *out, const struct server *server)
 
 static void put_endpoints(FILE *out, const struct server *server)
 {
-    put_type(out, "sluice_endpoint_in_flight", "gauge", "Requests an endpoint is working on now.");
+    metrics_put_type(out, "sluice_endpoint_in_flight", "gauge", "Requests an endpoint is working on now.");
     for (unsigned u = 0; u < server->config->upstream_count; u++) {
         const struct config_upstream *upstream = &server->config->upstreams[u];
         for (unsigned e = 0; e < upstream->endpoint_count; e++) {
@@ -231,9 +176,9 @@ static void put_endpoints(FILE *out, const struct server *server)
                     atomic_load_explicit(&server->workers[w].upstreams[u].endpoints[e].in_flight, memory_order_relaxed);
             }
             fputs("sluice_endpoint_in_flight{upstream=\"", out);
-            put_label(out, upstream->name);
+            metrics_put_label(out, upstream->name);
             fputs("\",endpoint=\"", out);
-            put_label(out, upstream->endpoints[e].text);
+            metrics_put_label(out, upstream->endpoints[e].text);
             fprintf(out, "\"} %llu\n", (unsigned long long)sum);
         }
     }
@@ -245,7 +190,7 @@ static void put_route_sample(FILE *out, const struct config_route *route, const 
                              const char *value)
 {
     fprintf(out, "%s{route=\"", name);
-    put_label(out, route->name);
+    metrics_put_label(out, route->name);
     if (label != NULL) {
         fprintf(out, "\",%s=\"%s", label, value);
     }
@@ -324,7 +269,7 @@ static void put_cache_routes(FILE *out, const struct server *server)
         {"sluice_cache_tier_answers_total", "Answers brought back from the second tier.", put_from_tier},
     };
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-        put_type(out, metrics[i].name, "counter", metrics[i].help);
+        metrics_put_type(out, metrics[i].name, "counter", metrics[i].help);
         for (unsigned r = 0; r < server->config->route_count; r++) {
             const struct config_route *route = &server->config->routes[r];
             if (route->cache.enabled) {
@@ -363,7 +308,7 @@ static void put_prefetch(FILE *out, const struct server *server)
                 continue;
             }
             if (!is_headed && metrics[i].type != NULL) {
-                put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
+                metrics_put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
             }
             is_headed = true;
             struct prefetching_figures figures;
@@ -396,10 +341,10 @@ static void put_cache_memory(FILE *out, const struct server *server)
         {"sluice_cache_refused_total", "counter", "Answers not worth what would have had to go.", figures.refused},
     };
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-        put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
+        metrics_put_type(out, metrics[i].name, metrics[i].type, metrics[i].help);
         fprintf(out, "%s %llu\n", metrics[i].name, (unsigned long long)metrics[i].value);
     }
-    put_type(out, "sluice_cache_removals_total", "counter", "Answers that went, by cause.");
+    metrics_put_type(out, "sluice_cache_removals_total", "counter", "Answers that went, by cause.");
     for (unsigned i = 0; i < SHARD_CAUSES; i++) {
         fprintf(out, "sluice_cache_removals_total{cause=\"%s\"} %llu\n", cache_figures_cause((enum shard_cause)i),
                 (unsigned long long)figures.removed[i]);
@@ -443,17 +388,17 @@ static void put_cache_tier(FILE *out, const struct server *server)
     };
     const struct store_counters *counters = store_counters(server->store);
     uint32_t state = atomic_load_explicit(&counters->state, memory_order_relaxed);
-    put_type(out, "sluice_cache_tier_state", "gauge", "1 for the state that the database is in.");
+    metrics_put_type(out, "sluice_cache_tier_state", "gauge", "1 for the state that the database is in.");
     for (unsigned i = 0; i < STORE_STATES; i++) {
         fprintf(out, "sluice_cache_tier_state{state=\"%s\"} %d\n", store_state_name((enum store_state)i), i == state);
     }
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        put_type(out, words[i].name, words[i].type, words[i].help);
+        metrics_put_type(out, words[i].name, words[i].type, words[i].help);
         fprintf(out, "%s %llu\n", words[i].name, (unsigned long long)load_at(counters, words[i].offset));
     }
-    put_type(out, "sluice_cache_tier_budget_bytes", "gauge", "Bytes that may be charged for them.");
+    metrics_put_type(out, "sluice_cache_tier_budget_bytes", "gauge", "Bytes that may be charged for them.");
     fprintf(out, "sluice_cache_tier_budget_bytes %llu\n", (unsigned long long)server->config->cache.database_bytes_max);
-    put_type(out, "sluice_cache_tier_errors_total", "counter", "Failed calls of the database, by fault.");
+    metrics_put_type(out, "sluice_cache_tier_errors_total", "counter", "Failed calls of the database, by fault.");
     for (unsigned i = STORE_FAULT_NONE + 1; i < STORE_FAULTS; i++) {
         fprintf(out, "sluice_cache_tier_errors_total{fault=\"%s\"} %llu\n", store_fault_name((enum store_fault)i),
                 (unsigned long long)counter_load(&counters->errors[i]));
@@ -474,12 +419,14 @@ struct bytes metrics_text(const struct server *server)
         free(text);
         return BYTES_NONE;
     }
-    put_type(out, "sluice_build_info", "gauge", "Always 1; the version is a label.");
+    metrics_put_type(out, "sluice_build_info", "gauge", "Always 1; the version is a label.");
     fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
     put_all_series(out, server, sum);
     put_totals(out, server);
     put_endpoints(out, server);
     put_ring(out, server);
+    metrics_put_process(out, server);
+    metrics_put_sched(out, server);
     if (server->cache != NULL) {
         put_cache_routes(out, server);
         put_prefetch(out, server);

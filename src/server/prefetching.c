@@ -201,6 +201,11 @@ static enum result prepare_fetch(struct fetch *fetch, struct conn *conn, const s
     };
     fetch->request.upstream = &prefetching->worker->upstreams[look->route->config->upstream];
     fetch->request.endpoints_allowed = UINT64_MAX;
+    struct worker *worker = prefetching->worker;
+    gate_pass_init(&fetch->pass, gates_plain(&worker->gates, look->route->config->upstream));
+    fetch->pass.request.class = SCHED_CLASSES - 1;
+    fetch->pass.request.cost.prompt_tokens = 1;
+    fetch->pass.is_now_or_never = true;
     return forward_request_head(&forward, &fetch->arena, &fetch->request);
 }
 

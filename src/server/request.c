@@ -5,9 +5,9 @@
 
 #include "base/check.h"
 #include "server/admin.h"
-#include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange.h"
+#include "server/own_api.h"
 #include "server/prefetching.h"
 
 #define ALLOW_LINE "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
@@ -214,10 +214,10 @@ static bool answer_from_cache(struct request *request, const struct route *route
     return true;
 }
 
-static void answer_cache_api(struct request *request)
+static void answer_own_api(struct request *request)
 {
     uint16_t status = 0;
-    const struct cache_api_request asked = {
+    struct own_api_request asked = {
         .parser = request->parser,
         .base = request->base,
         .target = request->target,
@@ -225,7 +225,7 @@ static void answer_cache_api(struct request *request)
         .authority = request->authority,
         .answer = &request->answer,
     };
-    enum result result = cache_api_begin(request->conn, &asked, &status);
+    enum result result = own_api_begin(request->conn, &asked, &status);
     if (status == 0 && result == RESULT_OK) {
         return; /* an exchange sees to it */
     }
@@ -238,8 +238,8 @@ static void answer_cache_api(struct request *request)
 static void dispatch(struct request *request)
 {
     struct worker *worker = request->conn->worker;
-    if (UNLIKELY(cache_api_is_path(request->path)) && cache_api_is_offered(request->conn)) {
-        answer_cache_api(request);
+    if (UNLIKELY(own_api_is_path(request->path)) && own_api_is_offered(request->conn)) {
+        answer_own_api(request);
         return;
     }
     struct bytes host;
@@ -318,9 +318,9 @@ void request_begin(struct conn *conn, struct http_parser *parser, const char *ba
     if (request.target->form == HTTP_TARGET_ABSOLUTE) {
         request.authority = request.target->authority; /* wins over Host (RFC 9112 §3.2.2) */
     }
-    if (conn->is_admin && cache_api_is_path(request.target->path)) {
+    if (conn->is_admin && own_api_is_path(request.target->path)) {
         request.path = request.target->path;
-        answer_cache_api(&request);
+        answer_own_api(&request);
     } else if (conn->is_admin) {
         admin_answer(conn, head, request.target->path, &request.answer);
         settle(&request, RESULT_OK);

@@ -13,6 +13,7 @@
 #include "proxy/warming.h"
 #include "ring/topology.h"
 #include "server/cache_api.h"
+#include "server/observer.h"
 
 enum {
     RESOLVE_SECONDS_MIN = 1,
@@ -270,6 +271,16 @@ static void cut_off(struct server *server)
     }
 }
 
+/* All have stopped: what they own may go, once nobody looks at it any more. */
+static void end_workers(struct server *server)
+{
+    observer_stop(atomic_exchange(&server->observer, NULL));
+    pthread_mutex_lock(&server->start_lock);
+    server->is_over = true;
+    pthread_cond_broadcast(&server->start_changed);
+    pthread_mutex_unlock(&server->start_lock);
+}
+
 /* Waits for signals until the workers have been told to stop and have stopped. */
 static void wait_for_end(struct server *server, const sigset_t *signals)
 {
@@ -279,10 +290,10 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
     for (;;) {
         if (draining) {
             pthread_mutex_lock(&server->start_lock);
-            server->is_over = server->started == 0;
-            pthread_cond_broadcast(&server->start_changed);
+            bool have_stopped = server->started == 0;
             pthread_mutex_unlock(&server->start_lock);
-            if (server->is_over) {
+            if (have_stopped) {
+                end_workers(server);
                 return;
             }
         }
@@ -370,6 +381,8 @@ static void server_free(struct server *server)
         warming_destroy(server->workers[w].warming);
     }
     free(server->workers);
+    free(server->gates);
+    scheduling_fini(&server->scheduling);
     cache_destroy(server->cache);
     if (server->group != NULL) {
         ring_group_destroy(server->group);
@@ -397,10 +410,13 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
     server.workers = calloc(server.worker_count, sizeof(*server.workers));
-    for (unsigned w = 0; server.workers != NULL && w < server.worker_count; w++) {
+    server.gates = calloc(server.worker_count, sizeof(struct gates *));
+    for (unsigned w = 0; server.workers != NULL && server.gates != NULL && w < server.worker_count; w++) {
         list_init(&server.workers[w].deletions);
+        server.gates[w] = &server.workers[w].gates;
     }
-    if (server.group == NULL || server.workers == NULL || !make_cache(&server) || !make_resolved(&server) ||
+    if (server.group == NULL || server.workers == NULL || server.gates == NULL ||
+        scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) || !make_resolved(&server) ||
         !open_listeners(&server)) {
         server_free(&server);
         free(topology);
@@ -419,6 +435,12 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     if (!start_workers(&server)) {
         exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
     }
+    struct observer *observer = NULL;
+    if (observer_start(&server, &observer) != RESULT_OK) {
+        log_error("cannot start the thread that watches the process");
+        exit(1);
+    }
+    atomic_store(&server.observer, observer);
     if (on_ready != NULL) {
         on_ready(context);
     }

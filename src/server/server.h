@@ -6,7 +6,10 @@
 #define SLUICE_SERVER_SERVER_H
 
 #include "server/config.h"
+#include "server/scheduling.h"
 #include "server/worker.h"
+
+struct observer;
 
 struct resolved {
     unsigned count;
@@ -18,11 +21,14 @@ struct server {
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
-    struct cache *cache;        /* NULL: it is off */
-    struct store *store;        /* its second tier; NULL: none */
-    struct resolved **resolved; /* [upstream][endpoint]; the main thread's */
-    int *listen_fds;            /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;    /* the admin's included */
+    struct scheduling scheduling;
+    struct gates **gates;              /* the workers', by index: so that they find each other's */
+    struct cache *cache;               /* NULL: it is off */
+    struct store *store;               /* its second tier; NULL: none */
+    struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
+    struct observer *_Atomic observer; /* NULL: not there yet */
+    int *listen_fds;                   /* [worker][listener], the admin's last; taken by the workers */
+    unsigned listener_count;           /* the admin's included */
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;
@@ -31,6 +37,7 @@ struct server {
     unsigned failed;
     bool is_over;          /* all have stopped */
     _Atomic unsigned done; /* workers that have drained */
+    _Atomic bool is_cut;   /* one of them had to leave something behind */
 };
 
 /* Runs until a signal has drained it. *Borrows* config. `on_ready` (may be NULL) is called once connections are

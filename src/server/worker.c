@@ -83,6 +83,19 @@ static enum result make_upstreams(struct worker *worker)
     return result;
 }
 
+static enum result make_gates(struct worker *worker)
+{
+    const struct server *server = worker->server;
+    return gates_init(&worker->gates, &(struct gates_options){
+                                          .ring = worker->ring,
+                                          .index = worker->index,
+                                          .count = server->worker_count,
+                                          .peers = server->gates,
+                                          .options = server->scheduling.upstreams,
+                                          .upstream_count = worker->config->upstream_count,
+                                      });
+}
+
 static enum result make_cache(struct worker *worker)
 {
     worker->cached = calloc(worker->config->route_count, sizeof(*worker->cached));
@@ -202,6 +215,7 @@ static enum result worker_start(struct worker *worker)
         return result;
     }
     ring_set_context(worker->ring, worker);
+    pulse_init(&worker->pulse, worker);
     proxy_init(&worker->proxy, worker->ring, &worker->pool);
     worker->proxy.stall_timeout_ms = config->limits.send_timeout_ms;
     worker->limits = (struct http_limits){
@@ -221,6 +235,9 @@ static enum result worker_start(struct worker *worker)
     }
     if (result == RESULT_OK) {
         result = make_upstreams(worker);
+    }
+    if (result == RESULT_OK) {
+        result = make_gates(worker);
     }
     if (result == RESULT_OK) {
         result = prefetching_create(worker);
@@ -245,10 +262,11 @@ static void worker_finish_if_done(struct worker *worker)
 }
 
 /* Whether nothing that this worker began is under way: nobody will send to it but for its shard's sake. */
-static bool is_settled(const struct worker *worker)
+static bool is_settled(struct worker *worker)
 {
     uint64_t streams = counter_load(&ring_counters(worker->ring)->streams);
-    return streams == 0 && worker->filling.open == 0 && (worker->cache == NULL || cache_core_is_settled(worker->cache));
+    return streams == 0 && worker->filling.open == 0 && gates_are_settled(&worker->gates) &&
+           (worker->cache == NULL || cache_core_is_settled(worker->cache));
 }
 
 static void worker_finish(struct worker *worker)
@@ -257,7 +275,11 @@ static void worker_finish(struct worker *worker)
     for (unsigned i = 0; i < worker->config->upstream_count; i++) {
         upstream_close_idle(&worker->upstreams[i]);
     }
-    if (is_settled(worker) || ring_now(worker->ring) >= worker->finish_by_ns) {
+    bool has_settled = is_settled(worker);
+    if (has_settled || ring_now(worker->ring) >= worker->finish_by_ns) {
+        if (!has_settled) {
+            atomic_store(&worker->server->is_cut, true);
+        }
         server_on_worker_done(worker->server); /* and then turns, for the others, until on_end */
     } else {
         ring_timer_set(worker->ring, &worker->drain_timer, ring_now(worker->ring) + FINISH_LOOK_MS * NANOS_PER_MS);
@@ -358,6 +380,7 @@ static void worker_free(struct worker *worker)
         upstream_fini(&worker->upstreams[i]);
     }
     ring_set_hooks(worker->ring, NULL);
+    gates_fini(&worker->gates);
     prefetching_destroy(worker->prefetching);
     cache_core_destroy(worker->cache);
     free(worker->cached);
@@ -371,6 +394,7 @@ static void worker_free(struct worker *worker)
     ring_destroy(worker->ring);
     chunk_pool_fini(&worker->pool);
     metrics_fini(&worker->metrics);
+    sched_board_fini(&worker->board);
 }
 
 void *worker_main(void *context)
@@ -383,7 +407,11 @@ void *worker_main(void *context)
     if (server_on_worker_start(worker->server, result == RESULT_OK)) {
         start_listeners(worker);
         start_tier(worker);
+        pulse_start(&worker->pulse);
         ring_run(worker->ring);
+        if (!atomic_load(&worker->server->is_cut)) {
+            gates_close(&worker->gates);
+        }
         server_on_worker_stop(worker->server);
         worker_free(worker);
     }

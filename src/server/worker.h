@@ -11,13 +11,16 @@
 #include "http/date.h"
 #include "http/http.h"
 #include "proxy/filling.h"
+#include "proxy/gate.h"
 #include "proxy/upstream.h"
 #include "ring/mailbox.h"
 #include "ring/ring.h"
 #include "ring/stream.h"
+#include "sched/snapshot.h"
 #include "server/access_log.h"
 #include "server/config.h"
 #include "server/metrics.h"
+#include "server/pulse.h"
 #include "server/route.h"
 
 struct server;
@@ -43,6 +46,7 @@ struct worker {
     struct ring *ring;
     struct chunk_pool pool;
     struct proxy proxy;
+    struct gates gates;
     struct cache_core *cache; /* NULL: the cache is off */
     struct filling_env filling;
     struct warming *warming;         /* worker 0's, when there is a second tier; else NULL */
@@ -55,6 +59,8 @@ struct worker {
     struct route_table routes;
     struct route api; /* what /api/cache counts under: none of those */
     struct metrics metrics;
+    struct pulse pulse;
+    struct sched_board board; /* of the models that this worker owns */
     struct access_log access_log;
 
     unsigned listener_count;

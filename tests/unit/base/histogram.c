@@ -70,3 +70,35 @@ Test(base, histogram_merge_adds_up)
     cr_assert_eq(h.sum_ns, NANOS_PER_S + 2 * NANOS_PER_MS);
     cr_assert_eq(histogram_count_below(&h, 2 * NANOS_PER_MS), 2);
 }
+
+Test(base, histogram_since_tells_only_what_came_in_between)
+{
+    static struct histogram before;
+    static struct histogram since;
+    h = (struct histogram){0};
+    for (unsigned i = 0; i < 10; i++) {
+        histogram_add(&h, NANOS_PER_S);
+    }
+    before = (struct histogram){0};
+    histogram_merge(&before, &h);
+    histogram_add(&h, NANOS_PER_MS);
+    histogram_add(&h, NANOS_PER_MS);
+    histogram_since(&h, &before, &since);
+    cr_assert_eq(since.count, 2);
+    cr_assert_eq(since.sum_ns, 2 * NANOS_PER_MS);
+    cr_assert_leq(histogram_max(&since), NANOS_PER_MS + NANOS_PER_MS / 8);
+    histogram_since(&h, &h, &since);
+    cr_assert_eq(since.count, 0);
+    cr_assert_eq(histogram_max(&since), 0);
+}
+
+Test(base, histogram_max_is_the_top_of_the_largest)
+{
+    h = (struct histogram){0};
+    cr_assert_eq(histogram_max(&h), 0);
+    histogram_add(&h, 3 * NANOS_PER_S);
+    for (unsigned i = 0; i < 1000; i++) {
+        histogram_add(&h, NANOS_PER_MS);
+    }
+    cr_assert(histogram_max(&h) >= 3 * NANOS_PER_S && histogram_max(&h) <= 3 * NANOS_PER_S + 3 * NANOS_PER_S / 8);
+}

@@ -47,7 +47,7 @@ Test(queue, earliest_deadline_goes_first_within_a_tenant_and_equals_in_order_of_
     struct sched_request *requests[6];
     for (unsigned i = 0; i < 6; i++) {
         requests[i] = world_request(&world, 2, 1);
-        requests[i]->deadline_ns = deadlines[i];
+        requests[i]->start_by_ns = deadlines[i];
         world_put(&world, requests[i]);
     }
     for (unsigned i = 0; i < 6; i++) {
@@ -234,10 +234,10 @@ Test(queue, earliest_deadline_of_all_is_known)
     world_add(&world, 0, 1);
     cr_expect(queue_deadline(world.queue, &request) == NANOS_NEVER && request == NULL);
     struct sched_request *late = world_request(&world, 1, 2);
-    late->deadline_ns = 500;
+    late->start_by_ns = 500;
     world_put(&world, late);
     struct sched_request *early = world_request(&world, 3, 3);
-    early->deadline_ns = 400;
+    early->start_by_ns = 400;
     world_put(&world, early);
     cr_expect(queue_deadline(world.queue, &request) == 400 && request == early);
     queue_remove(world.queue, early);

@@ -62,11 +62,11 @@ Test(queue_ahead, of_its_own_tenant_those_with_earlier_deadlines_are)
 {
     for (unsigned i = 0; i < 10; i++) {
         struct sched_request *request = world_request(&world, 2, 1);
-        request->deadline_ns = 100 + 10 * i;
+        request->start_by_ns = 100 + 10 * i;
         world_put(&world, request);
     }
     struct sched_request *request = world_request(&world, 2, 1);
-    request->deadline_ns = 140;
+    request->start_by_ns = 140;
     cr_expect(queue_ahead_of(world.queue, request) == 5);
     world_put(&world, request);
     cr_expect(queue_ahead_of(world.queue, request) == 5, "itself is not ahead of itself");
@@ -129,11 +129,11 @@ static double error_with(unsigned tenants, unsigned waiting, bool is_skewed)
             uint32_t tenant = is_skewed && draw(2) == 0 ? 1 : 1 + draw(tenants);
             struct sched_request *request = world_request(&world, 2, tenant);
             request->cost = (struct sched_cost){.prompt_tokens = 1 + draw(2000), .output_tokens = draw(500)};
-            request->deadline_ns = NANOS_PER_S + draw(1000);
+            request->start_by_ns = NANOS_PER_S + draw(1000);
             world_put(&world, request);
         }
         struct sched_request *request = world_request(&world, 2, 1 + draw(tenants));
-        request->deadline_ns = NANOS_PER_S + draw(1000);
+        request->start_by_ns = NANOS_PER_S + draw(1000);
         double foreseen = queue_ahead_of(world.queue, request);
         double happened = happens(request);
         if (happened >= 10) {

@@ -12,10 +12,10 @@ static void begin_with(uint32_t requests_max, uint64_t tokens_max, uint64_t byte
     world_init(&world, &options);
 }
 
-static struct sched_request *due(unsigned class, uint64_t tenant, nanos deadline_ns)
+static struct sched_request *due(unsigned class, uint64_t tenant, nanos start_by_ns)
 {
     struct sched_request *request = world_request(&world, class, tenant);
-    request->deadline_ns = deadline_ns;
+    request->start_by_ns = start_by_ns;
     return request;
 }
 

@@ -60,7 +60,7 @@ static const struct queue_options options = {
 
 static struct sched_request request_of_tenant(uint64_t tenant)
 {
-    return (struct sched_request){.tenant = tenant, .deadline_ns = NANOS_NEVER, .cost = {.prompt_tokens = 1}};
+    return (struct sched_request){.tenant = tenant, .start_by_ns = NANOS_NEVER, .cost = {.prompt_tokens = 1}};
 }
 
 Test(queue_out_of_memory, without_memory_for_its_table_there_is_no_queue)

@@ -38,10 +38,10 @@ static inline struct queue_options world_options(void)
 
 static inline struct queue_room world_room(void)
 {
-    struct queue_room room = {.kv_tokens_max = UINT64_MAX};
+    struct queue_room room = {.kv_tokens_max = UINT64_MAX, .large_may_pass = true};
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
         room.class_may_pass[i] = true;
-        room.prefill_tokens_max[i] = UINT32_MAX;
+        room.prefill_ns_max[i] = NANOS_NEVER;
     }
     return room;
 }
@@ -63,7 +63,7 @@ static inline struct sched_request *world_request(struct world *world, unsigned 
         .class = (uint8_t) class,
         .tenant = tenant,
         .arrived_ns = world->now,
-        .deadline_ns = NANOS_NEVER,
+        .start_by_ns = NANOS_NEVER,
         .body_bytes = 1000,
         .cost = {.prompt_tokens = 100, .output_tokens = 50},
     };

@@ -124,11 +124,11 @@ Test(config_faults, unknown_key_is_told_the_nearest_one)
     FAULTS(
         LISTENERS ROUTES "plugins: []\n",
         "f.yaml:3:1: unknown key 'plugins'; known here: workers, pin, access_log, log_level, listeners, admin, limits, "
-        "cache, upstreams, routes\n");
+        "cache, upstreams, routes, tenants\n");
     FAULTS(
         LISTENERS ROUTES "\"a\\nb\": 1\n",
         "f.yaml:3:1: unknown key 'a\\nb'; known here: workers, pin, access_log, log_level, listeners, admin, limits, "
-        "cache, upstreams, routes\n");
+        "cache, upstreams, routes, tenants\n");
 }
 
 Test(config_faults, key_given_twice_is_told_where_first)

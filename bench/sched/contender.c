@@ -1,0 +1,69 @@
+#include "contender.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "die.h"
+
+struct contender contender_fixed(double limit)
+{
+    return (struct contender){.name = "fixed", .kind = LIMITER_FIXED, .fixed = limit};
+}
+
+struct contender contender_from(const char *name)
+{
+    struct contender contender = {.name = name, .is_none = strcmp(name, "none") == 0};
+    if (contender.is_none) {
+        return contender;
+    }
+    if (strncmp(name, "fixed:", 6) == 0) {
+        contender = contender_fixed(strtod(name + 6, NULL));
+        contender.name = name;
+        if (contender.fixed < 1) {
+            bench_die("%s: less than 1", name);
+        }
+        return contender;
+    }
+    if (!limiter_kind_from(bytes_from(name), &contender.kind) || contender.kind == LIMITER_FIXED) {
+        bench_die("no limiter is called %s", name);
+    }
+    return contender;
+}
+
+struct admission_options contender_admission(const struct run_setup *setup)
+{
+    return (struct admission_options){
+        .limiter = {.kind = setup->contender.kind,
+                    .initial = setup->contender.kind == LIMITER_FIXED ? setup->contender.fixed : 8,
+                    .min = 1,
+                    .max = 1000,
+                    .slo_first_ns = setup->first_token_max_ns,
+                    .slo_token_ns = setup->token_max_ns,
+                    .endpoints = 1,
+                    .seed = (uint32_t)setup->workload->seed + 1},
+        .queue = {.requests_max = 1024,
+                  .tokens_max = 0,
+                  .bytes_max = 0,
+                  .tenants_max = 256,
+                  .tenant_share_percent = 50,
+                  .aged_share_percent = 5,
+                  .aged_after_ns = 10 * NANOS_PER_S,
+                  .small_tokens_max = 512,
+                  .input_weight = 1000,
+                  .output_weight = 4000,
+                  .lifo_lowest = true},
+        .holdback_percent = 5,
+        .endpoint_count = 1,
+    };
+}
+
+struct cost_options contender_cost(const struct run_setup *setup)
+{
+    return (struct cost_options){
+        .bytes_per_token = 4,
+        .output_quantile = 0.75,
+        .output_tokens = 256,
+        .tenants_max = 256,
+        .prefix_blocks_max = setup->prefix_blocks_max,
+    };
+}

@@ -1,0 +1,368 @@
+/* A worker's gates, and the passes of its fetches. */
+#include "proxy/gate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/check.h"
+#include "base/counter.h"
+#include "proxy/gate_internal.h"
+
+/* A name that nobody has used for so long makes room for another when there are too many. */
+#define FORGET_NS (60 * NANOS_PER_S)
+
+bool gate_key_equal(const struct gate_key *a, const struct gate_key *b)
+{
+    return a->hash == b->hash && a->upstream == b->upstream && a->is_plain == b->is_plain &&
+           bytes_equal(a->model, b->model);
+}
+
+/* ---- decisions ---- */
+
+void gate_count(struct gate_pass *pass, int by)
+{
+    if (pass->gate != NULL) {
+        counter_add(&pass->gate->gates->outstanding, (uint64_t)(int64_t)by);
+    }
+}
+
+void gate_decide(struct gates *gates, struct gate_pass *pass, enum gate_state state)
+{
+    pass->state = state;
+    list_push_back(&gates->decisions, &pass->node);
+    ring_defer(gates->ring, &gates->telling);
+}
+
+static void on_telling(struct ring_task *task)
+{
+    struct gates *gates = CONTAINER_OF(task, struct gates, telling);
+    struct list_node *node;
+    while ((node = list_pop_front(&gates->decisions)) != NULL) {
+        struct gate_pass *pass = CONTAINER_OF(node, struct gate_pass, node);
+        if (pass->state == GATE_TO_BE_GRANTED) {
+            pass->state = GATE_HELD;
+            gate_count(pass, 1);
+        } else {
+            pass->state = GATE_OUT;
+        }
+        pass->on_decided(pass);
+    }
+}
+
+/* ---- life ---- */
+
+enum result gates_init(struct gates *gates, const struct gates_options *options)
+{
+    *gates = (struct gates){
+        .ring = options->ring,
+        .index = options->index,
+        .count = options->count,
+        .peers = options->peers,
+        .options = options->options,
+        .upstream_count = options->upstream_count,
+        .plain = calloc(options->upstream_count + 1, sizeof(struct gate *)),
+    };
+    list_init(&gates->models);
+    list_init(&gates->nameless);
+    list_init(&gates->owners);
+    list_init(&gates->decisions);
+    ring_task_init(&gates->telling, on_telling);
+    return gates->plain == NULL ? RESULT_NO_MEMORY : RESULT_OK;
+}
+
+static void gate_free(struct gate *gate)
+{
+    list_remove(&gate->node);
+    if (gate->link != NULL) {
+        gate_link_free(gate->link);
+    }
+    free(gate);
+}
+
+static void free_all(struct list_node *list)
+{
+    while (!list_is_empty(list)) {
+        gate_free(CONTAINER_OF(list->next, struct gate, node));
+    }
+}
+
+void gates_fini(struct gates *gates)
+{
+    if (gates->plain == NULL) {
+        return; /* it was never made */
+    }
+    free_all(&gates->models);
+    free_all(&gates->nameless);
+    struct list_node *node;
+    while ((node = list_pop_front(&gates->owners)) != NULL) {
+        struct gate_owner *owner = CONTAINER_OF(node, struct gate_owner, node);
+        admission_destroy(owner->admission);
+        free(owner);
+    }
+    free(gates->plain);
+}
+
+/* Takes note of all that other workers have told. */
+static void look_at_links(struct gates *gates)
+{
+    for (struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
+        struct gate_owner *owner = CONTAINER_OF(node, struct gate_owner, node);
+        for (struct list_node *at = owner->links.next; at != &owner->links; at = at->next) {
+            gate_link_look(CONTAINER_OF(at, struct gate_link, node));
+        }
+    }
+}
+
+static bool links_are_settled(const struct list_node *list)
+{
+    for (const struct list_node *node = list->next; node != list; node = node->next) {
+        const struct gate *gate = CONTAINER_OF(node, struct gate, node);
+        if (gate->link != NULL && gate->link->open > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool gates_are_settled(struct gates *gates)
+{
+    look_at_links(gates);
+    for (struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
+        if (!admission_at_rest(CONTAINER_OF(node, struct gate_owner, node)->admission)) {
+            return false;
+        }
+    }
+    return counter_load(&gates->outstanding) == 0 && gates->closing == 0 && links_are_settled(&gates->models) &&
+           links_are_settled(&gates->nameless);
+}
+
+void gates_close(struct gates *gates)
+{
+    bool is_settled = gates_are_settled(gates);
+    CHECK(is_settled);
+}
+
+/* ---- gates ---- */
+
+static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
+{
+    struct gate *gate = calloc(1, sizeof(*gate) + key->model.len);
+    if (gate == NULL) {
+        return NULL;
+    }
+    gate->gates = gates;
+    gate->key = *key;
+    bytes_put(gate->model, key->model);
+    gate->key.model.ptr = gate->model;
+    list_init(&gate->node);
+    /* Names spread over the workers by their hash; plain upstreams, few and all used, in turn. */
+    unsigned owner_index = key->model.len > 0 ? (unsigned)(key->hash % gates->count) : key->upstream % gates->count;
+    if (owner_index == gates->index) {
+        gate->owner = gate_owner_use(gates, &gate->key);
+    } else {
+        gate->link = gate_link_open(gate, owner_index);
+    }
+    if (gate->owner == NULL && gate->link == NULL) {
+        free(gate);
+        return NULL;
+    }
+    return gate;
+}
+
+/* Lets go of a gate that nobody uses. */
+static void gate_forget(struct gate *gate)
+{
+    list_remove(&gate->node);
+    if (gate->link != NULL) {
+        gate->gates->closing++;
+        gate_link_close(gate->link);
+        return;
+    }
+    gate_owner_unuse(gate->owner);
+    free(gate);
+}
+
+static struct gate *find(struct list_node *list, const struct gate_key *key)
+{
+    for (struct list_node *node = list->next; node != list; node = node->next) {
+        struct gate *gate = CONTAINER_OF(node, struct gate, node);
+        if (gate_key_equal(&gate->key, key)) {
+            return gate;
+        }
+    }
+    return NULL;
+}
+
+static struct gate *find_or_create(struct gates *gates, struct list_node *list, const struct gate_key *key)
+{
+    struct gate *gate = find(list, key);
+    if (gate == NULL) {
+        gate = gate_create(gates, key);
+    }
+    if (gate != NULL) {
+        list_remove(&gate->node);
+        list_push_front(list, &gate->node);
+    }
+    return gate;
+}
+
+struct gate *gates_plain(struct gates *gates, unsigned upstream)
+{
+    struct gate *gate = gates->plain[upstream];
+    if (UNLIKELY(gate == NULL) && gates->options[upstream].is_enabled) {
+        const struct gate_key key = {.upstream = upstream, .is_plain = true};
+        gate = find_or_create(gates, &gates->nameless, &key);
+        gates->plain[upstream] = gate;
+    }
+    return gate;
+}
+
+/* Whether there is room for a name more of this upstream, or can be made. */
+static bool has_room(struct gates *gates, unsigned upstream)
+{
+    unsigned count = 0;
+    struct gate *last = NULL;
+    for (struct list_node *node = gates->models.next; node != &gates->models; node = node->next) {
+        struct gate *gate = CONTAINER_OF(node, struct gate, node);
+        bool is_idle = gate->uses == 0 && (gate->link == NULL || gate->link->open == 0);
+        if (gate->key.upstream == upstream) {
+            count++;
+            last = is_idle ? gate : last;
+        }
+    }
+    if (count < GATE_MODELS_MAX) {
+        return true;
+    }
+    if (last == NULL || ring_now(gates->ring) - last->used_ns < FORGET_NS) {
+        return false;
+    }
+    gate_forget(last);
+    return true;
+}
+
+struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model)
+{
+    if (!gates->options[upstream].is_enabled) {
+        return NULL;
+    }
+    struct gate_key key = {.upstream = upstream, .model = model};
+    if (model.len > 0 && model.len <= GATE_MODEL_BYTES_MAX) {
+        key.hash = XXH3_64bits_withSeed(model.ptr, model.len, upstream);
+        struct gate *gate = find(&gates->models, &key);
+        if (gate != NULL || has_room(gates, upstream)) {
+            return find_or_create(gates, &gates->models, &key);
+        }
+    }
+    key = (struct gate_key){.upstream = upstream};
+    return find_or_create(gates, &gates->nameless, &key);
+}
+
+/* ---- passes ---- */
+
+void gate_pass_init(struct gate_pass *pass, struct gate *gate)
+{
+    memset(pass, 0, sizeof(*pass));
+    pass->request.deadline_ns = NANOS_NEVER;
+    pass->request.class = SCHED_CLASS_DEFAULT;
+    list_init(&pass->node);
+    gate_pass_choose(pass, gate);
+}
+
+void gate_pass_choose(struct gate_pass *pass, struct gate *gate)
+{
+    if (gate != NULL) {
+        gate->uses++;
+    }
+    if (pass->gate != NULL) {
+        pass->gate->uses--;
+    }
+    pass->gate = gate;
+}
+
+void gate_pass_fini(struct gate_pass *pass)
+{
+    CHECK(pass->state == GATE_OUT && pass->seat == NULL);
+    if (pass->gate != NULL) {
+        pass->gate->uses--;
+        pass->gate = NULL;
+    }
+}
+
+enum gate_answer gate_enter(struct gate_pass *pass)
+{
+    struct gate *gate = pass->gate;
+    gate->used_ns = ring_now(gate->gates->ring);
+    enum gate_answer answer =
+        gate->owner != NULL ? gate_owner_enter(gate->owner, pass) : gate_link_enter(gate->link, pass);
+    if (answer == GATE_GRANTED) {
+        gate_count(pass, 1);
+    }
+    return answer;
+}
+
+void gate_leave(struct gate_pass *pass)
+{
+    struct gate *gate = pass->gate;
+    if (pass->state == GATE_OUT) {
+        return;
+    }
+    if (pass->state == GATE_HELD || pass->state == GATE_LENT) {
+        gate_count(pass, -1);
+    }
+    if (gate->owner != NULL) {
+        gate_owner_leave(gate->owner, pass);
+    } else {
+        gate_link_leave(gate->link, pass);
+    }
+}
+
+void gate_on_first_token(struct gate_pass *pass, nanos at)
+{
+    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
+    if (is_granted && pass->gate->owner != NULL) {
+        gate_owner_first_token(pass->gate->owner, pass, at);
+    } else if (is_granted) {
+        gate_link_first_token(pass->gate->link, pass, at);
+    }
+}
+
+void gate_on_tokens(struct gate_pass *pass, uint32_t tokens)
+{
+    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
+    if (is_granted && pass->gate->owner != NULL) {
+        admission_on_tokens(pass->gate->owner->admission, &pass->request, tokens);
+    } else if (is_granted) {
+        gate_link_tokens(pass->gate->link, pass, tokens);
+    }
+}
+
+void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint)
+{
+    if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
+        admission_on_endpoint(pass->gate->owner->admission, &pass->request, endpoint);
+    }
+}
+
+unsigned gate_endpoint(const struct gate_pass *pass)
+{
+    return pass->state == GATE_HELD ? pass->request.endpoint : SCHED_ENDPOINT_ANY;
+}
+
+/* ---- figures ---- */
+
+void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate_view *view, void *context),
+                      void *context)
+{
+    for (const struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
+        const struct gate_owner *owner = CONTAINER_OF(node, struct gate_owner, node);
+        const struct gate_view view = {
+            .upstream = owner->key.upstream,
+            .is_plain = owner->key.is_plain,
+            .model = owner->key.model,
+            .admission = owner->admission,
+            .lent = owner->lent,
+        };
+        visit(&view, context);
+    }
+}

@@ -1,0 +1,163 @@
+/* Gates: admission in the way of fetches. One per model of an inference upstream, one per plain upstream.
+ *
+ * Each has one owner, a worker found by the hash of its name, which holds its admission (sched/admission.h). Every
+ * worker that has fetches for it has a gate of its own, its side of it:
+ *
+ *   this worker is the owner:   gate ─▶ admission
+ *   another is:                 gate ─ credit at hand (sched/lease.h) ─▶ goes at once, without a message
+ *                                 └─ none ─ ask ─▶ owner's admission ─ grant or shed ─▶ gate; the end ─▶ owner
+ *
+ * A pass is a fetch's place in it:
+ *
+ *              gate_enter ─┬─ GATE_GRANTED ──────────────────────────▶ HELD, LENT ─ gate_leave ─▶ OUT
+ *                          ├─ GATE_QUEUED ─▶ WAITING ─ on_decided ─┬─▶ HELD ─ gate_leave ─▶ OUT
+ *                          │                    └─ gate_leave ─▶ OUT└─▶ OUT, with the reason in `shed`
+ *                          └─ GATE_SHED ─▶ OUT, with the reason in `shed`
+ *
+ * Every grant is released exactly once: gates_outstanding is zero when no fetch is under way, and is checked when the
+ * worker ends. Memory: a gate and, at its owner, an admission (about 20 KB) for each model in use, at most
+ * GATE_MODELS_MAX per upstream and worker. Model names come from requests, so beyond that the one that nobody has used
+ * for longest makes room, if nobody has for a minute; else strangers share the upstream's gate without a name. */
+#ifndef SLUICE_PROXY_GATE_H
+#define SLUICE_PROXY_GATE_H
+
+#include <stdatomic.h>
+
+#include "base/bytes.h"
+#include "ring/mailbox.h"
+#include "ring/ring.h"
+#include "sched/admission.h"
+
+enum {
+    GATE_MODELS_MAX = 64,
+    GATE_MODEL_BYTES_MAX = 256, /* a longer name has no gate of its own */
+};
+
+struct gate;
+struct gate_owner;
+struct gate_seat;
+
+/* What holds for one upstream's gates. Constant. */
+struct gate_options {
+    bool is_enabled;
+    struct admission_options model; /* of an inference API's models */
+    struct admission_options plain; /* of an ordinary service */
+};
+
+/* ---- a worker's gates ---- */
+
+struct gates {
+    struct ring *ring;
+    unsigned index; /* this worker's */
+    unsigned count; /* of workers */
+    struct gates *const *peers;
+    const struct gate_options *options; /* by upstream */
+    unsigned upstream_count;
+    struct gate **plain;        /* by upstream; NULL: not needed yet */
+    struct list_node models;    /* gates with a name, the last used first */
+    struct list_node nameless;  /* of inference upstreams */
+    struct list_node owners;    /* of gates that this worker owns */
+    struct list_node decisions; /* passes to be told of them, later in this turn */
+    struct ring_task telling;
+    unsigned closing;             /* links that their owners have still to let go of */
+    _Atomic uint64_t outstanding; /* grants held by fetches of this worker: one writer, read by the metrics */
+};
+
+struct gates_options {
+    struct ring *ring;
+    unsigned index;
+    unsigned count;
+    struct gates *const *peers;         /* all workers', complete before the first fetch begins; *keeps* */
+    const struct gate_options *options; /* by upstream; *keeps* */
+    unsigned upstream_count;
+};
+
+/* RESULT_NO_MEMORY. */
+MUST_USE enum result gates_init(struct gates *gates, const struct gates_options *options);
+
+/* Whether this worker holds no grant and none of what it owns is held or waited for. Takes note of what other workers
+ * have told. */
+bool gates_are_settled(struct gates *gates);
+
+/* All workers have settled and stopped turning, and none has begun to free: takes note of the last ends, and checks
+ * that every grant was released. */
+void gates_close(struct gates *gates);
+void gates_fini(struct gates *gates);
+
+/* The gate of a plain service. NULL: the upstream has none, or memory is out (then nothing is held back). */
+struct gate *gates_plain(struct gates *gates, unsigned upstream);
+
+/* The gate of a model; of an empty name, and beyond the bounds: the one of all such. Likewise. */
+struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model);
+
+/* ---- a pass ---- */
+
+enum gate_state {
+    GATE_OUT,
+    GATE_WAITING,       /* in the admission's queue, here or at the owner */
+    GATE_TO_BE_GRANTED, /* on_decided comes later in this turn */
+    GATE_TO_BE_SHED,
+    GATE_HELD,
+    GATE_LENT, /* on a credit of this worker's */
+};
+
+enum gate_answer { GATE_GRANTED, GATE_QUEUED, GATE_SHED };
+
+struct gate_pass {
+    struct gate *gate; /* NULL: let through unasked */
+    /* It was queued and is decided: `state` is GATE_HELD, or GATE_OUT and `shed` says why. May leave. */
+    void (*on_decided)(struct gate_pass *pass);
+    struct sched_request request; /* the submitter's part is filled in before gate_enter */
+    bool is_now_or_never;         /* nobody waits for it: shed unless it can go at once */
+
+    /* why it was shed */
+    enum sched_shed shed;
+    nanos retry_after_ns;
+
+    /* how it went: for gate_leave */
+    struct admission_outcome outcome;
+
+    /* private */
+    enum gate_state state;
+    struct gate_seat *seat; /* at another worker's admission; NULL: none */
+    struct list_node node;  /* on decisions */
+    uint32_t untold_tokens;
+};
+
+/* Makes a pass for `gate` (NULL: none yet), of which it keeps a use until gate_pass_fini; all else is zero. */
+void gate_pass_init(struct gate_pass *pass, struct gate *gate);
+
+/* Has it be for this gate (NULL: none); what the submitter has said stays. */
+void gate_pass_choose(struct gate_pass *pass, struct gate *gate);
+void gate_pass_fini(struct gate_pass *pass);
+
+/* Asks. *Pins* pass until it is GATE_OUT again. GATE_QUEUED: on_decided tells, from the loop. */
+MUST_USE enum gate_answer gate_enter(struct gate_pass *pass);
+
+/* The fetch is over, however it went, whether it was let through or not: with pass->outcome. */
+void gate_leave(struct gate_pass *pass);
+
+/* The first event with content came at `at`; and further tokens. Nothing without a grant. */
+void gate_on_first_token(struct gate_pass *pass, nanos at);
+void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
+
+/* Which endpoint serves it. */
+void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint);
+
+/* The endpoint that the grant names; SCHED_ENDPOINT_ANY: the pool chooses. */
+unsigned gate_endpoint(const struct gate_pass *pass);
+
+/* ---- figures ---- */
+
+/* What this worker owns, on its own thread. */
+struct gate_view {
+    unsigned upstream;
+    bool is_plain;
+    struct bytes model; /* empty: of a plain service, or of all without a gate of their own */
+    const struct admission *admission;
+    uint32_t lent; /* credits that other workers have */
+};
+void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate_view *view, void *context),
+                      void *context);
+
+#endif

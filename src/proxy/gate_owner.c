@@ -1,0 +1,189 @@
+/* A gate's owner: its admission, the timer that moves it on, and what it has lent to other workers. */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "proxy/gate_internal.h"
+
+/* How often it looks at what other workers have told without sending a message: first tokens make room while somebody
+ * waits, else they are only learned from. */
+#define LOOK_WAITING_NS (5 * NANOS_PER_MS)
+#define LOOK_NS         (50 * NANOS_PER_MS)
+
+/* ---- what the admission decides ---- */
+
+static void on_grant(void *context, struct sched_request *request)
+{
+    struct gate_owner *owner = context;
+    struct gate_pass *pass = CONTAINER_OF(request, struct gate_pass, request);
+    if (pass == owner->submitting) {
+        pass->state = GATE_HELD;
+    } else {
+        gate_decide(owner->gates, pass, GATE_TO_BE_GRANTED);
+    }
+}
+
+static void on_shed(void *context, struct sched_request *request, enum sched_shed shed, nanos retry_after_ns)
+{
+    struct gate_owner *owner = context;
+    struct gate_pass *pass = CONTAINER_OF(request, struct gate_pass, request);
+    pass->shed = shed;
+    pass->retry_after_ns = retry_after_ns;
+    if (pass == owner->submitting) {
+        pass->state = GATE_OUT;
+    } else {
+        gate_decide(owner->gates, pass, GATE_TO_BE_SHED);
+    }
+}
+
+static const struct admission_events events = {.on_grant = on_grant, .on_shed = on_shed};
+
+/* ---- time ---- */
+
+static nanos now_of(const struct gate_owner *owner)
+{
+    return ring_now(owner->gates->ring);
+}
+
+static bool is_waited_for(const struct gate_owner *owner)
+{
+    struct queue_figures figures;
+    queue_figures(admission_queue(owner->admission), &figures);
+    return figures.requests > 0;
+}
+
+void gate_owner_arm(struct gate_owner *owner)
+{
+    nanos next = admission_next_ns(owner->admission);
+    if (owner->lent > 0 || owner->seats > 0) {
+        bool is_urgent = owner->seats > 0 && is_waited_for(owner);
+        nanos look = now_of(owner) + (is_urgent ? LOOK_WAITING_NS : LOOK_NS);
+        next = look < next ? look : next;
+    }
+    if (next < owner->timer.deadline_ns) {
+        ring_timer_set(owner->gates->ring, &owner->timer, next);
+    }
+}
+
+static void on_timer(struct ring_timer *timer)
+{
+    struct gate_owner *owner = CONTAINER_OF(timer, struct gate_owner, timer);
+    for (struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
+        gate_link_look(CONTAINER_OF(node, struct gate_link, node));
+    }
+    admission_advance(owner->admission, now_of(owner));
+    gate_owner_arm(owner);
+}
+
+/* ---- life ---- */
+
+static struct gate_owner *create(struct gates *gates, const struct gate_key *key)
+{
+    struct gate_owner *owner = calloc(1, sizeof(*owner) + key->model.len);
+    if (owner == NULL) {
+        return NULL;
+    }
+    const struct gate_options *options = &gates->options[key->upstream];
+    owner->admission =
+        admission_create(key->is_plain ? &options->plain : &options->model, &events, owner, ring_now(gates->ring));
+    if (owner->admission == NULL) {
+        free(owner);
+        return NULL;
+    }
+    owner->gates = gates;
+    owner->key = *key;
+    bytes_put(owner->model, key->model);
+    owner->key.model.ptr = owner->model;
+    ring_timer_init(&owner->timer, on_timer);
+    list_init(&owner->links);
+    list_push_back(&gates->owners, &owner->node);
+    return owner;
+}
+
+struct gate_owner *gate_owner_use(struct gates *gates, const struct gate_key *key)
+{
+    struct gate_owner *owner = NULL;
+    for (struct list_node *node = gates->owners.next; node != &gates->owners && owner == NULL; node = node->next) {
+        struct gate_owner *other = CONTAINER_OF(node, struct gate_owner, node);
+        owner = gate_key_equal(&other->key, key) ? other : NULL;
+    }
+    if (owner == NULL) {
+        owner = create(gates, key);
+    }
+    if (owner != NULL) {
+        owner->uses++;
+    }
+    return owner;
+}
+
+void gate_owner_unuse(struct gate_owner *owner)
+{
+    if (--owner->uses > 0) {
+        return;
+    }
+    ring_timer_cancel(owner->gates->ring, &owner->timer);
+    list_remove(&owner->node);
+    admission_destroy(owner->admission);
+    free(owner);
+}
+
+/* ---- what it has lent ---- */
+
+void gate_owner_lent(struct gate_owner *owner, int by)
+{
+    owner->lent = (uint32_t)((int)owner->lent + by);
+    admission_set_lent(owner->admission, owner->lent);
+}
+
+void gate_owner_recall(struct gate_owner *owner)
+{
+    for (struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
+        gate_link_recall(CONTAINER_OF(node, struct gate_link, node));
+    }
+    admission_advance(owner->admission, now_of(owner));
+}
+
+/* ---- passes ---- */
+
+enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass)
+{
+    nanos now = now_of(owner);
+    pass->state = GATE_WAITING;
+    owner->submitting = pass;
+    if (admission_submit(owner->admission, now, &pass->request)) {
+        pass->state = GATE_HELD;
+    } else if (pass->state == GATE_WAITING && owner->lent > 0) {
+        gate_owner_recall(owner);
+    }
+    owner->submitting = NULL;
+    if (pass->state == GATE_WAITING && pass->is_now_or_never) {
+        pass->state = GATE_OUT;
+        pass->shed = SCHED_SHED_QUEUE_FULL;
+        admission_cancel(owner->admission, now, &pass->request);
+    }
+    gate_owner_arm(owner);
+    return pass->state == GATE_HELD ? GATE_GRANTED : pass->state == GATE_WAITING ? GATE_QUEUED : GATE_SHED;
+}
+
+void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
+{
+    nanos now = now_of(owner);
+    enum gate_state state = pass->state;
+    pass->state = GATE_OUT;
+    switch (state) {
+    case GATE_OUT:
+    case GATE_LENT: break;
+    case GATE_WAITING: admission_cancel(owner->admission, now, &pass->request); break;
+    case GATE_TO_BE_GRANTED:
+        list_remove(&pass->node);
+        admission_cancel(owner->admission, now, &pass->request);
+        break;
+    case GATE_TO_BE_SHED: list_remove(&pass->node); break;
+    case GATE_HELD: admission_release(owner->admission, now, &pass->request, &pass->outcome); break;
+    }
+    gate_owner_arm(owner);
+}
+
+void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at)
+{
+    admission_on_first_token(owner->admission, now_of(owner), at, &pass->request);
+}

@@ -1,0 +1,306 @@
+/* What becomes of the granted: first tokens, further ones, the end; and what the limiter is told of them. */
+#include <math.h>
+
+#include "base/check.h"
+#include "sched/admission_internal.h"
+#include "sched/cost.h"
+
+/* ---- the census ---- */
+
+struct limiter_census admission_census(const struct admission *admission, nanos now)
+{
+    struct limiter_census census = admission->census;
+    struct queue_figures figures;
+    queue_figures(admission->queue, &figures);
+    census.waiting = figures.requests;
+    census.in_flight += admission->lent;
+    census.stalled_since_ns = NANOS_NEVER;
+    census.stalled_ns = 0;
+    /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
+     */
+    for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
+        const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
+        if (request->base_ns > 0 && due < now) {
+            census.stalled_ns = now - due;
+            census.stalled_since_ns = request->granted_ns;
+            break;
+        }
+    }
+    return census;
+}
+
+struct limiter_census admission_tick_census(const struct admission *admission, nanos now)
+{
+    struct limiter_census census = admission_census(admission, now);
+    for (const struct list_node *node = admission->running.next; node != &admission->running; node = node->next) {
+        const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        if (request->first_token_ns != 0 && request->emitted_tokens > 1) {
+            census.stream_elapsed_ns += now - request->first_token_ns;
+            census.stream_tokens += request->emitted_tokens - 1;
+        }
+    }
+    return census;
+}
+
+static void stop_pending(struct admission *admission, const struct sched_request *request)
+{
+    struct limiter_census *census = &admission->census;
+    census->pending--;
+    admission->unknown_pending -= request->base_ns == 0;
+    if (sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max) {
+        admission->large_pending--;
+        admission->large_base_ns -= request->base_ns;
+    } else {
+        census->pending_base_ns -= request->base_ns;
+    }
+}
+
+/* ---- while it runs ---- */
+
+/* Few enough in flight that it met no load. */
+static bool met_no_load(const struct admission *admission, const struct sched_request *request)
+{
+    return request->in_flight_at_grant <= 1 || request->in_flight_at_grant <= admission->limiter.limit / 2;
+}
+
+static void sample(struct admission *admission, nanos now, nanos at, const struct sched_request *request)
+{
+    struct limiter_sample sample = {
+        .granted_ns = request->granted_ns,
+        .first_token_ns = at,
+        .base_ns = request->base_ns,
+        .ahead_ns = request->ahead_ns,
+        .prompt_tokens = sched_uncached_tokens(&request->cost),
+        .in_flight = request->in_flight_at_grant,
+    };
+    if (sample.base_ns == 0) {
+        sample.base_ns = baseline_of(&admission->baseline, sample.prompt_tokens);
+    }
+    admission->limiter.ops->on_first_token(&admission->limiter, now, &sample);
+}
+
+void admission_on_first_token(struct admission *admission, nanos now, nanos at, struct sched_request *request)
+{
+    if (request->state != SCHED_PENDING) {
+        return;
+    }
+    struct limiter_census *census = &admission->census;
+    stop_pending(admission, request);
+    request->state = SCHED_RUNNING;
+    request->first_token_ns = at;
+    request->emitted_tokens = 1;
+    list_remove(&request->node);
+    list_push_back(&admission->running, &request->node);
+    census->running++;
+    census->streaming++;
+    census->kv_tokens += request->cost.prompt_tokens + 1;
+    census->tokens_emitted++;
+    admission->counters.first_tokens++;
+    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), at - request->granted_ns,
+                 met_no_load(admission, request));
+    sample(admission, now, at, request);
+    admission_pump(admission, now);
+}
+
+void admission_on_tokens(struct admission *admission, struct sched_request *request, uint32_t tokens)
+{
+    if (request->state != SCHED_RUNNING) {
+        return;
+    }
+    struct limiter_census *census = &admission->census;
+    uint32_t before = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
+    request->emitted_tokens += tokens;
+    uint32_t after = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
+    census->kv_tokens += tokens;
+    census->kv_expected += after - before;
+    census->tokens_emitted += tokens;
+}
+
+void admission_on_endpoint(struct admission *admission, struct sched_request *request, unsigned endpoint)
+{
+    (void)admission;
+    request->endpoint = (uint8_t)endpoint;
+}
+
+/* ---- the end ---- */
+
+static void leave_flight(struct admission *admission, struct sched_request *request)
+{
+    struct limiter_census *census = &admission->census;
+    uint64_t prompt = request->cost.prompt_tokens;
+    census->in_flight--;
+    census->kv_expected -=
+        prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
+    if (request->state == SCHED_PENDING) {
+        stop_pending(admission, request);
+    } else {
+        census->running--;
+        census->streaming -= request->first_token_ns != 0;
+        census->kv_tokens -= prompt + request->emitted_tokens;
+    }
+    list_remove(&request->node);
+    request->state = SCHED_OUT;
+}
+
+static void tell_limiter(struct admission *admission, nanos now, nanos ended, const struct sched_request *request,
+                         const struct admission_outcome *outcome)
+{
+    struct limiter *limiter = &admission->limiter;
+    struct limiter_census census = admission_census(admission, now);
+    if (outcome->is_refused) {
+        limiter->ops->on_refused(limiter, now, request->granted_ns, &census);
+    }
+    struct limiter_end end = {
+        .granted_ns = request->granted_ns,
+        .ended_ns = ended,
+        .first_token_ns = request->first_token_ns,
+        .prompt_tokens = sched_uncached_tokens(&request->cost),
+        .output_tokens = outcome->has_usage ? outcome->usage.output_tokens : request->emitted_tokens,
+        .in_flight = request->in_flight_at_grant,
+        .is_dropped = outcome->is_refused || outcome->is_failed,
+        .is_canceled = outcome->is_canceled,
+    };
+    limiter->ops->on_end(limiter, now, &end, &census);
+}
+
+/* A whole answer has no first token: its time, less what its tokens take, is normalised by what it made. */
+static void sample_whole(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
+                         const struct admission_outcome *outcome)
+{
+    nanos took = ended - request->granted_ns;
+    uint32_t output = outcome->has_usage ? outcome->usage.output_tokens : 0;
+    nanos token_ns = admission->options.limiter.slo_token_ns;
+    nanos decoding = admission->options.is_plain ? 0 : output * token_ns;
+    nanos first = took > decoding ? took - decoding : 0;
+    if (!admission->options.is_plain && !outcome->has_usage) {
+        return;
+    }
+    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), first > 0 ? first : 1,
+                 met_no_load(admission, request));
+    sample(admission, now, request->granted_ns + first, request);
+}
+
+static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
+                   const struct admission_outcome *outcome)
+{
+    tell_limiter(admission, now, ended, request, outcome);
+    struct sched_cost really = request->cost;
+    really.output_tokens = request->emitted_tokens;
+    if (outcome->has_usage) {
+        really = outcome->usage;
+    }
+    queue_settle(admission->queue, request, &really, true);
+    if (outcome->is_refused && outcome->retry_after_ns > 0) {
+        nanos until = now + outcome->retry_after_ns;
+        admission->paused_until_ns = until > admission->paused_until_ns ? until : admission->paused_until_ns;
+    }
+}
+
+static void end_flight(struct admission *admission, nanos now, struct sched_request *request,
+                       const struct admission_outcome *outcome)
+{
+    bool was_whole = request->state == SCHED_RUNNING && request->first_token_ns == 0;
+    leave_flight(admission, request);
+    admission->counters.released++;
+    if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
+        sample_whole(admission, now, now, request, outcome);
+    }
+    settle(admission, now, now, request, outcome);
+}
+
+void admission_release(struct admission *admission, nanos now, struct sched_request *request,
+                       const struct admission_outcome *outcome)
+{
+    CHECK(request->state == SCHED_PENDING || request->state == SCHED_RUNNING);
+    end_flight(admission, now, request, outcome);
+    admission_pump(admission, now);
+}
+
+void admission_on_lent_end(struct admission *admission, nanos now, const struct admission_lent *lent,
+                           const struct admission_outcome *outcome)
+{
+    struct sched_request request = {
+        .class = lent->class,
+        .weight = lent->weight,
+        .tenant = lent->tenant,
+        .arrived_ns = lent->arrived_ns,
+        .deadline_ns = NANOS_NEVER,
+        .cost = lent->cost,
+        .granted_ns = lent->granted_ns,
+        .first_token_ns = lent->first_token_ns,
+        .emitted_tokens = lent->emitted_tokens,
+        .in_flight_at_grant = lent->in_flight,
+    };
+    bool is_good = !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled;
+    uint32_t size = sched_uncached_tokens(&request.cost);
+    admission->class_seen_ns[request.class] = now;
+    admission->counters.submitted++;
+    admission->counters.granted++;
+    admission->counters.granted_at_once++;
+    admission->counters.released++;
+    histogram_add(&admission->waits[request.class], lent->granted_ns - lent->arrived_ns);
+    request.base_ns = baseline_of(&admission->baseline, size);
+    queue_charge(admission->queue, &request);
+    if (request.first_token_ns != 0) {
+        admission->counters.first_tokens++;
+        baseline_add(&admission->baseline, now, size, request.first_token_ns - request.granted_ns,
+                     met_no_load(admission, &request));
+        sample(admission, now, request.first_token_ns, &request);
+    } else if (is_good && !lent->is_streamed) {
+        sample_whole(admission, now, lent->ended_ns, &request, outcome);
+    }
+    settle(admission, now, lent->ended_ns, &request, outcome);
+}
+
+void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)
+{
+    switch (request->state) {
+    case SCHED_OUT: return;
+    case SCHED_QUEUED:
+        queue_remove(admission->queue, request);
+        request->state = SCHED_OUT;
+        admission->counters.canceled++;
+        break;
+    case SCHED_PENDING:
+    case SCHED_RUNNING:
+        admission_release(admission, now, request, &(struct admission_outcome){.is_canceled = true});
+        return;
+    }
+    admission_pump(admission, now);
+}
+
+/* ---- figures ---- */
+
+void admission_figures(const struct admission *admission, nanos now, struct admission_figures *ret_figures)
+{
+    const struct limiter *limiter = &admission->limiter;
+    struct sched_request ordinary = {.class = SCHED_CLASS_DEFAULT, .deadline_ns = NANOS_NEVER, .arrived_ns = now};
+    *ret_figures = (struct admission_figures){
+        .limit = limiter->limit,
+        .kv_limit_tokens = limiter->kv_tokens,
+        .prefill_limit_ns = limiter->prefill_ns,
+        .base_ns = baseline_of(&admission->baseline, 1024),
+        .excess_ns = limiter->excess_ns,
+        .census = admission_census(admission, now),
+        .counters = admission->counters,
+        .wait_error = admission->wait_real_ns > 0 ? admission->wait_off_ns / admission->wait_real_ns : 0,
+    };
+    for (unsigned i = 0; i < LIMITER_CAUSES; i++) {
+        ret_figures->cuts[i] = limiter->cuts[i];
+    }
+    queue_figures(admission->queue, &ret_figures->queue);
+    if (ret_figures->queue.requests > 0) {
+        ret_figures->predicted_wait_ns = admission_predict_wait(admission, &ordinary);
+    }
+}
+
+const struct histogram *admission_waits(const struct admission *admission, unsigned class)
+{
+    return &admission->waits[class];
+}
+
+struct queue *admission_queue(const struct admission *admission)
+{
+    return admission->queue;
+}

@@ -1,0 +1,49 @@
+/* What the files of admission share. */
+#ifndef SLUICE_SCHED_ADMISSION_INTERNAL_H
+#define SLUICE_SCHED_ADMISSION_INTERNAL_H
+
+#include "sched/admission.h"
+
+struct admission {
+    struct admission_options options;
+    const struct admission_events *events;
+    void *context;
+    struct limiter limiter;
+    struct baseline baseline;
+    struct queue *queue;
+
+    struct list_node pending; /* in the order of their grants */
+    struct list_node running;
+    struct limiter_census census; /* kept up to date, but for stalled_* and waiting, which are of the moment */
+    uint32_t large_pending;       /* of census.pending, those above queue.small_tokens_max */
+    uint32_t unknown_pending;     /* of census.pending, those whose base was not known at their grant */
+    nanos large_base_ns;          /* sum of base_ns over them */
+    uint32_t lent;
+    uint32_t pressure_milli;
+
+    nanos next_tick_ns;                 /* NANOS_NEVER: nothing in flight, nothing waits */
+    nanos paused_until_ns;              /* the backend asked for it */
+    nanos waiting_since_ns;             /* since then somebody has always waited; 0: nobody does */
+    nanos last_grant_ns;                /* while somebody waited; 0: nobody did */
+    double grant_gap_ns;                /* between two grants while somebody waits, exponential mean; 0: never seen */
+    nanos class_seen_ns[SCHED_CLASSES]; /* when one last arrived; 0: never */
+
+    double wait_off_ns; /* |predicted − real| and real waits, exponential means */
+    double wait_real_ns;
+    struct histogram waits[SCHED_CLASSES];
+    struct admission_counters counters;
+};
+
+/* Grants and sheds whatever the state of things allows now. */
+void admission_pump(struct admission *admission, nanos now);
+
+/* What the census is at this moment. */
+struct limiter_census admission_census(const struct admission *admission, nanos now);
+
+/* The same with what only a tick needs: walks over what runs. */
+struct limiter_census admission_tick_census(const struct admission *admission, nanos now);
+
+/* For how long a request of this kind would wait if it came now. */
+nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request);
+
+#endif

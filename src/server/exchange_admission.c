@@ -1,0 +1,96 @@
+/* What an exchange tells the scheduler of its request, and what it answers when that turns it away. */
+#include "server/cache_key.h"
+#include "server/exchange_cache.h"
+#include "server/exchange_internal.h"
+#include "server/server.h"
+
+enum {
+    BYTES_PER_TOKEN = 4, /* of a body, until more is known */
+    OUTPUT_TOKENS = 256,
+};
+
+/* ---- asking ---- */
+
+void exchange_admission_prepare(struct exchange *exchange, const struct exchange_start *start)
+{
+    struct worker *worker = exchange_worker(exchange);
+    const struct config_route *config = exchange->route->config;
+    const struct config_upstream *upstream = &worker->config->upstreams[config->upstream];
+    if (!upstream->scheduling.enabled) {
+        return;
+    }
+    struct gate_pass *pass = &exchange->fetch->pass;
+    bool is_plain = config->kind == CONFIG_ROUTE_HTTP;
+    gate_pass_init(pass, is_plain ? gates_plain(&worker->gates, config->upstream) : NULL);
+    struct sched_request *request = &pass->request;
+    struct cache_key_source source;
+    exchange_cache_source(start, &source);
+    struct scheduling_tenant tenant =
+        scheduling_tenant_of(&worker->server->scheduling, config, &source, conn_client(exchange->conn));
+    uint32_t deadline_ms = config->deadline_ms > 0 ? config->deadline_ms : upstream->scheduling.queue.wait_max_ms;
+    request->tenant = tenant.hash;
+    request->weight = tenant.weight;
+    request->class = tenant.class;
+    request->arrived_ns = exchange->started_ns;
+    request->deadline_ns = exchange->started_ns + deadline_ms * NANOS_PER_MS;
+    request->cost.prompt_tokens = 1;
+}
+
+bool exchange_admission_wants_model(const struct exchange *exchange)
+{
+    const struct config_route *config = exchange->route->config;
+    return config->kind == CONFIG_ROUTE_INFERENCE && exchange->method == HTTP_POST &&
+           exchange_worker(exchange)->config->upstreams[config->upstream].scheduling.enabled;
+}
+
+void exchange_admission_choose(struct exchange *exchange, struct bytes model)
+{
+    struct worker *worker = exchange_worker(exchange);
+    struct fetch *fetch = exchange->fetch;
+    gate_pass_choose(&fetch->pass, gates_model(&worker->gates, exchange->route->config->upstream, model));
+    struct sched_cost *cost = &fetch->pass.request.cost;
+    cost->prompt_tokens = (uint32_t)(fetch->request.body_bytes / BYTES_PER_TOKEN) + 1;
+    cost->output_tokens = OUTPUT_TOKENS;
+}
+
+/* ---- being turned away ---- */
+
+static const char *message_of(enum sched_shed shed)
+{
+    switch (shed) {
+    case SCHED_SHED_TENANT_SHARE: return "too many of this client's requests are waiting already";
+    case SCHED_SHED_TOO_LARGE: return "the request is larger than the model can ever take";
+    case SCHED_SHED_QUEUE_FULL: return "too many requests are waiting already";
+    case SCHED_SHED_EVICTED: return "the request had to make room for a more urgent one";
+    case SCHED_SHED_LATE_ARRIVAL: return "the request would wait longer than its deadline allows";
+    case SCHED_SHED_LATE_DISPATCH: return "the request has waited for as long as its deadline allows";
+    case SCHED_SHED_BACKEND_BUSY: return "the upstream has asked for a pause that is longer than the request can wait";
+    case SCHED_SHED_PRESSURE: return "the gateway is short of resources for requests of this class";
+    default: return "the request cannot be served now";
+    }
+}
+
+void exchange_answer_shed(struct exchange *exchange)
+{
+    const struct entry *entry = exchange->reader.entry;
+    enum sched_shed shed = (enum sched_shed)entry->shed;
+    uint32_t retry_ms = entry->retry_after_ms > 0 ? entry->retry_after_ms : 1;
+    bool may_retry = shed != SCHED_SHED_TOO_LARGE;
+    const char *code = sched_shed_name(shed);
+    char text[256];
+    char *at = text;
+    if (may_retry) {
+        at = bytes_put(at, BYTES("Retry-After: "));
+        at += bytes_put_u64(at, (retry_ms + 999) / 1000);
+        at = bytes_put(at, BYTES("\r\nretry-after-ms: "));
+        at += bytes_put_u64(at, retry_ms);
+        at = bytes_put(at, BYTES("\r\nx-should-retry: true\r\n"));
+    } else {
+        at = bytes_put(at, BYTES("x-should-retry: false\r\n"));
+    }
+    at = bytes_put(at, BYTES("X-Sluice-Reason: "));
+    at = bytes_put(at, bytes_from(code));
+    at = bytes_put(at, BYTES("\r\n"));
+    exchange_answer_error_with(exchange, sched_shed_is_clients(shed) ? 429 : 503, message_of(shed), code,
+                               METRICS_ERROR_SHED, (struct bytes){text, (size_t)(at - text)});
+}

@@ -1,0 +1,56 @@
+#include "server/pulse.h"
+
+#include "base/check.h"
+#include "base/counter.h"
+#include "ring/usage.h"
+#include "server/worker.h"
+
+enum {
+    BUSY_INTERVAL_MS = 50,
+    IDLE_INTERVAL_MS = 1000,
+    BUSY_TURNS_PER_S = 50, /* below it the worker is idle; its own beats are 20 of them */
+};
+
+static void set(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static void arm(struct pulse *pulse, nanos interval_ns)
+{
+    struct ring *ring = pulse->worker->ring;
+    nanos due_ns = ring_now(ring) + interval_ns;
+    set(&pulse->due_ns, due_ns);
+    ring_timer_set(ring, &pulse->timer, due_ns);
+}
+
+static void on_beat(struct ring_timer *timer)
+{
+    struct pulse *pulse = CONTAINER_OF(timer, struct pulse, timer);
+    struct worker *worker = pulse->worker;
+    nanos now = ring_now(worker->ring);
+    nanos due_ns = counter_load(&pulse->due_ns);
+    histogram_add(&pulse->late, now > due_ns ? now - due_ns : 0);
+    set(&pulse->pool_bytes, worker->pool.region_bytes);
+    set(&pulse->pool_used_bytes, worker->pool.used_bytes);
+    uint64_t turns = counter_load(&ring_counters(worker->ring)->turns);
+    nanos passed = now - pulse->beat_ns;
+    bool is_busy = (turns - pulse->turns) * NANOS_PER_S > passed * BUSY_TURNS_PER_S;
+    pulse->turns = turns;
+    pulse->beat_ns = now;
+    arm(pulse, (is_busy ? BUSY_INTERVAL_MS : IDLE_INTERVAL_MS) * NANOS_PER_MS);
+}
+
+void pulse_init(struct pulse *pulse, struct worker *worker)
+{
+    pulse->worker = worker;
+    pulse->thread_id = ring_thread_id();
+    pulse->beat_ns = ring_now(worker->ring);
+    ring_timer_init(&pulse->timer, on_beat);
+    set(&pulse->due_ns, NANOS_NEVER);
+}
+
+void pulse_start(struct pulse *pulse)
+{
+    arm(pulse, IDLE_INTERVAL_MS * NANOS_PER_MS);
+}

@@ -1,0 +1,192 @@
+#include "server/scheduling.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "server/cache_key.h"
+
+enum {
+    TENANTS_KNOWN_MAX = 1024, /* per model, at a time: beyond it strangers share one record */
+    WEIGHT_ORDINARY = 1000,
+    MODEL_CONCURRENCY = 32, /* for each endpoint, to begin with: what engines batch without strain */
+    PLAIN_CONCURRENCY = 256,
+    INPUT_WEIGHT = 1000, /* a prompt's token against an answer's */
+    OUTPUT_WEIGHT = 2000,
+};
+
+#define AGED_AFTER_NS (5 * NANOS_PER_S)
+
+/* ---- upstreams ---- */
+
+static struct admission_options admission_options_of(const struct config_upstream *upstream, bool is_plain)
+{
+    const struct config_scheduling *config = &upstream->scheduling;
+    uint32_t initial = config->concurrency;
+    if (initial == 0) {
+        initial = upstream->endpoint_count * (is_plain ? PLAIN_CONCURRENCY : MODEL_CONCURRENCY);
+    }
+    initial = initial < config->concurrency_min ? config->concurrency_min : initial;
+    initial = initial > config->concurrency_max ? config->concurrency_max : initial;
+    return (struct admission_options){
+        .limiter =
+            {
+                .kind = (enum limiter_kind)config->limiter,
+                .initial = initial,
+                .min = config->concurrency_min,
+                .max = config->concurrency_max,
+                .kv_tokens_max = is_plain ? 0 : (double)config->kv_tokens_max,
+                .slo_first_ns = config->first_token_ms * NANOS_PER_MS,
+                .slo_token_ns = is_plain ? 0 : config->token_ms * NANOS_PER_MS,
+                .endpoints = upstream->endpoint_count,
+                .seed = 1,
+                .time_scale_milli = 1000,
+            },
+        .queue =
+            {
+                .requests_max = config->queue.requests_max,
+                .tokens_max = config->queue.tokens_max,
+                .bytes_max = config->queue.body_bytes_max,
+                .tenants_max = TENANTS_KNOWN_MAX,
+                .tenant_share_percent = config->queue.tenant_share_percent,
+                .aged_share_percent = config->queue.aged_share_percent,
+                .aged_after_ns = AGED_AFTER_NS,
+                .small_tokens_max = config->queue.small_tokens_max,
+                .input_weight = INPUT_WEIGHT,
+                .output_weight = OUTPUT_WEIGHT,
+                .lifo_lowest = config->queue.lifo_lowest,
+            },
+        .holdback_percent = config->holdback_percent,
+        .endpoint_limit = config->endpoint_concurrency_max,
+        .endpoint_count = upstream->endpoint_count,
+        .observe_only = config->observe_only,
+        .is_plain = is_plain,
+    };
+}
+
+/* ---- life ---- */
+
+static int compare_keys(struct bytes a, struct bytes b)
+{
+    size_t common = a.len < b.len ? a.len : b.len;
+    int order = common == 0 ? 0 : memcmp(a.ptr, b.ptr, common);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_tenants(const void *a, const void *b)
+{
+    const struct config_tenant *const *one = a;
+    const struct config_tenant *const *other = b;
+    return compare_keys((*one)->key, (*other)->key);
+}
+
+enum result scheduling_init(struct scheduling *scheduling, const struct config *config)
+{
+    *scheduling = (struct scheduling){
+        .config = config,
+        .upstreams = calloc(config->upstream_count + 1, sizeof(*scheduling->upstreams)),
+        .by_key = calloc(config->tenant_count + 1, sizeof(const struct config_tenant *)),
+    };
+    if (scheduling->upstreams == NULL || scheduling->by_key == NULL) {
+        scheduling_fini(scheduling);
+        return RESULT_NO_MEMORY;
+    }
+    ring_entropy(&scheduling->seed, sizeof(scheduling->seed));
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        scheduling->upstreams[i] = (struct gate_options){
+            .is_enabled = config->upstreams[i].scheduling.enabled,
+            .model = admission_options_of(&config->upstreams[i], false),
+            .plain = admission_options_of(&config->upstreams[i], true),
+        };
+    }
+    for (unsigned i = 0; i < config->tenant_count; i++) {
+        scheduling->by_key[i] = &config->tenants[i];
+    }
+    qsort(scheduling->by_key, config->tenant_count, sizeof(const struct config_tenant *), compare_tenants);
+    return RESULT_OK;
+}
+
+void scheduling_fini(struct scheduling *scheduling)
+{
+    free(scheduling->upstreams);
+    free(scheduling->by_key);
+    scheduling->upstreams = NULL;
+    scheduling->by_key = NULL;
+}
+
+/* ---- tenants ---- */
+
+/* The key itself, of `Authorization: Bearer KEY` (RFC 6750), X-API-Key or api-key; .ptr NULL: none. */
+static struct bytes api_key_of(const struct cache_key_source *source)
+{
+    const struct http_head *head = source->head;
+    struct bytes value = http_head_value(head, source->base, HTTP_FIELD_AUTHORIZATION);
+    if (value.len > 7 && bytes_equal_nocase((struct bytes){value.ptr, 7}, BYTES("bearer "))) {
+        return bytes_trim((struct bytes){value.ptr + 7, value.len - 7});
+    }
+    if (value.len > 0) {
+        return value; /* another scheme: all of it stands for who it is */
+    }
+    return http_head_value(head, source->base, HTTP_FIELD_X_API_KEY);
+}
+
+static const struct config_tenant *find_tenant(const struct scheduling *scheduling, struct bytes key)
+{
+    unsigned low = 0;
+    unsigned high = scheduling->config->tenant_count;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        int order = compare_keys(key, scheduling->by_key[middle]->key);
+        if (order == 0) {
+            return scheduling->by_key[middle];
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t hash(const struct scheduling *scheduling, struct bytes text)
+{
+    uint64_t value = XXH3_64bits_withSeed(text.ptr, text.len, scheduling->seed);
+    return value == 0 ? 1 : value;
+}
+
+static struct bytes name_of(const struct config_route *route, const struct cache_key_source *source,
+                            struct bytes client, struct bytes api_key)
+{
+    for (unsigned i = 0; i < route->tenant_count; i++) {
+        const struct config_part *part = &route->tenant[i];
+        struct bytes value = part->kind == CONFIG_PART_ADDRESS ? client : cache_key_part_value(part, source);
+        if (value.len > 0) {
+            return value;
+        }
+    }
+    if (route->tenant_count > 0) {
+        return BYTES_NONE;
+    }
+    return api_key.len > 0 ? api_key : client;
+}
+
+struct scheduling_tenant scheduling_tenant_of(const struct scheduling *scheduling, const struct config_route *route,
+                                              const struct cache_key_source *source, struct bytes client)
+{
+    struct scheduling_tenant tenant = {.weight = WEIGHT_ORDINARY, .class = (uint8_t)route->class};
+    struct bytes api_key = api_key_of(source);
+    struct bytes name = BYTES_NONE;
+    if (scheduling->config->tenant_count > 0 && api_key.len > 0) {
+        const struct config_tenant *known = find_tenant(scheduling, api_key);
+        if (known != NULL) {
+            tenant.weight = known->weight * WEIGHT_ORDINARY;
+            tenant.class = (uint8_t)(known->class < SCHED_CLASSES ? known->class : route->class);
+            name = known->name;
+        }
+    }
+    if (name.len == 0 || route->tenant_count > 0) {
+        name = name_of(route, source, client, api_key);
+    }
+    tenant.hash = name.len > 0 ? hash(scheduling, name) : 0;
+    return tenant;
+}

@@ -1,0 +1,34 @@
+/* What the configuration says of scheduling, in the terms of gates; and whose a request is.
+ *
+ * Made once at start, constant after, shared by all workers. */
+#ifndef SLUICE_SERVER_SCHEDULING_H
+#define SLUICE_SERVER_SCHEDULING_H
+
+#include "proxy/gate.h"
+#include "server/config.h"
+
+struct cache_key_source;
+
+struct scheduling {
+    struct gate_options *upstreams; /* by index */
+    const struct config *config;
+    const struct config_tenant **by_key; /* sorted */
+    uint64_t seed;                       /* of tenants' hashes: nobody can make one that is another's */
+};
+
+/* *Keeps* config. RESULT_NO_MEMORY leaves nothing behind. */
+MUST_USE enum result scheduling_init(struct scheduling *scheduling, const struct config *config);
+void scheduling_fini(struct scheduling *scheduling);
+
+/* Who asks. */
+struct scheduling_tenant {
+    uint64_t hash;   /* 0: nobody in particular */
+    uint32_t weight; /* thousandths */
+    uint8_t class;
+};
+
+/* Of a request on a route; `client` is its address. */
+struct scheduling_tenant scheduling_tenant_of(const struct scheduling *scheduling, const struct config_route *route,
+                                              const struct cache_key_source *source, struct bytes client);
+
+#endif

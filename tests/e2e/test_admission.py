@@ -1,0 +1,292 @@
+"""Admission: how many requests a backend gets at a time, who goes first, and what those are told who do not."""
+
+import json
+import threading
+import time
+
+import pytest
+from backend import OK
+from programs import http_route, inference_route
+from rawhttp import Client, get, post, wait_until
+
+CHAT = '/v1/chat/completions'
+
+
+class Holding:
+    """A backend that answers a request only when the test lets it, in the order in which it was let. `order`: what has
+    come, by its X-Name."""
+
+    def __init__(self, answer=OK):
+        self.answer, self.order, self.waiting = answer, [], {}
+        self.lock = threading.Lock()
+
+    def script(self, peer):
+        while True:
+            request = peer.request()
+            if request is None:
+                return
+            name = request.fields.get('x-name', request.target)
+            go = threading.Event()
+            with self.lock:
+                self.order.append(name)
+                self.waiting[name] = (go, peer)
+            assert go.wait(20), f'{name} was never let go'
+            answer = self.answer(request) if callable(self.answer) else self.answer
+            if answer is None:
+                return
+            peer.send(answer)
+
+    def let_go(self, name):
+        with self.lock:
+            go, _ = self.waiting.pop(name)
+        go.set()
+
+    def wait_for(self, *names):
+        wait_until(lambda: set(names) <= set(self.order), what=f'{names} at the backend, where there is {self.order}')
+
+
+class Asking:
+    """A client with one request under way."""
+
+    def __init__(self, gateway, name, kind='http', fields='', body=None):
+        self.name, self.answer = name, None
+        self.client = Client(gateway.address)
+        if kind == 'http':
+            self.client.send(f'GET /{name} HTTP/1.1\r\nHost: t\r\nX-Name: {name}\r\n{fields}\r\n')
+        else:
+            body = json.dumps({'model': 'm', 'messages': [], **(body or {})})
+            self.client.send(f'POST {CHAT} HTTP/1.1\r\nHost: t\r\nX-Name: {name}\r\nContent-Type: application/json\r\n'
+                             f'Content-Length: {len(body)}\r\n{fields}\r\n{body}')
+
+    def response(self):
+        return self.client.response()
+
+
+def route_of(kind, **more):
+    return {**(http_route() if kind == 'http' else inference_route()), **more}
+
+
+class Scene:
+    def __init__(self, world, kind='http', workers=1, answer=OK, routes=None, tenants=None, route=None, **scheduling):
+        self.world, self.kind = world, kind
+        self.holding = Holding(answer)
+        self.backend = world.backend(self.holding.script)
+        scheduling = {'limiter': 'fixed', 'concurrency': 1, **scheduling}
+        self.gateway = world.gateway(
+            routes or [route_of(kind, **(route or {}))], endpoints=[self.backend], workers=workers,
+            upstream={'scheduling': scheduling}, tenants=tenants)
+        self.asking = {}
+
+    def ask(self, name, fields='', **body):
+        """Sends a request; they arrive in the order of the calls."""
+        self.asking[name] = Asking(self.gateway, name, self.kind, fields, body)
+        return self.asking[name]
+
+    def ask_in_turn(self, *names, fields=''):
+        for name in names:
+            before = self.active()
+            self.ask(name, fields)
+            wait_until(lambda: self.active() == before + 1, what=f'{name} is under way')
+
+    def active(self):
+        return self.gateway.metrics().value('sluice_active_requests')
+
+    def outstanding(self):
+        return self.gateway.metrics().value('sluice_sched_grants_outstanding')
+
+    def finish(self, *names):
+        """Lets each go in turn, and gives the answers' statuses."""
+        statuses = []
+        for name in names:
+            self.holding.wait_for(name)
+            self.holding.let_go(name)
+            statuses.append(self.asking[name].response().status)
+        return statuses
+
+
+@pytest.fixture(params=['http', 'inference'])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=[1, 2])
+def workers(request):
+    return request.param
+
+
+def test_a_fixed_limit_is_kept_and_those_beyond_it_wait_their_turn(world, kind, workers):
+    scene = Scene(world, kind, workers, concurrency=2)
+    scene.ask_in_turn('a', 'b', 'c', 'd')
+    scene.holding.wait_for('a', 'b')
+    time.sleep(0.1)
+    assert scene.holding.order == ['a', 'b']
+    assert scene.outstanding() == 2
+    assert scene.finish('a', 'c', 'b', 'd') == [200] * 4
+    wait_until(lambda: scene.outstanding() == 0, what='no grant is outstanding')
+
+
+def test_upper_classes_go_first(world, workers):
+    tenants = [{'name': f'class{c}', 'key': f'key{c}', 'class': c} for c in range(4)]
+    scene = Scene(world, workers=workers, tenants=tenants, holdback_percent=0)
+    scene.ask_in_turn('first')
+    scene.holding.wait_for('first')
+    for c in (3, 1, 2, 0):
+        scene.ask_in_turn(f'of{c}', fields=f'Authorization: Bearer key{c}\r\n')
+    assert scene.finish('first', 'of0', 'of1', 'of2', 'of3') == [200] * 5
+    assert scene.holding.order == ['first', 'of0', 'of1', 'of2', 'of3']
+
+
+def test_who_cannot_be_kept_in_the_queue_is_told_so(world, kind, workers):
+    scene = Scene(world, kind, workers, queue={'requests_max': 1})
+    scene.ask_in_turn('a', 'b')
+    scene.holding.wait_for('a')
+    response = scene.ask('c').response()
+    assert response.status == 503
+    assert response.fields['x-sluice-reason'] == 'queue_full'
+    assert response.fields['x-should-retry'] == 'true'
+    assert int(response.fields['retry-after']) * 1000 >= int(response.fields['retry-after-ms']) > 0
+    if kind == 'inference':
+        error = json.loads(response.body)['error']
+        assert error['code'] == 'queue_full' and error['type'] == 'overloaded_error'
+    else:
+        assert b'too many requests are waiting' in response.body
+    assert scene.gateway.metrics().value('errors_total', type='shed') == 1
+    assert scene.finish('a', 'b') == [200, 200]
+
+
+def test_a_deadline_that_passes_in_the_queue_is_503(world, kind, workers):
+    scene = Scene(world, kind, workers, queue={'wait_max_ms': 300})
+    scene.ask_in_turn('a')
+    scene.holding.wait_for('a')
+    began = time.monotonic()
+    response = scene.ask('b').response()
+    assert response.status == 503
+    assert response.fields['x-sluice-reason'] == 'late_dispatch'
+    assert 0.2 < time.monotonic() - began < 2
+    assert scene.finish('a') == [200]
+    assert scene.holding.order == ['a']
+
+
+def test_a_tenant_with_too_much_of_the_queue_gets_429_while_others_wait(world, kind, workers):
+    scene = Scene(world, kind, workers, queue={'requests_max': 4, 'tenant_share_percent': 50})
+    one, other = 'Authorization: Bearer one\r\n', 'Authorization: Bearer other\r\n'
+    scene.ask_in_turn('first', 'a', 'b', fields=one)
+    scene.holding.wait_for('first')
+    scene.ask_in_turn('x', fields=other)
+    response = scene.ask('c', one).response()
+    assert response.status == 429
+    assert response.fields['x-sluice-reason'] == 'tenant_share'
+    if kind == 'inference':
+        assert json.loads(response.body)['error']['type'] == 'rate_limit_error'
+    scene.ask_in_turn('y', fields=other)
+    for name in ('first', 'a', 'b', 'x', 'y'):
+        scene.asking[name].client.reset()
+
+
+def test_a_client_that_leaves_while_it_is_queued_is_never_sent(world, kind, workers):
+    scene = Scene(world, kind, workers)
+    scene.ask_in_turn('a', 'b', 'c')
+    scene.holding.wait_for('a')
+    scene.asking['b'].client.reset()
+    wait_until(lambda: scene.active() == 2, what='the gateway has seen it leave')
+    assert scene.finish('a', 'c') == [200, 200]
+    assert scene.holding.order == ['a', 'c']
+    wait_until(lambda: scene.outstanding() == 0, what='no grant is outstanding')
+
+
+def test_a_client_that_leaves_with_a_grant_makes_room(world, kind, workers):
+    scene = Scene(world, kind, workers)
+    scene.ask_in_turn('a', 'b')
+    scene.holding.wait_for('a')
+    scene.asking['a'].client.reset()
+    assert scene.finish('b') == [200]
+    wait_until(lambda: scene.outstanding() == 0, what='no grant is outstanding')
+    scene.holding.let_go('a')
+
+
+def test_what_is_queued_is_still_served_while_draining(world, kind, workers):
+    scene = Scene(world, kind, workers)
+    scene.ask_in_turn('a', 'b', 'c')
+    scene.holding.wait_for('a')
+    scene.gateway.signal()
+    time.sleep(0.2)
+    assert scene.finish('a', 'b', 'c') == [200] * 3
+    assert scene.gateway.wait() == 0
+
+
+def test_an_upstream_that_resets_gives_its_grant_back(world, kind, workers):
+    scene = Scene(world, kind, workers, answer=lambda request: None)
+    scene.ask_in_turn('a', 'b')
+    scene.holding.wait_for('a')
+    scene.holding.let_go('a')
+    assert scene.asking['a'].response().status == 502
+    scene.holding.wait_for('b')
+    scene.holding.let_go('b')
+    assert scene.asking['b'].response().status == 502
+    wait_until(lambda: scene.outstanding() == 0, what='no grant is outstanding')
+
+
+def test_a_backend_that_asks_for_a_pause_gets_one(world, kind, workers):
+    busy = b'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n'
+    answers = {'a': busy}
+    scene = Scene(world, kind, workers, answer=lambda request: answers.get(request.fields.get('x-name'), OK))
+    scene.ask_in_turn('a', 'b')
+    scene.holding.wait_for('a')
+    began = time.monotonic()
+    scene.holding.let_go('a')
+    assert scene.asking['a'].response().status == 429
+    assert scene.finish('b') == [200]
+    assert 0.8 < time.monotonic() - began < 3
+
+
+def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, workers):
+    busy = b'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n'
+    scene = Scene(world, kind, workers, answer=busy, queue={'wait_max_ms': 2000})
+    scene.ask_in_turn('a')
+    scene.holding.wait_for('a')
+    scene.holding.let_go('a')
+    assert scene.asking['a'].response().status == 503
+    response = scene.ask('b').response()
+    assert response.status == 503
+    assert response.fields['x-sluice-reason'] == 'backend_busy'
+    assert 15 <= int(response.fields['retry-after']) <= 20
+
+
+def test_observing_holds_nothing_back(world, kind, workers):
+    scene = Scene(world, kind, workers, observe_only=True)
+    scene.ask_in_turn('a', 'b', 'c')
+    scene.holding.wait_for('a', 'b', 'c')
+    assert scene.finish('c', 'b', 'a') == [200] * 3
+
+
+def test_nothing_is_held_back_without_scheduling(world, kind, workers):
+    scene = Scene(world, kind, workers, enabled=False)
+    scene.ask_in_turn('a', 'b', 'c')
+    scene.holding.wait_for('a', 'b', 'c')
+    assert scene.finish('c', 'b', 'a') == [200] * 3
+    assert scene.outstanding() == 0
+
+
+def test_models_do_not_wait_for_each_other(world, workers):
+    scene = Scene(world, 'inference', workers)
+    scene.ask('a', model='one')
+    scene.ask('b', model='other')
+    scene.holding.wait_for('a', 'b')
+    assert scene.finish('b', 'a') == [200, 200]
+
+
+def test_a_streamed_body_waits_with_its_request(world, workers):
+    scene = Scene(world, 'http', workers)
+    scene.ask_in_turn('a')
+    scene.holding.wait_for('a')
+    with Client(scene.gateway.address) as client:
+        client.send(b'POST /b HTTP/1.1\r\nHost: t\r\nX-Name: b\r\nContent-Length: 300000\r\n\r\n')
+        sender = threading.Thread(target=client.send, args=(b'x' * 300000,))
+        sender.start()
+        time.sleep(0.1)
+        assert scene.holding.order == ['a']
+        assert scene.finish('a') == [200]
+        scene.holding.wait_for('b')
+        scene.holding.let_go('b')
+        assert client.response().status == 200
+        sender.join()
