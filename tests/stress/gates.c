@@ -126,7 +126,9 @@ static void begin(struct client *client)
         worker->granted_at_once++;
         on_granted(client);
         break;
-    case GATE_QUEUED: wait_for(client, random_below(worker, 3) == 0 ? 0 : 6); break; /* and leaves then, if it is still waiting */
+    case GATE_QUEUED:
+        wait_for(client, random_below(worker, 3) == 0 ? 0 : 6);
+        break; /* and leaves then, if it is still waiting */
     case GATE_SHED:
         worker->shed++;
         leave(client);
@@ -207,7 +209,7 @@ int main(void)
                   .lifo_lowest = true,
                   .aged_share_percent = 5,
                   .aged_after_ns = NANOS_PER_MS},
-        .holdback_percent = 5,
+        .holdback_percent = 0, /* upper classes may go beyond the limit by it */
         .endpoint_count = 1,
     };
     struct gate_options options = {.is_enabled = true, .model = admission, .plain = admission};
