@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "cache/directives.h"
 #include "cache/lines.h"
+#include "proxy/forward.h"
 
 struct inference_own {
     struct inference_capture capture;
@@ -85,12 +86,6 @@ static enum inference_reason reason_of_backend(const struct inference_own *own, 
     return directives.is_private && own->terms.is_shared ? INFERENCE_BACKEND_PRIVATE : INFERENCE_OK;
 }
 
-static bool is_event_stream(struct bytes content_type)
-{
-    const struct bytes wanted = BYTES("text/event-stream");
-    return content_type.len >= wanted.len && bytes_equal_nocase((struct bytes){content_type.ptr, wanted.len}, wanted);
-}
-
 static void inference_on_head(struct filling *filling, const struct http_head *head, const char *base)
 {
     struct inference_own *own = filling->own;
@@ -100,7 +95,7 @@ static void inference_on_head(struct filling *filling, const struct http_head *h
         .status = head->status,
         .content_type = content_type,
         .has_content_coding = coding.len > 0 && !bytes_equal_nocase(coding, BYTES("identity")),
-        .is_event_stream = is_event_stream(content_type),
+        .is_event_stream = forward_is_event_stream(content_type),
     };
     inference_capture_init(&own->capture, own->family, own->terms.stores_tool_calls, &answer);
     enum inference_reason of_backend = reason_of_backend(own, head, base);

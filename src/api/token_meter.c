@@ -362,8 +362,8 @@ static const char *in_string(struct token_meter *meter, const char *at, const ch
 
 static void text_add(struct token_meter *meter, struct bytes part)
 {
-    size_t room = meter->text_bytes > sizeof(meter->text) ? 0 : sizeof(meter->text) - meter->text_bytes;
-    if (part.len > room) {
+    bool was_longer = meter->text_bytes > sizeof(meter->text);
+    if (was_longer || part.len > sizeof(meter->text) - meter->text_bytes) {
         meter->text_bytes = sizeof(meter->text) + 1;
         return;
     }

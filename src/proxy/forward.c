@@ -166,7 +166,7 @@ static bool keep_in_response(const struct http_field *field)
     return !field->drop && field->id != HTTP_FIELD_CONTENT_LENGTH && field->id != HTTP_FIELD_TRANSFER_ENCODING;
 }
 
-static bool is_event_stream(struct bytes content_type)
+bool forward_is_event_stream(struct bytes content_type)
 {
     struct bytes wanted = BYTES("text/event-stream");
     if (content_type.len < wanted.len) {
@@ -189,7 +189,7 @@ enum result forward_response_head(struct entry *entry, const struct http_head *h
     entry->content_length = head->content_length;
     entry->has_date = head->first[HTTP_FIELD_DATE] != 0;
     entry->has_request_id = head->first[HTTP_FIELD_X_REQUEST_ID] != 0;
-    entry->is_event_stream = is_event_stream(http_head_value(head, base, HTTP_FIELD_CONTENT_TYPE));
+    entry->is_event_stream = forward_is_event_stream(http_head_value(head, base, HTTP_FIELD_CONTENT_TYPE));
     entry_commit_head(entry, head->status, (size_t)(end - at));
     return RESULT_OK;
 }

@@ -36,6 +36,9 @@ MUST_USE enum result forward_request_head(const struct forward *forward, struct 
 /* The client's X-Request-Id when it is fit to be passed on (RFC-token-like, at most 128 bytes); else empty. */
 struct bytes forward_request_id(const struct http_head *head, const char *base);
 
+/* Whether a Content-Type says text/event-stream. */
+bool forward_is_event_stream(struct bytes content_type);
+
 /* Writes a response's head block into `entry`. RESULT_PROTOCOL is not among the results: the head was
  * judged when it was parsed. */
 MUST_USE enum result forward_response_head(struct entry *entry, const struct http_head *head, const char *base);

@@ -11,6 +11,7 @@
 
 /* A name that nobody has used for so long makes room for another when there are too many. */
 #define FORGET_NS (60 * NANOS_PER_S)
+#define SAMPLE_NS NANOS_PER_MS
 
 bool gate_key_equal(const struct gate_key *a, const struct gate_key *b)
 {
@@ -77,6 +78,7 @@ static void gate_free(struct gate *gate)
     if (gate->link != NULL) {
         gate_link_free(gate->link);
     }
+    cost_destroy(gate->cost);
     free(gate);
 }
 
@@ -167,6 +169,9 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
         free(gate);
         return NULL;
     }
+    if (!key->is_plain) {
+        gate->cost = cost_create(&gates->options[key->upstream].cost);
+    }
     return gate;
 }
 
@@ -174,6 +179,8 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
 static void gate_forget(struct gate *gate)
 {
     list_remove(&gate->node);
+    cost_destroy(gate->cost);
+    gate->cost = NULL;
     if (gate->link != NULL) {
         gate->gates->closing++;
         gate_link_close(gate->link);
@@ -258,6 +265,11 @@ struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes mo
     return find_or_create(gates, &gates->nameless, &key);
 }
 
+struct cost_model *gate_cost(struct gate *gate)
+{
+    return gate == NULL ? NULL : gate->cost;
+}
+
 /* ---- passes ---- */
 
 void gate_pass_init(struct gate_pass *pass, struct gate *gate)
@@ -287,6 +299,51 @@ void gate_pass_fini(struct gate_pass *pass)
         pass->gate->uses--;
         pass->gate = NULL;
     }
+}
+
+bool gate_is_small(const struct gate *gate, const struct sched_request *request)
+{
+    const struct gate_options *options = &gate->gates->options[gate->key.upstream];
+    return gate->key.is_plain || sched_uncached_tokens(&request->cost) <= options->model.queue.small_tokens_max;
+}
+
+void gate_pass_lend(struct gate_pass *pass, nanos now, uint32_t in_flight)
+{
+    struct sched_request *request = &pass->request;
+    request->granted_ns = now;
+    request->first_token_ns = 0;
+    request->emitted_tokens = 0;
+    request->in_flight_at_grant = in_flight;
+    request->endpoint = SCHED_ENDPOINT_ANY;
+    pass->state = GATE_LENT;
+}
+
+bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nanos now, struct admission_lent *ret_lent)
+{
+    const struct admission_outcome *outcome = &pass->outcome;
+    bool went_wrong = outcome->is_refused || outcome->is_failed;
+    if (pass->gate->key.is_plain && !went_wrong && now < sampler->next_ns) {
+        sampler->passed++;
+        return false;
+    }
+    const struct sched_request *request = &pass->request;
+    *ret_lent = (struct admission_lent){
+        .tenant = request->tenant,
+        .weight = request->weight,
+        .class = request->class,
+        .is_streamed = request->is_streamed,
+        .cost = request->cost,
+        .arrived_ns = request->arrived_ns,
+        .granted_ns = request->granted_ns,
+        .first_token_ns = request->first_token_ns,
+        .ended_ns = now,
+        .emitted_tokens = request->emitted_tokens,
+        .in_flight = request->in_flight_at_grant,
+        .count = sampler->passed + 1,
+    };
+    sampler->passed = 0;
+    sampler->next_ns = now + SAMPLE_NS;
+    return true;
 }
 
 enum gate_answer gate_enter(struct gate_pass *pass)
@@ -319,20 +376,24 @@ void gate_leave(struct gate_pass *pass)
 
 void gate_on_first_token(struct gate_pass *pass, nanos at)
 {
-    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
-    if (is_granted && pass->gate->owner != NULL) {
+    struct sched_request *request = &pass->request;
+    if (pass->state == GATE_LENT && request->first_token_ns == 0) {
+        request->first_token_ns = at;
+        request->emitted_tokens = 1;
+    } else if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
         gate_owner_first_token(pass->gate->owner, pass, at);
-    } else if (is_granted) {
+    } else if (pass->state == GATE_HELD) {
         gate_link_first_token(pass->gate->link, pass, at);
     }
 }
 
 void gate_on_tokens(struct gate_pass *pass, uint32_t tokens)
 {
-    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
-    if (is_granted && pass->gate->owner != NULL) {
+    if (pass->state == GATE_LENT) {
+        pass->request.emitted_tokens += tokens;
+    } else if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
         admission_on_tokens(pass->gate->owner->admission, &pass->request, tokens);
-    } else if (is_granted) {
+    } else if (pass->state == GATE_HELD) {
         gate_link_tokens(pass->gate->link, pass, tokens);
     }
 }

@@ -27,6 +27,7 @@
 #include "ring/mailbox.h"
 #include "ring/ring.h"
 #include "sched/admission.h"
+#include "sched/cost.h"
 
 enum {
     GATE_MODELS_MAX = 64,
@@ -42,6 +43,7 @@ struct gate_options {
     bool is_enabled;
     struct admission_options model; /* of an inference API's models */
     struct admission_options plain; /* of an ordinary service */
+    struct cost_options cost;       /* of models' requests */
 };
 
 /* ---- a worker's gates ---- */
@@ -59,6 +61,7 @@ struct gates {
     struct list_node owners;    /* of gates that this worker owns */
     struct list_node decisions; /* passes to be told of them, later in this turn */
     struct ring_task telling;
+    uint32_t pressure_milli;      /* of this machine, as told last */
     unsigned closing;             /* links that their owners have still to let go of */
     _Atomic uint64_t outstanding; /* grants held by fetches of this worker: one writer, read by the metrics */
 };
@@ -84,11 +87,18 @@ bool gates_are_settled(struct gates *gates);
 void gates_close(struct gates *gates);
 void gates_fini(struct gates *gates);
 
+/* How short this machine is of something (sched/pressure.h): for all that this worker owns. */
+void gates_set_pressure(struct gates *gates, uint32_t pressure_milli);
+
 /* The gate of a plain service. NULL: the upstream has none, or memory is out (then nothing is held back). */
 struct gate *gates_plain(struct gates *gates, unsigned upstream);
 
 /* The gate of a model; of an empty name, and beyond the bounds: the one of all such. Likewise. */
 struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model);
+
+/* What this worker has learned of a model's costs, from its own fetches. NULL: of a plain service, of no gate, or
+ * memory is out. Valid as long as a pass is for the gate. */
+struct cost_model *gate_cost(struct gate *gate);
 
 /* ---- a pass ---- */
 

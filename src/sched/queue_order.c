@@ -47,7 +47,7 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
 {
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
-        .large_may_pass = room->large_may_pass,
+        .large_may_pass = room->large_may_pass[class],
         .kv_tokens_max = room->kv_tokens_max,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
     };
@@ -140,7 +140,7 @@ static struct sched_request *first_in_order(const struct queue *queue, const str
 static bool passes_large(const struct queue *queue, const struct queue_room *room, unsigned class,
                          const struct sched_request *request)
 {
-    return !room->large_may_pass && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
+    return !room->large_may_pass[class] && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
            first_in_order(queue, room, class, true) != request;
 }
 
@@ -171,7 +171,7 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
             continue;
         }
         if (choice->passed == NULL) {
-            struct sched_request *first = first_in_order(queue, room, i, room->large_may_pass);
+            struct sched_request *first = first_in_order(queue, room, i, room->large_may_pass[i]);
             struct limits limits = limits_of(room, i);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;

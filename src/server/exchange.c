@@ -319,14 +319,13 @@ static void choose_by_model(struct exchange *exchange)
     bool is_divided = directory != NULL && model_directory_matters(directory);
     struct bytes body = {request->body, request->body_bytes};
     struct bytes model = BYTES_NONE;
-    if ((is_gated || is_divided) && !inference_model(&exchange->arena, body, &model)) {
+    if (is_gated) {
+        model = exchange_admission_choose(exchange);
+    } else if (is_divided && !inference_model(&exchange->arena, body, &model)) {
         model = BYTES_NONE;
     }
     if (is_divided && model.ptr != NULL) {
         request->endpoints_allowed = model_directory_endpoints(directory, model);
-    }
-    if (is_gated) {
-        exchange_admission_choose(exchange, model);
     }
 }
 

@@ -60,7 +60,8 @@ struct exchange {
     struct model_gathering *gathering;          /* instead of the fetch; NULL: none */
     struct cache_deletion *deletion;            /* likewise (cache_api.h) */
 
-    struct bytes request_id; /* in the arena, like all below */
+    struct demand *demand; /* what the head says, until the body is there; in the arena, like all below; NULL: none */
+    struct bytes request_id;
     struct bytes log_method;
     struct bytes log_target;
     struct bytes log_host;

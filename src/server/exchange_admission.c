@@ -1,15 +1,30 @@
 /* What an exchange tells the scheduler of its request, and what it answers when that turns it away. */
+#include "api/demand.h"
+#include "api/inference.h"
+#include "api/inference_meter.h"
 #include "server/cache_key.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
 #include "server/server.h"
 
-enum {
-    BYTES_PER_TOKEN = 4, /* of a body, until more is known */
-    OUTPUT_TOKENS = 256,
-};
-
 /* ---- asking ---- */
+
+/* How long is given to requests that do not say. */
+static nanos usual_ns(const struct config_route *config, const struct config_upstream *upstream)
+{
+    return (config->deadline_ms > 0 ? config->deadline_ms : upstream->scheduling.queue.wait_max_ms) * NANOS_PER_MS;
+}
+
+/* By what the request asks for, within what its tenant may. The pass has its tenant's class until then. */
+static void set_urgency(struct exchange *exchange, const struct demand *demand)
+{
+    const struct config_route *config = exchange->route->config;
+    const struct config_upstream *upstream = &exchange_worker(exchange)->config->upstreams[config->upstream];
+    struct sched_request *request = &exchange->fetch->pass.request;
+    uint8_t class = demand_class(demand, request->class);
+    request->class = class > request->class || config->trust_class ? class : request->class;
+    request->deadline_ns = demand_deadline(demand, exchange->started_ns, usual_ns(config, upstream));
+}
 
 void exchange_admission_prepare(struct exchange *exchange, const struct exchange_start *start)
 {
@@ -27,13 +42,22 @@ void exchange_admission_prepare(struct exchange *exchange, const struct exchange
     exchange_cache_source(start, &source);
     struct scheduling_tenant tenant =
         scheduling_tenant_of(&worker->server->scheduling, config, &source, conn_client(exchange->conn));
-    uint32_t deadline_ms = config->deadline_ms > 0 ? config->deadline_ms : upstream->scheduling.queue.wait_max_ms;
     request->tenant = tenant.hash;
     request->weight = tenant.weight;
     request->class = tenant.class;
     request->arrived_ns = exchange->started_ns;
-    request->deadline_ns = exchange->started_ns + deadline_ms * NANOS_PER_MS;
     request->cost.prompt_tokens = 1;
+    struct demand demand;
+    demand_init(&demand);
+    demand_from_head(&demand, &start->parser->head, start->base);
+    if (exchange_admission_wants_model(exchange)) {
+        exchange->demand = arena_alloc(&exchange->arena, sizeof(demand)); /* without it, the head's is all there is */
+    }
+    if (exchange->demand != NULL) {
+        *exchange->demand = demand;
+    } else {
+        set_urgency(exchange, &demand);
+    }
 }
 
 bool exchange_admission_wants_model(const struct exchange *exchange)
@@ -43,14 +67,49 @@ bool exchange_admission_wants_model(const struct exchange *exchange)
            exchange_worker(exchange)->config->upstreams[config->upstream].scheduling.enabled;
 }
 
-void exchange_admission_choose(struct exchange *exchange, struct bytes model)
+/* The path that the backend is asked for, without the query. */
+static struct bytes path_of(const struct fetch_request *request)
+{
+    struct bytes line = request->line;
+    const char *from = memchr(line.ptr, ' ', line.len);
+    struct bytes rest = from == NULL ? BYTES_NONE : (struct bytes){from + 1, (size_t)(line.ptr + line.len - from - 1)};
+    size_t length = 0;
+    while (length < rest.len && rest.ptr[length] != ' ' && rest.ptr[length] != '?') {
+        length++;
+    }
+    return (struct bytes){rest.ptr, length};
+}
+
+struct bytes exchange_admission_choose(struct exchange *exchange)
 {
     struct worker *worker = exchange_worker(exchange);
     struct fetch *fetch = exchange->fetch;
-    gate_pass_choose(&fetch->pass, gates_model(&worker->gates, exchange->route->config->upstream, model));
-    struct sched_cost *cost = &fetch->pass.request.cost;
-    cost->prompt_tokens = (uint32_t)(fetch->request.body_bytes / BYTES_PER_TOKEN) + 1;
-    cost->output_tokens = OUTPUT_TOKENS;
+    struct bytes body = {fetch->request.body, fetch->request.body_bytes};
+    struct demand other;
+    struct demand *demand = exchange->demand;
+    if (demand == NULL) {
+        demand = &other;
+        demand_init(demand);
+    }
+    demand_from_body(demand, path_of(&fetch->request), body);
+    struct bytes model = demand->model;
+    if (demand->model_is_escaped && !inference_model(&exchange->arena, body, &model)) {
+        model = BYTES_NONE;
+    }
+    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, model);
+    gate_pass_choose(&fetch->pass, gate);
+    struct sched_request *request = &fetch->pass.request;
+    struct cost_question question;
+    demand_question(demand, request->tenant, NULL, 0, &question);
+    if (gate_cost(gate) != NULL) {
+        request->cost = cost_estimate(gate_cost(gate), &question);
+    }
+    if (exchange->demand != NULL) {
+        set_urgency(exchange, demand);
+    }
+    /* Who cannot be metered tells no first token: it is taken for one that has none to show. */
+    request->is_streamed = inference_meter_attach(fetch, &question) && demand->is_stream;
+    return model;
 }
 
 /* ---- being turned away ---- */

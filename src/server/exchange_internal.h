@@ -109,8 +109,9 @@ void exchange_admission_prepare(struct exchange *exchange, const struct exchange
 /* Whether the gate depends on the model that the body names. */
 bool exchange_admission_wants_model(const struct exchange *exchange);
 
-/* The body is there: chooses the gate of its model (empty: it names none), and says what the request will cost. */
-void exchange_admission_choose(struct exchange *exchange, struct bytes model);
+/* The body is there: chooses the gate of the model that it names, and says what the request asks for and will cost.
+ * Gives the model's name, as long as fetch and arena are there; .ptr NULL: it names none. */
+struct bytes exchange_admission_choose(struct exchange *exchange);
 
 /* What is read has been turned away: says why, and when it is worth trying again. */
 void exchange_answer_shed(struct exchange *exchange);

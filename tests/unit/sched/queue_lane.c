@@ -32,6 +32,13 @@ static void set_prefill_ms(nanos prefill_ms)
     }
 }
 
+static void set_large(bool may_pass)
+{
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        world.room.large_may_pass[i] = may_pass;
+    }
+}
+
 static void begin_with_share(uint32_t percent)
 {
     world_fini(&world);
@@ -43,7 +50,7 @@ static void begin_with_share(uint32_t percent)
 Test(queue_lane, large_request_waits_for_the_place_of_large_ones_and_is_passed_by_all_others)
 {
     struct sched_request *large = add(2, 1, 1000);
-    world.room.large_may_pass = false;
+    set_large(false);
     for (unsigned i = 0; i < 30; i++) {
         struct sched_request *small = add(2 + i % 2, 2, 50);
         cr_expect(world_take(&world) == small);
@@ -51,7 +58,7 @@ Test(queue_lane, large_request_waits_for_the_place_of_large_ones_and_is_passed_b
         cr_expect(world.is_blocked);
     }
     cr_expect(world_take(&world) == NULL && world.is_blocked);
-    world.room.large_may_pass = true;
+    set_large(true);
     set_prefill_ms(0);
     cr_expect(world_take(&world) == large, "it needs none of the small ones' prefill time");
     cr_expect(!large->is_lane_grant);
@@ -131,7 +138,7 @@ Test(queue_lane, small_one_behind_a_waiting_large_one_is_not_passed_for_ever_by_
 {
     add(1, 1, 1000);
     struct sched_request *small = add(1, 1, 60);
-    world.room.large_may_pass = false;
+    set_large(false);
     set_prefill_ms(50);
     unsigned passed = 0;
     for (unsigned i = 0; i < 20; i++) {
@@ -166,7 +173,7 @@ Test(queue_lane, request_is_as_large_as_what_is_not_cached_of_it)
     struct sched_request *cached = world_request(&world, 2, 1);
     cached->cost = (struct sched_cost){.prompt_tokens = 5000, .cached_tokens = 4960};
     world_put(&world, cached);
-    world.room.large_may_pass = false;
+    set_large(false);
     cr_expect(world_take(&world) == cached);
     cr_expect(!cached->is_lane_grant);
 }

@@ -154,7 +154,7 @@ static int first_that_can_go(const struct need *need)
 
 static struct need need_of(int class, const struct queue_room *room)
 {
-    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass, room->kv_tokens_max,
+    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max,
                          room->endpoints};
 }
 
@@ -188,7 +188,7 @@ static bool choose(const struct queue_room *room, struct model_choice *choice)
         }
         struct need need = need_of(i, room);
         if (choice->passed < 0) {
-            int first = first_in_order(i, room, room->large_may_pass);
+            int first = first_in_order(i, room, room->large_may_pass[i]);
             if (first >= 0 && can_go(first, &need)) {
                 choice->slot = first;
                 choice->is_lane = first_in_order(i, room, true) != first;
