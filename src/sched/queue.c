@@ -210,11 +210,15 @@ void queue_link(struct queue *queue, struct sched_request *request)
     treap_insert(&seat->requests, &place->node, place_before, place_add, place_sum);
     arrive(seat, request);
     count_in(queue, seat, request);
-    if (was_waiting) {
-        seat_sum_own(queue, seat);
+    if (!was_waiting) {
+        seat_enter(queue, class, seat);
+        return;
+    }
+    seat_sum_own(queue, seat);
+    if (seat->arrivals.prev == &place->lane) {
         seat_grow(seat, &place->own);
     } else {
-        seat_enter(queue, class, seat);
+        treap_update(&seat->node, seat_sum); /* it is put back, and may be the oldest again */
     }
 }
 
