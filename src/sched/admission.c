@@ -505,12 +505,14 @@ int admission_lendable(const struct admission *admission, nanos now)
     const struct limiter_census *census = &admission->census;
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
-    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
+    if (figures.requests > 0 || now < admission->paused_until_ns) {
         return -1;
     }
-    double held = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
-    double lowest = standing_of(admission, SCHED_CLASSES - 1, now).is_below ? held : 0;
-    double free = floor(limiter->limit) - lowest - (double)(census->in_flight + admission->lent);
+    unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
+    double part = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
+    double held = standing_of(admission, lowest, now).is_below ? part : 0;
+    double limit = floor(limiter->limit * share_under_pressure(admission, lowest)) - held;
+    double free = limit - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
                     (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
     return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;
