@@ -5,13 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "contender.h"
 #include "die.h"
 #include "report.h"
 
-enum { NAMES_MAX = 32 };
+enum { NAMES_MAX = 32, JOBS_MAX = 64 };
 
 static const char USAGE[] =
     "usage: sched --data DIR [option value]...\n"
@@ -19,6 +21,7 @@ static const char USAGE[] =
     "  --limiter A,B      excess, fixed:N, aimd, vegas, gradient2, envoy, none (excess); all: these but fixed\n"
     "  --seeds N          so many runs, with seeds from --seed on (5)\n"
     "  --seed N           the first seed (1)\n"
+    "  --jobs N           seeds at a time (1)\n"
     "  --duration S       in place of the scenario's; moments of change are stretched alike\n"
     "  --warmup S         not measured\n"
     "  --load X           share of the capacity that arrives\n"
@@ -27,6 +30,7 @@ static const char USAGE[] =
     "                     packed by gzip or xz or not\n"
     "  --profile NAME     of the backend (reference)\n"
     "  --known-output 1   requests say how long their answers will be\n"
+    "  --strict-oracle 1  the oracle may also give up requests earlier than their deadline\n"
     "  --prefix-cache N   the backend keeps N blocks of prompts\n"
     "  --json FILE        all figures of all runs\n"
     "  --series DIR       DIR/SCENARIO-LIMITER.tsv, a line for each second of the first seed's run\n"
@@ -39,7 +43,7 @@ struct arguments {
     unsigned scenario_count;
     const char *limiters[NAMES_MAX];
     unsigned limiter_count;
-    unsigned seeds, first_seed;
+    unsigned seeds, first_seed, jobs;
     const char *json, *series;
 };
 
@@ -112,6 +116,8 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         arguments->seeds = (unsigned)number_from(option, value);
     } else if (strcmp(option, "--seed") == 0) {
         arguments->first_seed = (unsigned)number_from(option, value);
+    } else if (strcmp(option, "--jobs") == 0) {
+        arguments->jobs = (unsigned)number_from(option, value);
     } else if (strcmp(option, "--duration") == 0) {
         options->seconds = number_from(option, value);
     } else if (strcmp(option, "--warmup") == 0) {
@@ -120,6 +126,8 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         options->load = number_from(option, value);
     } else if (strcmp(option, "--known-output") == 0) {
         options->is_output_known = number_from(option, value) != 0;
+    } else if (strcmp(option, "--strict-oracle") == 0) {
+        options->is_oracle_strict = number_from(option, value) != 0;
     } else if (strcmp(option, "--prefix-cache") == 0) {
         options->prefix_blocks_max = (uint32_t)number_from(option, value);
     } else {
@@ -160,6 +168,7 @@ static void read_arguments(struct arguments *arguments, int argc, char **argv)
         .limiter_count = 1,
         .seeds = 5,
         .first_seed = 1,
+        .jobs = 1,
     };
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) {
@@ -167,7 +176,7 @@ static void read_arguments(struct arguments *arguments, int argc, char **argv)
         }
         take_option(arguments, argv[i], argv[i + 1]);
     }
-    if (arguments->options.data == NULL || arguments->seeds == 0) {
+    if (arguments->options.data == NULL || arguments->seeds == 0 || arguments->jobs > JOBS_MAX) {
         usage();
     }
     expand_names(arguments);
@@ -209,14 +218,96 @@ static void play(const struct arguments *arguments, struct scene *scene, const c
     run_result_destroy(result);
 }
 
+/* What one seed brought, as it goes through a pipe. */
+struct seed_record {
+    unsigned seed; /* from 0 */
+    unsigned phase_count;
+    struct oracle_phase phases[SCENARIO_PHASES_MAX]; /* without good_of_second */
+    struct scenario_outcome outcomes[NAMES_MAX];
+};
+
+static void measure_seed(const struct arguments *arguments, const struct stage *stage, unsigned seed,
+                         struct seed_record *ret_record)
+{
+    struct scene scene;
+    scene_init(&scene, stage, arguments->first_seed + seed);
+    *ret_record = (struct seed_record){.seed = seed, .phase_count = scene.phase_count};
+    for (unsigned i = 0; i < arguments->limiter_count; i++) {
+        play(arguments, &scene, arguments->limiters[i], &ret_record->outcomes[i]);
+    }
+    scene_fini(&scene);
+    memcpy(ret_record->phases, scene.phases, sizeof scene.phases);
+}
+
+/* Measures each jobs-th seed in a process of its own; names in the records are the parent's too. Its end of a pipe. */
+static FILE *start_job(const struct arguments *arguments, const struct stage *stage, unsigned first)
+{
+    int ends[2];
+    if (pipe(ends) != 0) {
+        bench_die("no pipe: %s", strerror(errno));
+    }
+    fflush(NULL);
+    pid_t child = fork();
+    if (child < 0) {
+        bench_die("no further process: %s", strerror(errno));
+    }
+    if (child > 0) {
+        close(ends[1]);
+        return fdopen(ends[0], "rb");
+    }
+    FILE *to = fdopen(ends[1], "wb");
+    struct seed_record *record = bench_need(1, sizeof *record);
+    for (unsigned seed = first; seed < arguments->seeds; seed += arguments->jobs) {
+        measure_seed(arguments, stage, seed, record);
+        fwrite(record, sizeof *record, 1, to);
+    }
+    _exit(fclose(to) == 0 ? 0 : 1);
+}
+
+static void measure_seeds(const struct arguments *arguments, const struct stage *stage, struct seed_record *records)
+{
+    FILE *jobs[JOBS_MAX];
+    unsigned job_count = arguments->jobs < arguments->seeds ? arguments->jobs : arguments->seeds, got = 0;
+    if (job_count <= 1) {
+        for (unsigned seed = 0; seed < arguments->seeds; seed++) {
+            measure_seed(arguments, stage, seed, &records[seed]);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < job_count; i++) {
+        jobs[i] = start_job(arguments, stage, i);
+    }
+    for (unsigned i = 0; i < job_count; i++) {
+        struct seed_record *record = bench_need(1, sizeof *record);
+        while (fread(record, sizeof *record, 1, jobs[i]) == 1) {
+            records[record->seed] = *record;
+            got++;
+        }
+        free(record);
+        fclose(jobs[i]);
+        wait(NULL);
+    }
+    if (got != arguments->seeds) {
+        bench_die("%u of %u seeds came to an end", got, arguments->seeds);
+    }
+}
+
 static bool measure(const struct arguments *arguments, const char *name, FILE *json)
 {
     double began_s = now_s();
     struct stage stage;
     stage_init(&stage, scenario_find(name), &arguments->options);
+    struct seed_record *records = bench_need(arguments->seeds, sizeof *records);
+    measure_seeds(arguments, &stage, records);
     struct scenario_outcome *outcomes =
         bench_need((size_t)arguments->limiter_count * arguments->seeds, sizeof *outcomes);
     struct oracle_phase *phases = bench_need((size_t)arguments->seeds * SCENARIO_PHASES_MAX, sizeof *phases);
+    for (unsigned i = 0; i < arguments->seeds; i++) {
+        for (unsigned k = 0; k < arguments->limiter_count; k++) {
+            outcomes[k * arguments->seeds + i] = records[i].outcomes[k];
+        }
+        memcpy(&phases[i * SCENARIO_PHASES_MAX], records[i].phases, sizeof records[i].phases);
+    }
     struct report report = {
         .stage = &stage,
         .contenders = arguments->limiters,
@@ -224,22 +315,14 @@ static bool measure(const struct arguments *arguments, const char *name, FILE *j
         .seed_count = arguments->seeds,
         .outcomes = outcomes,
         .phases = phases,
+        .phase_count = records[0].phase_count,
+        .seconds = now_s() - began_s,
     };
-    for (unsigned i = 0; i < arguments->seeds; i++) {
-        struct scene scene;
-        scene_init(&scene, &stage, arguments->first_seed + i);
-        for (unsigned k = 0; k < arguments->limiter_count; k++) {
-            play(arguments, &scene, arguments->limiters[k], &outcomes[k * arguments->seeds + i]);
-        }
-        memcpy(&phases[i * SCENARIO_PHASES_MAX], scene.phases, sizeof scene.phases);
-        report.phase_count = scene.phase_count;
-        scene_fini(&scene);
-    }
-    report.seconds = now_s() - began_s;
     bool all_good = report_print(&report, stdout);
     if (json != NULL) {
         report_json(&report, json);
     }
+    free(records);
     free(outcomes);
     free(phases);
     stage_fini(&stage);

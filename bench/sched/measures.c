@@ -228,6 +228,11 @@ void measure_noisy(struct scene *scene, const struct contender *contender, const
 
 /* ---- those shed ---- */
 
+static double share_of(size_t part, size_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 1;
+}
+
 void measure_shed_accuracy(struct scene *scene, const struct contender *contender, const struct run_result *result,
                            struct scenario_outcome *outcome)
 {
@@ -241,8 +246,13 @@ void measure_shed_accuracy(struct scene *scene, const struct contender *contende
     struct run_result *again = run(&setup);
     struct metrics metrics;
     metrics_of(again, scene->stage->from, scene->stage->to, setup.token_max_ns, &metrics);
-    double share = metrics.spared > 0 ? (double)metrics.spared_missed / (double)metrics.spared : 1;
-    outcome_add(outcome, "shed that would have missed", share, 0.95, false);
+    outcome_add(outcome, "shed that would have missed", share_of(metrics.spared_missed, metrics.spared), 0.95, false);
+    outcome_tell(
+        outcome, "of those shed at arrival",
+        share_of(metrics.spared_missed_for[SCHED_SHED_LATE_ARRIVAL], metrics.spared_for[SCHED_SHED_LATE_ARRIVAL]));
+    outcome_tell(
+        outcome, "of those shed at dispatch",
+        share_of(metrics.spared_missed_for[SCHED_SHED_LATE_DISPATCH], metrics.spared_for[SCHED_SHED_LATE_DISPATCH]));
     outcome_tell(outcome, "of so many looked at", (double)metrics.spared);
     run_result_destroy(again);
 }

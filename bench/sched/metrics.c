@@ -7,7 +7,7 @@
 
 static const double SHORT_WAIT_S = 0.010;
 /* Of tokens, as contender.c has the queue charge them. */
-static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 4;
+static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 2;
 
 bool metrics_is_good(const struct run_request *request, nanos token_max_ns)
 {
@@ -130,8 +130,11 @@ static void count_one(const struct run_request *request, struct metrics *metrics
         metrics->shed_of_class[request->load->class]++;
     }
     if (request->is_spared) {
+        bool has_missed = request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
         metrics->spared++;
-        metrics->spared_missed += request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
+        metrics->spared_missed += has_missed;
+        metrics->spared_for[request->shed]++;
+        metrics->spared_missed_for[request->shed] += has_missed;
     } else if (request->fate == RUN_DONE && request->was_blocked) {
         double real = (double)(request->granted_ns - request->load->at_ns) / 1e9;
         if (real >= SHORT_WAIT_S) {
@@ -142,21 +145,42 @@ static void count_one(const struct run_request *request, struct metrics *metrics
     }
 }
 
+struct tokens {
+    double prompts, outputs;
+};
+
+static void add_tokens(struct tokens *tokens, const struct workload_request *load)
+{
+    tokens->prompts += load->prompt_tokens;
+    tokens->outputs += load->output_tokens;
+}
+
 void metrics_of(const struct run_result *result, nanos from, nanos to, nanos token_max_ns, struct metrics *ret_metrics)
 {
     struct metrics metrics = {0};
     struct waits waits = {0};
+    struct tokens all = {0}, good = {0};
     for (size_t i = 0; i < result->count; i++) {
         const struct run_request *request = &result->requests[i];
         if (is_within(request, from, to)) {
             metrics.requests++;
-            metrics.good += metrics_is_good(request, token_max_ns);
+            bool is_good = metrics_is_good(request, token_max_ns);
+            metrics.good += is_good;
+            add_tokens(&all, request->load);
+            if (is_good) {
+                add_tokens(&good, request->load);
+            }
             count_one(request, &metrics, &waits);
         }
     }
     metrics.goodput_per_s = (double)metrics.good / ((double)(to - from) / 1e9);
     metrics.wait_error = waits.real_s > 0 ? waits.error_s / waits.real_s : 0;
     metrics.wait_bias = waits.real_s > 0 ? waits.predicted_s / waits.real_s : 0;
+    if (metrics.good > 0) {
+        double scale = (double)metrics.requests / (double)metrics.good;
+        metrics.prompt_bias = good.prompts / all.prompts * scale;
+        metrics.output_bias = good.outputs / all.outputs * scale;
+    }
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         first_tokens(result, from, to, class, &metrics.first_p50_s[class], &metrics.first_p99_s[class]);
     }

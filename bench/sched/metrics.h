@@ -15,8 +15,11 @@ struct metrics {
     double limit_mean, limit_slope_per_hour;
     double wait_error; /* sum of |predicted − real wait| ÷ sum of the real ones, of those served that waited ≥ 10 ms */
     double wait_bias; /* sum of the predicted ones ÷ sum of the real ones */
+    /* Mean tokens of the good ones ÷ of all that arrived: below 1, small ones were preferred. */
+    double prompt_bias, output_bias;
     size_t preemptions;
-    size_t spared, spared_missed;
+    size_t spared, spared_missed; /* to be shed, but served; of them, with a late first token */
+    size_t spared_for[SCHED_SHED_REASONS], spared_missed_for[SCHED_SHED_REASONS];
 };
 
 /* First token and tokens in time. */

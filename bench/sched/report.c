@@ -80,6 +80,8 @@ METRIC(limit_value, metrics->limit_mean)
 METRIC(slope_value, metrics->limit_slope_per_hour)
 METRIC(p50_value, metrics->all_p50_s)
 METRIC(p99_value, metrics->all_p99_s)
+METRIC(prompt_bias_value, metrics->prompt_bias)
+METRIC(output_bias_value, metrics->output_bias)
 METRIC(requests_value, (double)metrics->requests)
 METRIC(preemptions_value, (double)metrics->preemptions)
 METRIC(wait_error_value, metrics->wait_error)
@@ -109,6 +111,8 @@ static void print_metrics(const struct report *report, unsigned contender, FILE 
             median_of(report, contender, slope_value, 0), median_of(report, contender, p50_value, 0),
             median_of(report, contender, p99_value, 0), median_of(report, contender, wait_error_value, 0),
             median_of(report, contender, wait_bias_value, 0));
+    fprintf(to, ", size of the good %.2f in %.2f out", median_of(report, contender, prompt_bias_value, 0),
+            median_of(report, contender, output_bias_value, 0));
     fprintf(to, ", preemptions %.0f, of %.0f requests shed", median_of(report, contender, preemptions_value, 0),
             median_of(report, contender, requests_value, 0));
     double all = 0;
@@ -134,6 +138,9 @@ bool report_print(const struct report *report, FILE *to)
         for (unsigned seed = 0; seed < report->seed_count; seed++) {
             const struct oracle_phase *phase = &report->phases[seed * SCENARIO_PHASES_MAX + i];
             fprintf(to, " %.3f/s at %.0f", phase->goodput_per_s, phase->limit);
+            if (phase->margin_ns > 0) {
+                fprintf(to, " - %.1f s", (double)phase->margin_ns / 1e9);
+            }
         }
         fputc('\n', to);
     }
@@ -162,6 +169,7 @@ static void json_metrics(const struct metrics *metrics, FILE *to)
             "\"preemptions\": %zu, ",
             metrics->limit_mean, metrics->limit_slope_per_hour, metrics->wait_error, metrics->wait_bias,
             metrics->preemptions);
+    fprintf(to, "\"prompt_bias\": %.4f, \"output_bias\": %.4f, ", metrics->prompt_bias, metrics->output_bias);
     fprintf(to, "\"first_token_p50_s\": %.4f, \"first_token_p99_s\": %.4f, \"classes\": [", metrics->all_p50_s,
             metrics->all_p99_s);
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
@@ -235,7 +243,8 @@ void report_json(const struct report *report, FILE *to)
 
 /* ---- time series ---- */
 
-static unsigned good_of_oracle(const struct scene *scene, size_t second)
+/* Less than 0: it is not known, outside of the window. */
+static int good_of_oracle(const struct scene *scene, size_t second)
 {
     for (unsigned i = 0; i < scene->phase_count; i++) {
         const struct oracle_phase *phase = &scene->phases[i];
@@ -243,7 +252,7 @@ static unsigned good_of_oracle(const struct scene *scene, size_t second)
             return second < phase->seconds ? phase->good_of_second[second] : 0;
         }
     }
-    return 0;
+    return -1;
 }
 
 void report_series(const struct scene *scene, const struct run_result *result, const char *path)
@@ -257,7 +266,7 @@ void report_series(const struct scene *scene, const struct run_result *result, c
     fputs("second\tlimit\tin_flight\tqueued\tgood\toracle_good\texcess_ms\tbase_ms\n", to);
     for (size_t second = 0; second < seconds && second < result->sample_count; second++) {
         const struct run_sample *sample = &result->samples[second];
-        fprintf(to, "%zu\t%.2f\t%u\t%u\t%u\t%u\t%.1f\t%.1f\n", second, sample->limit, sample->in_flight, sample->queued,
+        fprintf(to, "%zu\t%.2f\t%u\t%u\t%u\t%d\t%.1f\t%.1f\n", second, sample->limit, sample->in_flight, sample->queued,
                 good[second], good_of_oracle(scene, second), sample->excess_ms, sample->base_ms);
     }
     free(good);

@@ -23,7 +23,8 @@ bool report_print(const struct report *report, FILE *to);
 
 void report_json(const struct report *report, FILE *to);
 
-/* A line for each second: limit, in flight, queued, good requests by arrival and the oracle's, excess and base in ms.
+/* A line for each second: limit, in flight, queued, good requests by arrival and the oracle's (-1: not measured),
+ * excess and base in ms.
  */
 void report_series(const struct scene *scene, const struct run_result *result, const char *path);
 

@@ -14,6 +14,7 @@ struct run {
     struct run_result *result;
     struct backend backend;
     struct admission *admission; /* NULL: none */
+    struct admission_options options;
     struct cost_model *cost;
     struct prefix_cache *prefixes; /* NULL: none */
     nanos now;
@@ -21,6 +22,8 @@ struct run {
     size_t ended;
     size_t sample_room;
     struct list_node spared; /* wait for their turn, in order of arrival */
+    struct list_node held;   /* without an admission: beyond the fixed limit, in order of arrival */
+    size_t sent;             /* and not ended */
 };
 
 static struct run_request *of_sched(struct sched_request *sched)
@@ -68,6 +71,7 @@ static void send(struct run *run, struct run_request *request)
 {
     CHECK(request->fate == RUN_COMING || request->fate == RUN_WAITING);
     request->fate = RUN_SENT;
+    run->sent++;
     request->granted_ns = run->now;
     request->was_blocked = request->sched.was_blocked;
     request->predicted_ns = request->sched.predicted_ns;
@@ -97,17 +101,22 @@ static bool is_to_be_spared(const struct run *run, const struct run_request *req
     return one_in > 0 && (hash >> 32) % one_in == 0;
 }
 
-/* Its turn is when one of its class that came after it goes: it would have gone before. */
+static bool is_large(const struct run *run, const struct run_request *request)
+{
+    return sched_uncached_tokens(&request->estimate) > run->options.queue.small_tokens_max;
+}
+
+/* Its turn is when one of its class and kind goes, in its own turn, that came after it: it would have gone before. */
 static void send_spared_before(struct run *run, const struct run_request *granted)
 {
     struct list_node *node = run->spared.next;
-    while (node != &run->spared) {
+    while (node != &run->spared && !granted->sched.is_lane_grant) {
         struct run_request *spared = CONTAINER_OF(node, struct run_request, node);
         node = node->next;
         if (spared->load->at_ns > granted->load->at_ns) {
             return;
         }
-        if (spared->load->class == granted->load->class) {
+        if (spared->load->class == granted->load->class && is_large(run, spared) == is_large(run, granted)) {
             list_remove(&spared->node);
             send(run, spared);
         }
@@ -160,6 +169,14 @@ static const struct admission_events EVENTS = {.on_grant = on_grant, .on_shed = 
 
 /* ---- what the backend says ---- */
 
+static void send_held(struct run *run)
+{
+    double limit = run->setup->contender.fixed;
+    while (!list_is_empty(&run->held) && (limit == 0 || (double)run->sent < limit)) {
+        send(run, CONTAINER_OF(list_pop_front(&run->held), struct run_request, node));
+    }
+}
+
 static void on_tokens(struct run *run, struct run_request *request, const struct engine_event *event)
 {
     bool is_first = request->first_ns == 0;
@@ -179,8 +196,13 @@ static void on_tokens(struct run *run, struct run_request *request, const struct
 
 static void on_finished(struct run *run, struct run_request *request, const struct engine_event *event)
 {
+    run->sent--;
     end(run, request, RUN_DONE);
-    if (run->admission == NULL || request->is_spared) {
+    if (run->admission == NULL) {
+        send_held(run);
+        return;
+    }
+    if (request->is_spared) {
         return;
     }
     const struct workload_request *load = request->load;
@@ -224,7 +246,7 @@ static void describe(const struct run *run, struct run_request *request)
         .is_streamed = true,
         .tenant = load->tenant,
         .arrived_ns = load->at_ns,
-        .deadline_ns = load->at_ns + load->first_token_max_ns,
+        .deadline_ns = load->at_ns + load->first_token_max_ns - run->setup->contender.margin_ns,
         .body_bytes = load->prompt_bytes,
         .cost = request->estimate,
     };
@@ -236,7 +258,8 @@ static void arrive(struct run *run)
     request->load = &run->setup->workload->requests[run->arrived++];
     list_init(&request->node);
     if (run->admission == NULL) {
-        send(run, request);
+        list_push_back(&run->held, &request->node);
+        send_held(run);
         return;
     }
     describe(run, request);
@@ -321,14 +344,15 @@ static void begin(struct run *run)
 {
     const struct run_setup *setup = run->setup;
     list_init(&run->spared);
+    list_init(&run->held);
     backend_init(&run->backend, setup->backend, on_engine_event, run);
     if (setup->prefix_blocks_max > 0) {
         run->prefixes = prefix_cache_create(setup->prefix_blocks_max);
     }
     if (!setup->contender.is_none) {
-        struct admission_options options = contender_admission(setup);
+        run->options = contender_admission(setup);
         struct cost_options cost_options = contender_cost(setup);
-        run->admission = admission_create(&options, &EVENTS, run, 0);
+        run->admission = admission_create(&run->options, &EVENTS, run, 0);
         run->cost = cost_create(&cost_options);
         if (run->admission == NULL || run->cost == NULL) {
             bench_die("no memory for an admission");

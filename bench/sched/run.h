@@ -10,9 +10,10 @@
 
 struct contender {
     const char *name;
-    bool is_none; /* everything goes to the backend at once */
+    bool is_none; /* no admission: first come, first served, up to `fixed` at a time; 0: all of them */
     enum limiter_kind kind;
-    double fixed; /* of LIMITER_FIXED */
+    double fixed;    /* of LIMITER_FIXED, and of `none` */
+    nanos margin_ns; /* the admission is told of deadlines so much earlier than they are */
 };
 
 struct run_setup {
@@ -21,6 +22,7 @@ struct run_setup {
     struct contender contender;
     nanos first_token_max_ns; /* the goal, as the limiter is told */
     nanos token_max_ns;
+    bool is_oracle_strict;      /* it may also try margins before the deadline */
     bool is_output_known;       /* requests say how long their answer will be */
     uint32_t prefix_blocks_max; /* of the backend's prefix cache, and of the gateway's idea of it; 0: none */
     /* 1 in so many of those that would be shed is served all the same, when its turn comes; 0: none. */
@@ -48,7 +50,7 @@ struct run_request {
     nanos predicted_ns;
     nanos first_ns; /* token */
     nanos last_ns;
-    struct list_node node; /* of those spared that wait for their turn */
+    struct list_node node; /* of those spared that wait for their turn, or without an admission */
 };
 
 /* Once each second. */

@@ -69,6 +69,7 @@ static void fill_setup(struct run_setup *setup, const struct stage *stage, const
         .first_token_max_ns = FIRST_TOKEN_MAX_NS,
         .token_max_ns = TOKEN_MAX_NS,
         .is_output_known = stage->options->is_output_known,
+        .is_oracle_strict = stage->options->is_oracle_strict,
         .prefix_blocks_max = stage->options->prefix_blocks_max,
     };
 }
@@ -86,11 +87,8 @@ static void measure_capacity(struct stage *stage)
     stage->backend.change_count = 0;
     struct run_setup setup;
     fill_setup(&setup, stage, workload);
-    struct oracle_phase phase = {.from = from_s(CAPACITY_WARMUP_S), .to = from_s(CAPACITY_SECONDS)};
-    oracle_find(&setup, &phase, 1);
-    stage->capacity_per_s = phase.most_completions_per_s;
-    stage->capacity_limit = phase.limit;
-    oracle_fini(&phase, 1);
+    stage->capacity_per_s =
+        oracle_capacity(&setup, from_s(CAPACITY_WARMUP_S), from_s(CAPACITY_SECONDS), &stage->capacity_limit);
     stage->backend.change_count = changes;
     workload_destroy(workload);
 }

@@ -23,6 +23,7 @@ struct scenario_options {
     double warmup_s;     /* < 0: the scenario's */
     int arrivals;        /* enum workload_arrivals; < 0: the scenario's */
     bool is_output_known;
+    bool is_oracle_strict;
     uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
 };
 
@@ -60,7 +61,7 @@ struct stage {
     const struct scenario_options *options;
     struct source *source;
     double capacity_per_s; /* the most that any fixed limit completes under saturation */
-    double capacity_limit; /* the best for goodput then */
+    double capacity_limit; /* with which it does */
     struct backend_options backend;
     nanos from, to; /* the window that counts */
 };

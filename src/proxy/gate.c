@@ -11,6 +11,7 @@
 
 /* A name that nobody has used for so long makes room for another when there are too many. */
 #define FORGET_NS (60 * NANOS_PER_S)
+#define SAMPLE_NS NANOS_PER_MS
 
 bool gate_key_equal(const struct gate_key *a, const struct gate_key *b)
 {
@@ -300,6 +301,51 @@ void gate_pass_fini(struct gate_pass *pass)
     }
 }
 
+bool gate_is_small(const struct gate *gate, const struct sched_request *request)
+{
+    const struct gate_options *options = &gate->gates->options[gate->key.upstream];
+    return gate->key.is_plain || sched_uncached_tokens(&request->cost) <= options->model.queue.small_tokens_max;
+}
+
+void gate_pass_lend(struct gate_pass *pass, nanos now, uint32_t in_flight)
+{
+    struct sched_request *request = &pass->request;
+    request->granted_ns = now;
+    request->first_token_ns = 0;
+    request->emitted_tokens = 0;
+    request->in_flight_at_grant = in_flight;
+    request->endpoint = SCHED_ENDPOINT_ANY;
+    pass->state = GATE_LENT;
+}
+
+bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nanos now, struct admission_lent *ret_lent)
+{
+    const struct admission_outcome *outcome = &pass->outcome;
+    bool went_wrong = outcome->is_refused || outcome->is_failed;
+    if (pass->gate->key.is_plain && !went_wrong && now < sampler->next_ns) {
+        sampler->passed++;
+        return false;
+    }
+    const struct sched_request *request = &pass->request;
+    *ret_lent = (struct admission_lent){
+        .tenant = request->tenant,
+        .weight = request->weight,
+        .class = request->class,
+        .is_streamed = request->is_streamed,
+        .cost = request->cost,
+        .arrived_ns = request->arrived_ns,
+        .granted_ns = request->granted_ns,
+        .first_token_ns = request->first_token_ns,
+        .ended_ns = now,
+        .emitted_tokens = request->emitted_tokens,
+        .in_flight = request->in_flight_at_grant,
+        .count = sampler->passed + 1,
+    };
+    sampler->passed = 0;
+    sampler->next_ns = now + SAMPLE_NS;
+    return true;
+}
+
 enum gate_answer gate_enter(struct gate_pass *pass)
 {
     struct gate *gate = pass->gate;
@@ -330,20 +376,24 @@ void gate_leave(struct gate_pass *pass)
 
 void gate_on_first_token(struct gate_pass *pass, nanos at)
 {
-    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
-    if (is_granted && pass->gate->owner != NULL) {
+    struct sched_request *request = &pass->request;
+    if (pass->state == GATE_LENT && request->first_token_ns == 0) {
+        request->first_token_ns = at;
+        request->emitted_tokens = 1;
+    } else if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
         gate_owner_first_token(pass->gate->owner, pass, at);
-    } else if (is_granted) {
+    } else if (pass->state == GATE_HELD) {
         gate_link_first_token(pass->gate->link, pass, at);
     }
 }
 
 void gate_on_tokens(struct gate_pass *pass, uint32_t tokens)
 {
-    bool is_granted = pass->state == GATE_HELD || pass->state == GATE_LENT;
-    if (is_granted && pass->gate->owner != NULL) {
+    if (pass->state == GATE_LENT) {
+        pass->request.emitted_tokens += tokens;
+    } else if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
         admission_on_tokens(pass->gate->owner->admission, &pass->request, tokens);
-    } else if (is_granted) {
+    } else if (pass->state == GATE_HELD) {
         gate_link_tokens(pass->gate->link, pass, tokens);
     }
 }

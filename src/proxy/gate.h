@@ -61,6 +61,7 @@ struct gates {
     struct list_node owners;    /* of gates that this worker owns */
     struct list_node decisions; /* passes to be told of them, later in this turn */
     struct ring_task telling;
+    uint32_t pressure_milli;      /* of this machine, as told last */
     unsigned closing;             /* links that their owners have still to let go of */
     _Atomic uint64_t outstanding; /* grants held by fetches of this worker: one writer, read by the metrics */
 };
@@ -85,6 +86,9 @@ bool gates_are_settled(struct gates *gates);
  * that every grant was released. */
 void gates_close(struct gates *gates);
 void gates_fini(struct gates *gates);
+
+/* How short this machine is of something (sched/pressure.h): for all that this worker owns. */
+void gates_set_pressure(struct gates *gates, uint32_t pressure_milli);
 
 /* The gate of a plain service. NULL: the upstream has none, or memory is out (then nothing is held back). */
 struct gate *gates_plain(struct gates *gates, unsigned upstream);

@@ -26,6 +26,14 @@ struct gate {
     char model[];
 };
 
+/* Which of those that went on credit are told to the admission. Of a plain service one a millisecond, and all that went
+ * wrong: it learns as much from them, and at a hundred thousand a second telling of each would cost more than all else
+ * here. What a model takes is told of each. */
+struct gate_sampler {
+    nanos next_ns;
+    uint32_t passed; /* not told of, since the last that was */
+};
+
 struct gate_owner {
     struct gates *gates;
     struct gate_key key;
@@ -35,8 +43,15 @@ struct gate_owner {
     struct list_node node;  /* on owners */
     struct list_node links; /* of other workers */
     uint32_t uses;          /* links, and the gate here */
-    uint32_t lent;
-    uint32_t seats; /* granted to other workers */
+    uint32_t lent;          /* to this worker, and to others */
+    uint32_t seats;         /* granted to other workers */
+    nanos aged_ns;          /* when it last looked which of what it has lent is not used */
+    /* its own fetches go on credit, too: as long as nobody waits, admission has nothing to decide */
+    uint32_t own_free;
+    uint32_t own_in_use;
+    bool own_is_recalled;
+    bool own_was_used;
+    struct gate_sampler sampler;
     char model[];
 };
 
@@ -47,8 +62,9 @@ struct gate_link {
     /* the asker's */
     struct gate *gate;
     unsigned owner_index;
-    uint32_t open;           /* seats that are not over */
-    uint32_t lent_in_use;    /* passes on credit */
+    uint32_t open;        /* seats that are not over */
+    uint32_t lent_in_use; /* passes on credit */
+    struct gate_sampler sampler;
     struct list_node untold; /* seats whose event found no room */
     struct ring_timer retry;
     struct ring_message opening; /* to the owner: the first */
@@ -72,6 +88,16 @@ void gate_decide(struct gates *gates, struct gate_pass *pass, enum gate_state st
 /* It has a grant from now on, or has none any more. Not counted for other workers' (which have no gate). */
 void gate_count(struct gate_pass *pass, int by);
 
+/* Makes it one that goes on credit; `in_flight`: so many do already. */
+void gate_pass_lend(struct gate_pass *pass, nanos now, uint32_t in_flight);
+
+/* Whether the owner is to be told of one that went on credit and is over, as *ret_lent. */
+bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nanos now,
+                 struct admission_lent *ret_lent);
+
+/* Whether it may go on credit: large prompts are counted by the owner, which lets in few at a time. */
+bool gate_is_small(const struct gate *gate, const struct sched_request *request);
+
 /* ---- gate_owner.c ---- */
 
 /* The one for this key on this worker, made if need be, with one use more. NULL when memory is out. */
@@ -91,6 +117,12 @@ void gate_owner_recall(struct gate_owner *owner);
 /* The lent slots have become fewer or more by so many. */
 void gate_owner_lent(struct gate_owner *owner, int by);
 
+/* How many to lend to who has `has` already: as many again, while there are enough for all. */
+uint32_t gate_owner_share(const struct gate_owner *owner, uint32_t has);
+
+/* Takes back what is lent if it is more than the admission would lend now. */
+void gate_owner_check(struct gate_owner *owner);
+
 /* ---- gate_link.c ---- */
 
 /* *Gives* a link for `gate`, and has the owner know. NULL when memory is out. */
@@ -107,8 +139,11 @@ void gate_link_leave(struct gate_link *link, struct gate_pass *pass);
 void gate_link_first_token(struct gate_link *link, struct gate_pass *pass, nanos at);
 void gate_link_tokens(struct gate_link *link, struct gate_pass *pass, uint32_t tokens);
 
-/* At the owner: takes note of what the asker has told, and lends it more if that is of use. */
+/* At the owner: takes note of what the asker has told. */
 void gate_link_look(struct gate_link *link);
+
+/* At the owner: how many of the slots that the asker has are in use, roughly. */
+uint32_t gate_link_in_use(const struct gate_link *link);
 
 /* At the owner: takes back what is at hand. */
 void gate_link_recall(struct gate_link *link);

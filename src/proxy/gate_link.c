@@ -23,10 +23,7 @@
 #include "base/check.h"
 #include "proxy/gate_internal.h"
 
-enum {
-    TOKENS_TOLD_AT_ONCE = 16,
-    LEND_SHARE = 2, /* of what is free, at most a half is lent, to all workers together */
-};
+enum { TOKENS_TOLD_AT_ONCE = 16 };
 
 #define RETRY_NS NANOS_PER_MS
 
@@ -150,25 +147,11 @@ static enum gate_answer ask(struct gate_link *link, struct gate_pass *pass)
     return GATE_QUEUED;
 }
 
-/* Few tokens of prompt: large ones are counted by the owner, which lets in few at a time. */
-static bool is_small(const struct gate_link *link, const struct sched_request *request)
-{
-    const struct gate_key *key = &link->gate->key;
-    const struct gate_options *options = &link->gate->gates->options[key->upstream];
-    return key->is_plain || sched_uncached_tokens(&request->cost) <= options->model.queue.small_tokens_max;
-}
-
 enum gate_answer gate_link_enter(struct gate_link *link, struct gate_pass *pass)
 {
-    struct sched_request *request = &pass->request;
-    if (is_small(link, request) && lease_take(&link->lease)) {
+    if (gate_is_small(link->gate, &pass->request) && lease_take(&link->lease)) {
         uint32_t there = atomic_load_explicit(&link->in_flight_there, memory_order_relaxed);
-        request->granted_ns = ring_now(ring_of(link));
-        request->first_token_ns = 0;
-        request->emitted_tokens = 0;
-        request->in_flight_at_grant = there + link->lent_in_use++;
-        request->endpoint = SCHED_ENDPOINT_ANY;
-        pass->state = GATE_LENT;
+        gate_pass_lend(pass, ring_now(ring_of(link)), there + link->lent_in_use++);
         return GATE_GRANTED;
     }
     if (pass->is_now_or_never) {
@@ -236,31 +219,13 @@ static void on_answer(struct ring *ring, struct ring_message *message)
 
 static void leave_lent(struct gate_link *link, struct gate_pass *pass)
 {
-    const struct sched_request *request = &pass->request;
+    struct lease_event event = {.kind = LEASE_ENDED, .outcome = pass->outcome};
     link->lent_in_use--;
-    const struct lease_event event = {
-        .kind = LEASE_ENDED,
-        .outcome = pass->outcome,
-        .lent =
-            {
-                .tenant = request->tenant,
-                .weight = request->weight,
-                .class = request->class,
-                .is_streamed = request->is_streamed,
-                .cost = request->cost,
-                .arrived_ns = request->arrived_ns,
-                .granted_ns = request->granted_ns,
-                .first_token_ns = request->first_token_ns,
-                .ended_ns = ring_now(ring_of(link)),
-                .emitted_tokens = request->emitted_tokens,
-                .in_flight = request->in_flight_at_grant,
-            },
-    };
-    mention(link, &event);
-    if (lease_give_back(&link->lease)) {
-        nudge(link);
-    } else if (pass->outcome.is_refused) {
-        nudge(link); /* the owner is to hear of it now */
+    if (gate_sample(&link->sampler, pass, ring_now(ring_of(link)), &event.lent)) {
+        mention(link, &event);
+    }
+    if (lease_give_back(&link->lease) || pass->outcome.is_refused) {
+        nudge(link); /* somebody waits for the slot, or the owner is to hear of the refusal now */
     }
 }
 
@@ -298,17 +263,13 @@ void gate_link_first_token(struct gate_link *link, struct gate_pass *pass, nanos
         return;
     }
     pass->request.first_token_ns = at;
-    pass->request.emitted_tokens = 1;
-    if (pass->state == GATE_HELD) {
-        mention(link, &(struct lease_event){.kind = LEASE_FIRST_TOKEN, .seat = pass->seat, .at_ns = at});
-    }
+    mention(link, &(struct lease_event){.kind = LEASE_FIRST_TOKEN, .seat = pass->seat, .at_ns = at});
 }
 
 void gate_link_tokens(struct gate_link *link, struct gate_pass *pass, uint32_t tokens)
 {
-    pass->request.emitted_tokens += tokens;
     pass->untold_tokens += tokens;
-    if (pass->state == GATE_HELD && pass->untold_tokens >= TOKENS_TOLD_AT_ONCE) {
+    if (pass->untold_tokens >= TOKENS_TOLD_AT_ONCE) {
         mention(link, &(struct lease_event){.kind = LEASE_TOKENS, .seat = pass->seat, .tokens = pass->untold_tokens});
         pass->untold_tokens = 0;
     }
@@ -334,14 +295,10 @@ static void seat_on_decided(struct gate_pass *there)
 /* Lends as much again as it has, while there is enough. */
 static void lend(struct gate_link *link)
 {
-    struct gate_owner *owner = link->owner;
-    uint32_t free_slots = admission_lendable(owner->admission, ring_now(owner->gates->ring));
-    uint32_t share = free_slots / (LEND_SHARE * (owner->gates->count - 1));
-    uint32_t wanted = link->lease.lent > 0 ? link->lease.lent : 1;
-    uint32_t slots = wanted < share ? wanted : share;
+    uint32_t slots = gate_owner_share(link->owner, link->lease.lent);
     if (slots > 0) {
         lease_lend(&link->lease, slots);
-        gate_owner_lent(owner, (int)slots);
+        gate_owner_lent(link->owner, (int)slots);
     }
 }
 
@@ -407,6 +364,9 @@ static void take_event(struct gate_link *link, const struct lease_event *event)
     case LEASE_ENDED:
         if (owner != NULL) {
             admission_on_lent_end(owner->admission, ring_now(owner->gates->ring), &event->lent, &event->outcome);
+            if (event->outcome.is_refused) {
+                gate_owner_check(owner);
+            }
         }
         break;
     }
@@ -429,6 +389,12 @@ void gate_link_look(struct gate_link *link)
     }
     uint32_t there = admission_in_flight(owner->admission) + owner->lent - link->lease.lent;
     atomic_store_explicit(&link->in_flight_there, there, memory_order_relaxed);
+}
+
+uint32_t gate_link_in_use(const struct gate_link *link)
+{
+    uint32_t free_slots = lease_free(&link->lease);
+    return link->lease.lent > free_slots ? link->lease.lent - free_slots : 0;
 }
 
 void gate_link_recall(struct gate_link *link)
@@ -471,6 +437,7 @@ struct gate_link *gate_link_open(struct gate *gate, unsigned owner_index)
     link->owner_index = owner_index;
     link->open = 0;
     link->lent_in_use = 0;
+    link->sampler = (struct gate_sampler){0};
     list_init(&link->untold);
     ring_timer_init(&link->retry, on_retry);
     atomic_init(&link->is_nudged, false);

@@ -9,6 +9,11 @@
 #define LOOK_WAITING_NS (5 * NANOS_PER_MS)
 #define LOOK_NS         (50 * NANOS_PER_MS)
 
+/* Lent slots that nobody has used for so long come back. */
+#define AGE_NS NANOS_PER_S
+
+enum { LEND_SHARE = 2 }; /* of what is free a half is lent at a time, to all workers together */
+
 /* ---- what the admission decides ---- */
 
 static void on_grant(void *context, struct sched_request *request)
@@ -64,13 +69,45 @@ void gate_owner_arm(struct gate_owner *owner)
     }
 }
 
+static void recall_own(struct gate_owner *owner)
+{
+    gate_owner_lent(owner, -(int)owner->own_free);
+    owner->own_free = 0;
+    owner->own_is_recalled = true;
+}
+
+static void take_back_unused(struct gate_owner *owner)
+{
+    nanos now = now_of(owner);
+    if (owner->lent == 0 || now - owner->aged_ns < AGE_NS) {
+        return;
+    }
+    owner->aged_ns = now;
+    for (struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
+        struct gate_link *link = CONTAINER_OF(node, struct gate_link, node);
+        if (!lease_was_used(&link->lease)) {
+            gate_link_recall(link);
+        }
+    }
+    if (!owner->own_was_used) {
+        recall_own(owner);
+    }
+    owner->own_was_used = false;
+}
+
 static void on_timer(struct ring_timer *timer)
 {
     struct gate_owner *owner = CONTAINER_OF(timer, struct gate_owner, timer);
+    uint32_t in_use = owner->own_in_use;
     for (struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
-        gate_link_look(CONTAINER_OF(node, struct gate_link, node));
+        struct gate_link *link = CONTAINER_OF(node, struct gate_link, node);
+        gate_link_look(link);
+        in_use += gate_link_in_use(link);
     }
+    admission_set_lent(owner->admission, owner->lent, in_use);
     admission_advance(owner->admission, now_of(owner));
+    take_back_unused(owner);
+    gate_owner_check(owner);
     gate_owner_arm(owner);
 }
 
@@ -89,6 +126,7 @@ static struct gate_owner *create(struct gates *gates, const struct gate_key *key
         free(owner);
         return NULL;
     }
+    admission_set_pressure(owner->admission, gates->pressure_milli);
     owner->gates = gates;
     owner->key = *key;
     bytes_put(owner->model, key->model);
@@ -126,16 +164,51 @@ void gate_owner_unuse(struct gate_owner *owner)
     free(owner);
 }
 
+void gates_set_pressure(struct gates *gates, uint32_t pressure_milli)
+{
+    gates->pressure_milli = pressure_milli;
+    for (struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
+        admission_set_pressure(CONTAINER_OF(node, struct gate_owner, node)->admission, pressure_milli);
+    }
+}
+
 /* ---- what it has lent ---- */
 
 void gate_owner_lent(struct gate_owner *owner, int by)
 {
     owner->lent = (uint32_t)((int)owner->lent + by);
-    admission_set_lent(owner->admission, owner->lent);
+    uint32_t in_use = owner->lent - owner->own_free; /* those elsewhere count as in use until the timer looks */
+    admission_set_lent(owner->admission, owner->lent, in_use);
+}
+
+uint32_t gate_owner_share(const struct gate_owner *owner, uint32_t has)
+{
+    int lendable = admission_lendable(owner->admission, now_of(owner));
+    uint32_t share = lendable > 0 ? (uint32_t)lendable / (LEND_SHARE * owner->gates->count) : 0;
+    uint32_t wanted = has > 0 ? has : 1;
+    return wanted < share ? wanted : share;
+}
+
+void gate_owner_check(struct gate_owner *owner)
+{
+    if (owner->lent > 0 && admission_lendable(owner->admission, now_of(owner)) < 0) {
+        gate_owner_recall(owner);
+    }
+}
+
+static void lend_own(struct gate_owner *owner)
+{
+    uint32_t slots = gate_owner_share(owner, owner->own_free + owner->own_in_use);
+    if (slots > 0) {
+        owner->own_free += slots;
+        owner->own_is_recalled = false;
+        gate_owner_lent(owner, (int)slots);
+    }
 }
 
 void gate_owner_recall(struct gate_owner *owner)
 {
+    recall_own(owner);
     for (struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
         gate_link_recall(CONTAINER_OF(node, struct gate_link, node));
     }
@@ -147,10 +220,19 @@ void gate_owner_recall(struct gate_owner *owner)
 enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass)
 {
     nanos now = now_of(owner);
+    if (owner->own_free > 0 && pass->gate != NULL && gate_is_small(pass->gate, &pass->request)) {
+        owner->own_free--;
+        owner->own_was_used = true;
+        gate_pass_lend(pass, now, admission_in_flight(owner->admission) + owner->own_in_use++);
+        return GATE_GRANTED;
+    }
     pass->state = GATE_WAITING;
     owner->submitting = pass;
     if (admission_submit(owner->admission, now, &pass->request)) {
         pass->state = GATE_HELD;
+        if (pass->gate != NULL) {
+            lend_own(owner);
+        }
     } else if (pass->state == GATE_WAITING && owner->lent > 0) {
         gate_owner_recall(owner);
     }
@@ -164,14 +246,32 @@ enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pa
     return pass->state == GATE_HELD ? GATE_GRANTED : pass->state == GATE_WAITING ? GATE_QUEUED : GATE_SHED;
 }
 
+static void leave_lent(struct gate_owner *owner, struct gate_pass *pass)
+{
+    nanos now = now_of(owner);
+    struct admission_lent lent;
+    owner->own_in_use--;
+    owner->own_free++;
+    if (gate_sample(&owner->sampler, pass, now, &lent)) {
+        admission_on_lent_end(owner->admission, now, &lent, &pass->outcome);
+    }
+    if (pass->outcome.is_refused) {
+        gate_owner_check(owner);
+    }
+    if (owner->own_is_recalled && owner->own_free > 0) {
+        recall_own(owner);
+        admission_advance(owner->admission, now);
+    }
+}
+
 void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
 {
     nanos now = now_of(owner);
     enum gate_state state = pass->state;
     pass->state = GATE_OUT;
     switch (state) {
-    case GATE_OUT:
-    case GATE_LENT: break;
+    case GATE_OUT: break;
+    case GATE_LENT: leave_lent(owner, pass); return;
     case GATE_WAITING: admission_cancel(owner->admission, now, &pass->request); break;
     case GATE_TO_BE_GRANTED:
         list_remove(&pass->node);

@@ -157,7 +157,7 @@ static void note_block(struct admission *admission, const struct sched_request *
 static void grant(struct admission *admission, nanos now, struct sched_request *request)
 {
     struct limiter_census *census = &admission->census;
-    request->in_flight_at_grant = census->in_flight + admission->lent;
+    request->in_flight_at_grant = census->in_flight + admission->lent_in_use;
     request->granted_ns = now;
     request->first_token_ns = 0;
     request->emitted_tokens = 0;
@@ -419,9 +419,10 @@ void admission_set_pressure(struct admission *admission, uint32_t pressure_milli
     admission->pressure_milli = pressure_milli;
 }
 
-void admission_set_lent(struct admission *admission, uint32_t lent)
+void admission_set_lent(struct admission *admission, uint32_t lent, uint32_t in_use)
 {
     admission->lent = lent;
+    admission->lent_in_use = in_use;
 }
 
 uint32_t admission_in_flight(const struct admission *admission)
@@ -429,18 +430,18 @@ uint32_t admission_in_flight(const struct admission *admission)
     return admission->census.in_flight;
 }
 
-uint32_t admission_lendable(const struct admission *admission, nanos now)
+int admission_lendable(const struct admission *admission, nanos now)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
-    bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
-                    (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
-    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0 || is_tight) {
-        return 0;
+    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
+        return -1;
     }
     double held = held_back(admission, SCHED_CLASSES - 1, now);
     double free = floor(limiter->limit) - held - (double)(census->in_flight + admission->lent);
-    return free <= 0 ? 0 : free > UINT16_MAX ? UINT16_MAX : (uint32_t)free;
+    bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
+                    (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
+    return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;
 }

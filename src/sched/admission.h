@@ -85,8 +85,9 @@ void admission_advance(struct admission *admission, nanos now);
 /* 0: none; 1000: this machine is out of something. Lowers what the lowest classes may take first. */
 void admission_set_pressure(struct admission *admission, uint32_t pressure_milli);
 
-/* Slots of this model's limit that are at other cores (sched/lease.h), in use or not. */
-void admission_set_lent(struct admission *admission, uint32_t lent);
+/* Slots of this model's limit that are lent out (sched/lease.h), and how many of them are in use, as far as is known.
+ */
+void admission_set_lent(struct admission *admission, uint32_t lent, uint32_t in_use);
 
 /* One that went on such a slot, and is over: what the limiter and the tenant's counter learn of it. */
 struct admission_lent {
@@ -101,6 +102,7 @@ struct admission_lent {
     nanos ended_ns;
     uint32_t emitted_tokens;
     uint32_t in_flight; /* at the grant, as far as that core knew */
+    uint32_t count;     /* it stands for so many: of many alike not every one is told */
 };
 void admission_on_lent_end(struct admission *admission, nanos now, const struct admission_lent *lent,
                            const struct admission_outcome *outcome);
@@ -108,9 +110,9 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
 /* In flight, without what is lent. */
 uint32_t admission_in_flight(const struct admission *admission);
 
-/* How many more could go now, beyond what is in flight and lent; 0 while anybody waits, or where the count alone does
- * not decide. */
-uint32_t admission_lendable(const struct admission *admission, nanos now);
+/* How many more slots may be lent now. Negative: what is lent is to come back, since somebody waits, or it is more than
+ * the limit allows. 0, too, where the count alone does not decide. */
+int admission_lendable(const struct admission *admission, nanos now);
 
 /* Whether everything granted was released, and nothing waits. */
 bool admission_at_rest(const struct admission *admission);

@@ -13,7 +13,7 @@ struct limiter_census admission_census(const struct admission *admission, nanos 
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
     census.waiting = figures.requests;
-    census.in_flight += admission->lent;
+    census.in_flight += admission->lent_in_use;
     census.stalled_since_ns = NANOS_NEVER;
     census.stalled_ns = 0;
     /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
@@ -235,10 +235,10 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
     bool is_good = !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled;
     uint32_t size = sched_uncached_tokens(&request.cost);
     admission->class_seen_ns[request.class] = now;
-    admission->counters.submitted++;
-    admission->counters.granted++;
-    admission->counters.granted_at_once++;
-    admission->counters.released++;
+    admission->counters.submitted += lent->count;
+    admission->counters.granted += lent->count;
+    admission->counters.granted_at_once += lent->count;
+    admission->counters.released += lent->count;
     histogram_add(&admission->waits[request.class], lent->granted_ns - lent->arrived_ns);
     request.base_ns = baseline_of(&admission->baseline, size);
     queue_charge(admission->queue, &request);

@@ -19,6 +19,7 @@ struct admission {
     uint32_t unknown_pending;     /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;          /* sum of base_ns over them */
     uint32_t lent;
+    uint32_t lent_in_use;
     uint32_t pressure_milli;
 
     nanos next_tick_ns;                 /* NANOS_NEVER: nothing in flight, nothing waits */

@@ -3,8 +3,8 @@
  * Prompt: its bytes ÷ bytes per token, learned per model from `usage` (an exponential mean over the ratio of sums, so
  * that long prompts count for what they are). Output: the smaller of the request's own bound and a quantile of what
  * this tenant's answers took (of all tenants', until it has enough of its own). Both are corrected while the answer
- * streams. Pure; memory bounded by tenants_max (beyond it strangers share one record). Owned by the model's owner core.
- */
+ * streams. Pure; all memory is taken by cost_create. Beyond tenants_max strangers share one record, until a tenant has
+ * been silent for ten minutes and gives up its own. Owned by the model's owner core. */
 #ifndef SLUICE_SCHED_COST_H
 #define SLUICE_SCHED_COST_H
 
@@ -37,7 +37,8 @@ struct cost_question {
 };
 struct sched_cost cost_estimate(const struct cost_model *cost, const struct cost_question *question);
 
-/* What it took in the end, from `usage`. */
+/* What it took in the end, from `usage`; without that, the tokens that were counted. Not for answers that broke off:
+ * their length says nothing. */
 struct cost_answer {
     uint32_t prompt_tokens; /* 0: unknown */
     uint32_t cached_tokens; /* prompt_tokens_details.cached_tokens */

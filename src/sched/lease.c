@@ -45,6 +45,11 @@ uint32_t lease_collect(struct lease *lease)
     return slots;
 }
 
+uint32_t lease_free(const struct lease *lease)
+{
+    return atomic_load_explicit(&lease->word, memory_order_relaxed) & ~LEASE_RECALLED;
+}
+
 bool lease_was_used(struct lease *lease)
 {
     uint32_t taken = atomic_load_explicit(&lease->taken, memory_order_relaxed);

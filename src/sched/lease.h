@@ -72,6 +72,9 @@ uint32_t lease_recall(struct lease *lease);
 /* Takes note of those that came back. Gives how many. */
 uint32_t lease_collect(struct lease *lease);
 
+/* How many are free, at the moment. */
+uint32_t lease_free(const struct lease *lease);
+
 /* Whether the borrower has taken a slot since this was last asked. */
 bool lease_was_used(struct lease *lease);
 

@@ -92,8 +92,7 @@ static void put_workers(FILE *out, const struct server *server, const struct obs
 
 void metrics_put_process(FILE *out, const struct server *server)
 {
-    const struct observer *observer = atomic_load(&server->observer);
-    struct observation *observation = observer == NULL ? NULL : observer_read(observer);
+    struct observation *observation = observer_read(server->observer);
     if (observation != NULL) {
         put_usage(out, observation);
         put_pressure(out, observation);

@@ -158,12 +158,6 @@ static void put_granted(const struct sample *sample)
     put_count(sample, NULL, NULL, sample->view->figures.counters.granted);
 }
 
-static void put_outstanding(const struct sample *sample)
-{
-    const struct admission_counters *counters = &sample->view->figures.counters;
-    put_count(sample, NULL, NULL, counters->granted - counters->released);
-}
-
 static void put_lent(const struct sample *sample)
 {
     put_count(sample, NULL, NULL, sample->view->lent);
@@ -186,6 +180,31 @@ static void put_inversions(const struct sample *sample)
     put_count(sample, NULL, NULL, sample->view->figures.queue.inversions);
 }
 
+/* Of configured tenants alone: others' names come from requests. */
+static void put_tenants(const struct sample *sample, bool is_served)
+{
+    for (unsigned t = 0; t < sample->view->tenant_count; t++) {
+        const struct queue_tenant_figures *figures = &sample->view->tenant[t];
+        struct bytes name = scheduling_tenant_name(&sample->server->scheduling, figures->tenant);
+        if (name.ptr != NULL) {
+            put_begin(sample, "");
+            fputs(",tenant=\"", sample->out);
+            metrics_put_label(sample->out, name);
+            fprintf(sample->out, "\"} %.15g\n", is_served ? figures->served : figures->waiting);
+        }
+    }
+}
+
+static void put_tenants_waiting(const struct sample *sample)
+{
+    put_tenants(sample, false);
+}
+
+static void put_tenants_served(const struct sample *sample)
+{
+    put_tenants(sample, true);
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -205,11 +224,13 @@ static const struct {
     {"sluice_sched_shed_total", "counter", "Requests turned away, by reason.", put_shed},
     {"sluice_sched_shed_of_class_total", "counter", "Requests turned away, by class.", put_shed_of_class},
     {"sluice_sched_granted_total", "counter", "Requests let through.", put_granted},
-    {"sluice_sched_grants_outstanding", "gauge", "Grants not released yet: 0 at rest.", put_outstanding},
     {"sluice_sched_credits_lent", "gauge", "Credits that other workers hold.", put_lent},
     {"sluice_sched_predicted_wait_error_ratio", "gauge", "Mean error of predicted waits, as a share of the real ones.",
      put_wait_error},
     {"sluice_sched_would_have_total", "counter", "What would have been done, where it only observes.", put_would},
+    {"sluice_sched_tenant_waiting", "gauge", "Requests of configured tenants that wait.", put_tenants_waiting},
+    {"sluice_sched_tenant_served", "gauge", "Weighted tokens that configured tenants were charged.",
+     put_tenants_served},
     {"sluice_sched_inversions_total", "counter", "Grants that passed an upper class: has to stay 0.", put_inversions},
 };
 

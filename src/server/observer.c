@@ -35,6 +35,7 @@ struct observer {
     struct look look; /* the one being made */
     struct look step; /* the one at which the history's step began */
     struct histogram since;
+    struct sched_view view; /* room for one */
     struct performance_history history;
     struct observation *observation; /* the one being made */
 
@@ -62,6 +63,7 @@ static void take_look(const struct server *server, const struct ring_usage *usag
         const struct metrics *metrics = &server->workers[w].metrics;
         histogram_merge(&look->durations, &metrics->all);
         counts->errors += counter_load(&metrics->failed);
+        counts->sheds += counter_load(&metrics->errors[METRICS_ERROR_SHED]);
     }
     counts->requests = counter_load(&look->durations.count);
     struct cache_figures cache;
@@ -84,6 +86,20 @@ static uint32_t count_in_flight(const struct server *server)
     return (uint32_t)sum;
 }
 
+static void add_queued(const struct sched_view *view, void *context)
+{
+    *(uint32_t *)context += view->figures.queue.requests;
+}
+
+static uint32_t count_queued(struct observer *observer)
+{
+    uint32_t sum = 0;
+    for (unsigned w = 0; w < observer->server->worker_count; w++) {
+        sched_board_each(&observer->server->workers[w].board, &observer->view, add_queued, &sum);
+    }
+    return sum;
+}
+
 /* What there is to say of the time between a look and the one being made. */
 static void fill_sample(struct observer *observer, const struct look *from, struct performance_sample *sample)
 {
@@ -95,6 +111,7 @@ static void fill_sample(struct observer *observer, const struct look *from, stru
     sample->p95_seconds = is_empty ? (double)NAN : (double)histogram_quantile(&observer->since, 0.95) / 1e9;
     sample->unix_ms = usage->unix_ms;
     sample->memory_bytes = usage->resident_bytes;
+    sample->queued = count_queued(observer);
     sample->in_flight = count_in_flight(observer->server);
     sample->pressure_milli = observer->pressure.level[observer->pressure.worst];
 }

@@ -36,10 +36,10 @@ void observer_stop(struct observer *observer);
 /* From any thread, as of a second ago. */
 uint32_t observer_pressure(const struct observer *observer);
 
-/* *Gives* a copy, from malloc. NULL: memory is out, or nothing was seen yet. */
+/* *Gives* a copy, from malloc. NULL: memory is out. */
 struct observation *observer_read(const struct observer *observer);
 
-/* Likewise. */
+/* Likewise. NULL also before the first step has ended. */
 struct performance_history *observer_history(const struct observer *observer);
 
 #endif

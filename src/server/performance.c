@@ -322,14 +322,13 @@ static bool put_all(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct serv
 }
 
 /* *Gives* the text; NULL when memory is out. */
-static char *performance_text(const struct server *server, const struct observer *observer, enum history history,
-                              size_t *ret_bytes)
+static char *performance_text(const struct server *server, enum history history, size_t *ret_bytes)
 {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc); /* of no document: NULL, as all that follows */
     yyjson_mut_doc_set_root(doc, root);
-    struct observation *observation = observer_read(observer);
-    struct performance_history *past = history == HISTORY_NOT ? NULL : observer_history(observer);
+    struct observation *observation = observer_read(server->observer);
+    struct performance_history *past = history == HISTORY_NOT ? NULL : observer_history(server->observer);
     char *text = NULL;
     bool is_made =
         doc != NULL && observation != NULL && (history == HISTORY_ONLY || put_all(doc, root, server, observation));
@@ -367,14 +366,8 @@ enum result performance_begin(struct conn *conn, const struct own_api_request *r
         struct api_error error = {400, "there are history=0, which leaves it out, and history=only", "bad_query"};
         return own_api_refuse(conn, request, &error, BYTES_NONE, ret_status);
     }
-    const struct server *server = conn->worker->server;
-    const struct observer *observer = atomic_load(&server->observer);
-    if (observer == NULL) {
-        struct api_error error = {503, "the gateway has only just started", "starting"};
-        return own_api_refuse(conn, request, &error, BYTES("Retry-After: 1\r\n"), ret_status);
-    }
     size_t bytes = 0;
-    char *text = performance_text(server, observer, history, &bytes);
+    char *text = performance_text(conn->worker->server, history, &bytes);
     if (text == NULL) {
         return RESULT_NO_MEMORY;
     }

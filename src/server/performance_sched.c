@@ -47,7 +47,26 @@ static void put_limits(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct 
     }
 }
 
-static void put_queue(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct sched_view *view)
+/* By its configured name; strangers by what tells them apart here, which says nothing elsewhere. */
+static void put_tenant(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct server *server,
+                       const struct queue_tenant_figures *figures)
+{
+    yyjson_mut_val *tenant = yyjson_mut_arr_add_obj(doc, list);
+    struct bytes name = scheduling_tenant_name(&server->scheduling, figures->tenant);
+    if (name.ptr != NULL) {
+        yyjson_mut_obj_add_strncpy(doc, tenant, "tenant", name.ptr, name.len);
+    } else {
+        char hash[20];
+        snprintf(hash, sizeof(hash), "#%016llx", (unsigned long long)figures->tenant);
+        yyjson_mut_obj_add_strcpy(doc, tenant, "tenant", hash);
+    }
+    performance_put(doc, tenant, "weight", figures->weight / 1000.0);
+    yyjson_mut_obj_add_uint(doc, tenant, "waiting", figures->waiting);
+    performance_put(doc, tenant, "served", figures->served);
+}
+
+static void put_queue(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct server *server,
+                      const struct sched_view *view)
 {
     const struct queue_figures *figures = &view->figures.queue;
     yyjson_mut_val *queue = yyjson_mut_obj_add_obj(doc, model, "queued");
@@ -64,13 +83,7 @@ static void put_queue(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct s
     yyjson_mut_obj_add_uint(doc, queue, "tenants", figures->tenants_waiting);
     yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, queue, "by_tenant");
     for (unsigned t = 0; t < view->tenant_count; t++) {
-        char name[20];
-        snprintf(name, sizeof(name), "%016llx", (unsigned long long)view->tenant[t].tenant);
-        yyjson_mut_val *tenant = yyjson_mut_arr_add_obj(doc, list);
-        yyjson_mut_obj_add_strcpy(doc, tenant, "tenant", name);
-        performance_put(doc, tenant, "weight", view->tenant[t].weight / 1000.0);
-        yyjson_mut_obj_add_uint(doc, tenant, "waiting", view->tenant[t].waiting);
-        performance_put(doc, tenant, "served", view->tenant[t].served);
+        put_tenant(doc, list, server, &view->tenant[t]);
     }
 }
 
@@ -118,7 +131,7 @@ static void put_model(const struct sched_view *view, void *context)
     put_name(doc, model, telling->server, view);
     yyjson_mut_obj_add_uint(doc, model, "owner", telling->worker);
     put_limits(doc, model, view);
-    put_queue(doc, model, view);
+    put_queue(doc, model, telling->server, view);
     put_waits(doc, model, view);
     put_counts(doc, model, view);
 }

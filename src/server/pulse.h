@@ -1,4 +1,5 @@
-/* A worker's pulse: a timer that finds out how late this loop is, and says what only the worker itself can look at.
+/* A worker's pulse: a timer that finds out how late this loop is, and says what only the worker itself can look at: its
+ * pool of chunks, and once a second the schedulers of the models that it owns, which hear of the pressure in turn.
  *
  * It beats 20 times a second while the worker has something to do, and once a second while it has not. A beat that
  * comes late by 30 ms was kept waiting by turns that long, or by a thread that did not get to run: so would everything
@@ -16,6 +17,7 @@ struct pulse {
     struct ring_timer timer;
     nanos beat_ns;  /* the last one */
     uint64_t turns; /* of the ring, at that moment */
+    nanos told_ns;  /* when the schedulers were put up last */
     int thread_id;  /* constant once the worker has started */
 
     /* one writer, read by others */

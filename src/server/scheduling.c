@@ -84,14 +84,33 @@ static int compare_tenants(const void *a, const void *b)
     return compare_keys((*one)->key, (*other)->key);
 }
 
+struct scheduling_name {
+    uint64_t hash;
+    const struct config_tenant *tenant;
+};
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct scheduling_name *one = a;
+    const struct scheduling_name *other = b;
+    return (one->hash > other->hash) - (one->hash < other->hash);
+}
+
+static uint64_t hash(const struct scheduling *scheduling, struct bytes text)
+{
+    uint64_t value = XXH3_64bits_withSeed(text.ptr, text.len, scheduling->seed);
+    return value == 0 ? 1 : value;
+}
+
 enum result scheduling_init(struct scheduling *scheduling, const struct config *config)
 {
     *scheduling = (struct scheduling){
         .config = config,
         .upstreams = calloc(config->upstream_count + 1, sizeof(*scheduling->upstreams)),
         .by_key = calloc(config->tenant_count + 1, sizeof(const struct config_tenant *)),
+        .by_hash = calloc(config->tenant_count + 1, sizeof(*scheduling->by_hash)),
     };
-    if (scheduling->upstreams == NULL || scheduling->by_key == NULL) {
+    if (scheduling->upstreams == NULL || scheduling->by_key == NULL || scheduling->by_hash == NULL) {
         scheduling_fini(scheduling);
         return RESULT_NO_MEMORY;
     }
@@ -111,8 +130,11 @@ enum result scheduling_init(struct scheduling *scheduling, const struct config *
         };
     }
     for (unsigned i = 0; i < config->tenant_count; i++) {
-        scheduling->by_key[i] = &config->tenants[i];
+        const struct config_tenant *tenant = &config->tenants[i];
+        scheduling->by_key[i] = tenant;
+        scheduling->by_hash[i] = (struct scheduling_name){hash(scheduling, tenant->name), tenant};
     }
+    qsort(scheduling->by_hash, config->tenant_count, sizeof(*scheduling->by_hash), compare_names);
     qsort(scheduling->by_key, config->tenant_count, sizeof(const struct config_tenant *), compare_tenants);
     return RESULT_OK;
 }
@@ -121,8 +143,10 @@ void scheduling_fini(struct scheduling *scheduling)
 {
     free(scheduling->upstreams);
     free(scheduling->by_key);
+    free(scheduling->by_hash);
     scheduling->upstreams = NULL;
     scheduling->by_key = NULL;
+    scheduling->by_hash = NULL;
 }
 
 /* ---- tenants ---- */
@@ -160,12 +184,6 @@ static const struct config_tenant *find_tenant(const struct scheduling *scheduli
     return NULL;
 }
 
-static uint64_t hash(const struct scheduling *scheduling, struct bytes text)
-{
-    uint64_t value = XXH3_64bits_withSeed(text.ptr, text.len, scheduling->seed);
-    return value == 0 ? 1 : value;
-}
-
 static struct bytes name_of(const struct config_route *route, const struct cache_key_source *source,
                             struct bytes client, struct bytes api_key)
 {
@@ -201,4 +219,12 @@ struct scheduling_tenant scheduling_tenant_of(const struct scheduling *schedulin
     }
     tenant.hash = name.len > 0 ? hash(scheduling, name) : 0;
     return tenant;
+}
+
+struct bytes scheduling_tenant_name(const struct scheduling *scheduling, uint64_t hash_of_name)
+{
+    const struct scheduling_name wanted = {.hash = hash_of_name};
+    const struct scheduling_name *found =
+        bsearch(&wanted, scheduling->by_hash, scheduling->config->tenant_count, sizeof(wanted), compare_names);
+    return found == NULL ? BYTES_NONE : found->tenant->name;
 }

@@ -9,10 +9,13 @@
 
 struct cache_key_source;
 
+struct scheduling_name;
+
 struct scheduling {
     struct gate_options *upstreams; /* by index */
     const struct config *config;
     const struct config_tenant **by_key; /* sorted */
+    struct scheduling_name *by_hash;     /* the same, by their hashes */
     uint64_t seed;                       /* of tenants' hashes: nobody can make one that is another's */
 };
 
@@ -30,5 +33,8 @@ struct scheduling_tenant {
 /* Of a request on a route; `client` is its address. */
 struct scheduling_tenant scheduling_tenant_of(const struct scheduling *scheduling, const struct config_route *route,
                                               const struct cache_key_source *source, struct bytes client);
+
+/* The configured name of the tenant of whom this is the hash; .ptr NULL: a stranger's. */
+struct bytes scheduling_tenant_name(const struct scheduling *scheduling, uint64_t hash_of_name);
 
 #endif

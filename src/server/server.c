@@ -130,13 +130,27 @@ static bool start_workers(struct server *server)
     return ok;
 }
 
+/* All workers are there: with the observer, connections may come. */
+static bool open_server(struct server *server)
+{
+    if (observer_start(server, &server->observer) != RESULT_OK) {
+        log_error("cannot start the thread that watches the process");
+        return false;
+    }
+    pthread_mutex_lock(&server->start_lock);
+    server->is_open = true;
+    pthread_cond_broadcast(&server->start_changed);
+    pthread_mutex_unlock(&server->start_lock);
+    return true;
+}
+
 bool server_on_worker_start(struct server *server, bool ok)
 {
     pthread_mutex_lock(&server->start_lock);
     server->started += ok ? 1 : 0;
     server->failed += ok ? 0 : 1;
     pthread_cond_broadcast(&server->start_changed);
-    while (server->started + server->failed < server->worker_count) {
+    while (server->failed == 0 && !server->is_open) {
         pthread_cond_wait(&server->start_changed, &server->start_lock);
     }
     bool all = server->failed == 0;
@@ -274,7 +288,7 @@ static void cut_off(struct server *server)
 /* All have stopped: what they own may go, once nobody looks at it any more. */
 static void end_workers(struct server *server)
 {
-    observer_stop(atomic_exchange(&server->observer, NULL));
+    observer_stop(server->observer);
     pthread_mutex_lock(&server->start_lock);
     server->is_over = true;
     pthread_cond_broadcast(&server->start_changed);
@@ -432,15 +446,9 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     log_info("starting %u worker%s on %u core%s", server.worker_count, server.worker_count == 1 ? "" : "s",
              topology->cpu_count, topology->cpu_count == 1 ? "" : "s");
     free(topology);
-    if (!start_workers(&server)) {
+    if (!start_workers(&server) || !open_server(&server)) {
         exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
     }
-    struct observer *observer = NULL;
-    if (observer_start(&server, &observer) != RESULT_OK) {
-        log_error("cannot start the thread that watches the process");
-        exit(1);
-    }
-    atomic_store(&server.observer, observer);
     if (on_ready != NULL) {
         on_ready(context);
     }

@@ -26,7 +26,7 @@ struct server {
     struct cache *cache;               /* NULL: it is off */
     struct store *store;               /* its second tier; NULL: none */
     struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
-    struct observer *_Atomic observer; /* NULL: not there yet */
+    struct observer *observer;         /* from before the first connection until after the last */
     int *listen_fds;                   /* [worker][listener], the admin's last; taken by the workers */
     unsigned listener_count;           /* the admin's included */
 
@@ -35,6 +35,7 @@ struct server {
     pthread_cond_t start_changed;
     unsigned started; /* workers running */
     unsigned failed;
+    bool is_open;          /* all workers and the observer are there: connections may come */
     bool is_over;          /* all have stopped */
     _Atomic unsigned done; /* workers that have drained */
     _Atomic bool is_cut;   /* one of them had to leave something behind */
@@ -45,8 +46,8 @@ struct server {
  * SIGTERM, SIGINT and SIGHUP are taken over. */
 int server_run(const struct config *config, void (*on_ready)(void *context), void *context);
 
-/* A worker tells how its start went, and waits for the others: whoever answers /metrics reads all workers' counters, so
- * none takes connections before all are there. False when one of them could not start. */
+/* A worker tells how its start went, and waits for the others and for the observer: whoever answers /metrics reads all
+ * workers' counters, so none takes connections before all are there. False when one of them could not start. */
 MUST_USE bool server_on_worker_start(struct server *server, bool ok);
 
 /* A worker tells that it has drained. It goes on turning, since it owns what others still ask for, until all have: then

@@ -362,6 +362,8 @@ def test_the_metrics_keep_to_the_fields_conventions(world, tmp_path):
 def test_every_metric_is_in_the_documentation_and_the_other_way_round(world, tmp_path):
     _, gateway = gateway_for(world, [cached_route('site', prefetch=True)],
                              cache={'memory': '64MB', 'database': str(tmp_path / 'c.db')})
+    get(gateway.address, '/a')  # its scheduler is told of within a second
+    wait_until(lambda: gateway.metrics().labels('sluice_sched_limit', 'upstream') == {'backend'}, what='the scheduler')
     told = set(re.findall(r'^# TYPE (\S+)', get(gateway.admin, '/metrics').body.decode(), re.M))
     documented = set()
     for line in open(os.path.join(ROOT, 'docs', 'http-api.md'), encoding='utf-8'):

@@ -72,7 +72,7 @@ Test(baseline, follows_a_slower_backend_within_a_minute_by_samples_at_low_load)
 Test(baseline, two_slow_samples_at_low_load_are_not_believed)
 {
     struct baseline baseline = fresh();
-    baseline_add(&baseline, 0, 100, MS(100), true);
+    baseline_add(&baseline, 0, 100, MS(100), false);
     baseline_add(&baseline, 31 * SECONDS, 100, MS(900), true);
     baseline_add(&baseline, 32 * SECONDS, 100, MS(900), true);
     baseline_add(&baseline, 61 * SECONDS, 100, MS(900), false);
@@ -89,6 +89,7 @@ Test(baseline, what_octaves_have_in_common_at_low_load_holds_for_the_others)
     for (unsigned i = 0; i < 3; i++) { /* one each: none has enough of its own */
         baseline_add(&baseline, 31 * SECONDS, sizes[i], MS(sizes[i]) * 2, true);
     }
+    baseline_add(&baseline, 31 * SECONDS, 100000, MS(200000), true); /* its first, compared with nothing */
     baseline_add(&baseline, 61 * SECONDS, 10, MS(20), false);
     for (unsigned i = 0; i < 4; i++) {
         assert_near(baseline_of(&baseline, sizes[i]), 2e6 * sizes[i], 0.03);
@@ -103,6 +104,7 @@ Test(baseline, idle_time_allows_no_rise)
         baseline_add(&baseline, now, 100, MS(2000), false);
     }
     cr_assert_leq(baseline_of(&baseline, 100), MS(103));
+    cr_assert_geq(baseline_of(&baseline, 100), MS(102), "but what the windows held is forgotten");
 }
 
 Test(baseline, is_a_line_between_two_octaves)
@@ -143,11 +145,32 @@ Test(baseline, larger_prompts_of_the_same_octave_do_not_raise_it)
     struct baseline baseline = fresh();
     baseline_add(&baseline, 0, 64, MS(64), false);
     baseline_add(&baseline, 0, 128, MS(128), false);
-    for (nanos now = 0; now < 600 * SECONDS; now += SECONDS) {
-        baseline_add(&baseline, now, 120, MS(120), now % (2 * SECONDS) == 0);
+    for (nanos now = 0; now < 300 * SECONDS; now += SECONDS) {
+        baseline_add(&baseline, now, 120, MS(120), false);
     }
     assert_near(baseline_of(&baseline, 64), 64e6, 0.01);
     assert_near(baseline_of(&baseline, 120), 120e6, 0.01);
+}
+
+Test(baseline, the_smaller_of_two_windows_counts)
+{
+    struct baseline baseline = fresh();
+    baseline_add(&baseline, 0, 100, MS(100), false);
+    baseline_add(&baseline, 31 * SECONDS, 100, MS(200), false);
+    baseline_add(&baseline, 61 * SECONDS, 100, MS(200), false);
+    cr_assert_eq(baseline_of(&baseline, 100), MS(100));
+    baseline_add(&baseline, 91 * SECONDS, 100, MS(200), false);
+    assert_near(baseline_of(&baseline, 100), 102.47e6, 1e-4);
+}
+
+Test(baseline, a_smaller_prompt_says_no_more_than_that_it_took_so_long)
+{
+    struct baseline baseline = fresh();
+    baseline_add(&baseline, 0, 100, MS(100), false);
+    for (nanos now = 0; now < 600 * SECONDS; now += SECONDS) {
+        baseline_add(&baseline, now, 70, MS(110), false);
+    }
+    cr_assert_leq(baseline_of(&baseline, 100), MS(110));
 }
 
 Test(baseline, shorter_windows_scale_its_time)

@@ -117,6 +117,13 @@ Test(endpoints, one_cut_answers_for_all_that_were_granted_before_it)
     cr_assert_eq(endpoints.all[0].cuts, 2);
 }
 
+Test(endpoints, what_was_granted_at_the_very_beginning_can_be_refused)
+{
+    struct endpoints endpoints = fresh(1, 10);
+    endpoints_refuse(&endpoints, 0, 0, 0, 0);
+    cr_assert_float_eq(endpoints.all[0].limit, 7, 1e-9);
+}
+
 Test(endpoints, one_may_always_be_sent)
 {
     struct endpoints endpoints = fresh(1, 0);

@@ -37,11 +37,25 @@ Test(limiter_gradient2, the_long_time_is_a_mean_over_600_windows_after_ten_plain
     struct limiter limiter = limiter_run_begin(LIMITER_GRADIENT2, 1000);
     double at = 0;
     for (int i = 0; i < 10; i++) {
+        limiter_run_window(&limiter, &at, i == 9 ? 500 : 300, 1);
+    }
+    /* long = 320 + 320 × 2 ÷ 601 = 321.065: g = 0.752496, 800 + 0.2 × (752.496 + 4) = 951.299 */
+    limiter_run_window(&limiter, &at, 640, 1000);
+    cr_assert_float_eq(limiter.limit, 951, 1e-9);
+}
+
+Test(limiter_gradient2, the_long_time_moves_by_two_parts_in_601)
+{
+    struct limiter limiter;
+    struct limiter_options options = {.kind = LIMITER_GRADIENT2, .initial = 1e8, .min = 1, .max = 1e9};
+    limiter_init(&limiter, &options, 0);
+    double at = 0;
+    for (int i = 0; i < 10; i++) {
         limiter_run_window(&limiter, &at, 300, 1);
     }
-    /* long = 300 + 200 × 2 ÷ 601 = 300.666: g = 0.902, 800 + 0.2 × 906.0 = 981.199 */
-    limiter_run_window(&limiter, &at, 500, 1000);
-    cr_assert_float_eq(limiter.limit, 981, 1e-9);
+    /* so large a limit shows the sixth digit */
+    limiter_run_window(&limiter, &at, 500, 100000000);
+    cr_assert_float_eq(limiter.limit, 8e7 + 0.2 * (1.5 * (300 + 200 * 2 / 601.0) / 500 * 1e8 + 4), 1.01);
 }
 
 Test(limiter_gradient2, a_long_time_of_twice_the_short_one_decays)
