@@ -104,16 +104,17 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
-#define CUBIC_S       6.0    /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
-#define USED_SHARE    0.8    /* of the limit: only a limit in use is cut */
-#define USED_MARGIN   1.2    /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
-#define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
-#define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
-#define KV_FAST       1e-5   /* the same while it is not known */
-#define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
-#define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
+#define CUBIC_S           6.0  /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
+#define HEADROOM_SLOWNESS 10.0 /* 1: class 0 waits for slots, its 99 % first token is twice that of an idle backend */
+#define USED_SHARE        0.8  /* of the limit: only a limit in use is cut */
+#define USED_MARGIN       1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
+#define KV_SHARE          0.95 /* of what was held at stalls, once KV memory is known to be what is short */
+#define KV_SLOW           2e-7 /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
+#define NATURAL_DECAY     0.9998 /* a tick: 5 % a minute */
+#define KV_FAST           1e-5   /* the same while it is not known */
+#define TOKEN_MISSES      10     /* one in so many requests may end above the wanted time between tokens */
+#define TOKEN_STEP        0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
+#define TOKEN_CUT_MIN     0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -216,10 +217,11 @@ static void cut_to(struct limiter *limiter, nanos now, double limit, enum limite
 
 /* What the backend is seen to take: what runs, and of what is pending as much as may be. Of whole answers nothing is
  * seen: there it is a share of them. */
-static double seen_capacity(const struct limiter *limiter, const struct limiter_census *census, double over)
+static double seen_capacity(const struct limiter *limiter, const struct limiter_census *census, bool is_stalled,
+                            double over)
 {
     double whole = census->running - census->streaming;
-    double pending = census->pending;
+    double pending = is_stalled ? 0 : census->pending;
     if (census->pending_base_ns > limiter->prefill_ns) {
         pending *= (double)limiter->prefill_ns / (double)census->pending_base_ns;
     }
@@ -227,7 +229,8 @@ static double seen_capacity(const struct limiter *limiter, const struct limiter_
     return census->streaming + fmax(pending, least) + whole * fmax(WHOLE_CUT_MIN, 1 - 0.25 * over);
 }
 
-static void grow(struct limiter *limiter, nanos now, double room)
+/* `slowness`: by how much the cubic is stretched. */
+static void grow(struct limiter *limiter, nanos now, double room, double slowness)
 {
     struct excess_state *state = state_of(limiter);
     double period_s = (double)limiter->period_ns / (double)limiter_scaled(limiter, NANOS_PER_S);
@@ -239,7 +242,7 @@ static void grow(struct limiter *limiter, nanos now, double room)
         double t = (double)(now - state->epoch_ns) / (double)limiter_scaled(limiter, NANOS_PER_S);
         double drop = state->height - state->low;
         drop = drop < 1 ? 1 : drop;
-        double x = (t - CUBIC_S) / CUBIC_S;
+        double x = (t - CUBIC_S * slowness) / (CUBIC_S * slowness);
         double target = state->height + drop * x * x * x;
         double step = clamp(target - limit, 0, fmax(0.5, 0.02 * limit));
         limit += step * room;
@@ -410,7 +413,7 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
     if (is_stalled || (is_known && net > d)) {
-        double seen = seen_capacity(limiter, census, (net - d) / d);
+        double seen = seen_capacity(limiter, census, is_stalled, (net - d) / d);
         bool is_in_force = census->in_flight <= state->count + 1 || now - state->cut_ns > 40 * limiter->period_ns;
         if (is_used && is_in_force && seen < state->count) {
             seen = fmax(seen, state->count / 2);
@@ -420,7 +423,10 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
     } else if (census->blocked_by_count && state->count <= state->token_limit) {
-        grow(limiter, now, 1 - net / d);
+        grow(limiter, now, 1 - net / d, 1);
+    } else if (census->blocked_by_headroom && state->count <= state->token_limit) {
+        /* Every probe takes the headroom away from those it is for. */
+        grow(limiter, now, 1 - net / d, HEADROOM_SLOWNESS);
     } else if (census->waiting > 0 && !census->blocked_by_count) {
         /* Another bound holds: the limit follows what is used, so that it is near when it is needed. */
         double used = USED_MARGIN * census->in_flight + 1;

@@ -46,7 +46,7 @@ static struct limits limits_of(const struct queue *queue, const struct queue_roo
 {
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
-        .large_may_pass = room->large_may_pass,
+        .large_may_pass = room->large_may_pass[class],
         .small_tokens_max = queue->options.small_tokens_max,
         .kv_tokens_max = room->kv_tokens_max,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
@@ -167,7 +167,7 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
             }
             /* A large one that waits for the place of large ones loses nothing to small ones. */
             bool waits_for_large =
-                sched_uncached_tokens(&first->cost) > limits.small_tokens_max && !room->large_may_pass;
+                sched_uncached_tokens(&first->cost) > limits.small_tokens_max && !limits.large_may_pass;
             choice->passed = waits_for_large ? NULL : first;
             if (!waits_for_large && is_passed_enough(queue, first)) {
                 return true;
