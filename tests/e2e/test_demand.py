@@ -13,8 +13,9 @@ def workers(request):
 
 
 def order_of(scene, asked):
-    """Asks while another is served, in this order: (name, fields, body). Gives the order in which they were sent."""
-    scene.ask_in_turn('first')
+    """Asks while another is served, in this order: (name, fields, body). Gives the order in which they were sent. The
+    one served is of the highest class, where it may be: the highest in use may go beyond the limit."""
+    scene.ask_in_turn('first', fields='Priority: u=0\r\n')
     scene.holding.wait_for('first')
     for name, fields, body in asked:
         before = scene.active()
@@ -30,7 +31,7 @@ def order_of(scene, asked):
 
 @pytest.mark.parametrize('kind', ['http', 'inference'])
 def test_priority_puts_a_request_back_and_forward_only_where_that_is_trusted(world, kind, workers):
-    asked = [('low', 'Priority: u=6\r\n', {}), ('usual', '', {}), ('high', 'Priority: u=0\r\n', {})]
+    asked = [('low', 'Priority: u=6\r\n', {}), ('usual', '', {}), ('high', 'Priority: u=2\r\n', {})]
     scene = Scene(world, kind, workers, holdback_percent=0)
     assert order_of(scene, asked) == ['usual', 'high', 'low']
     scene = Scene(world, kind, workers, holdback_percent=0, route={'trust_class': True})
