@@ -8,8 +8,9 @@
 #include "sched/admission_internal.h"
 
 enum {
-    GAP_WEIGHT = 16,   /* of the mean of gaps between grants */
-    ERROR_WEIGHT = 64, /* of the prediction's error */
+    GAP_WEIGHT = 16,     /* of the mean of gaps between grants */
+    ERROR_WEIGHT = 64,   /* of the prediction's error */
+    BEYOND_PERCENT = 25, /* of the limit, for the highest class in use */
 };
 
 /* A class counts as in use for so long after its last request: that is how long headroom is held back for it. */
@@ -83,15 +84,6 @@ static struct standing standing_of(const struct admission *admission, unsigned c
     return standing;
 }
 
-/* By how much the limit is raised or lowered for a class. Part of it is kept free for the classes above, as long as
- * they are in use. The highest in use may go beyond it by the same part: what the lower ones have in flight cannot be
- * taken back, and would hold it up whenever the limit is cut. */
-static double headroom(const struct admission *admission, struct standing standing)
-{
-    double part = ceil(admission->limiter.limit * admission->options.holdback_percent / 100.0);
-    return standing.is_below ? -part : standing.is_above ? part : 0;
-}
-
 /* The lowest classes go first when this machine is short of something: class 3 from a tenth on, class 2 from the half.
  */
 static double share_under_pressure(const struct admission *admission, unsigned class)
@@ -103,6 +95,25 @@ static double share_under_pressure(const struct admission *admission, unsigned c
     }
     double share = 1 - (pressure - begins[class]) / (1 - begins[class]) * 2;
     return share > 0 ? share : 0;
+}
+
+/* Whether a class may have one more in flight, by count alone. A part of the limit is kept free for the classes above,
+ * as long as they are in use. The highest in use may go beyond the limit, as long as those like it alone do not reach
+ * it: what the lower ones have in flight cannot be taken back, and would hold it up whenever the limit is cut. */
+static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing)
+{
+    double limit = floor(admission->limiter.limit * share_under_pressure(admission, class));
+    double in_flight = admission->census.in_flight + admission->lent;
+    if (in_flight == 0) {
+        return limit > 0; /* or nothing would ever be learned again */
+    }
+    if (standing.is_below) {
+        return in_flight < limit - ceil(limit * admission->options.holdback_percent / 100.0);
+    }
+    if (standing.is_above) {
+        return admission->in_flight_of[class] < limit && in_flight < limit * (1 + BEYOND_PERCENT / 100.0);
+    }
+    return in_flight < limit;
 }
 
 /* Time of prefill that a request of this class may bring beside what is pending. The highest class in use goes at once:
@@ -131,11 +142,7 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
     bool is_paused = now < admission->paused_until_ns;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         struct standing standing = standing_of(admission, class, now);
-        double limit = floor(limiter->limit * share_under_pressure(admission, class));
-        /* One is always let through, or nothing would ever be learned again; but not into a backend that asked for a
-         * pause. */
-        bool does_fit = in_flight < limit + headroom(admission, standing) || (in_flight == 0 && limit > 0);
-        room.class_may_pass[class] = does_fit && !is_paused;
+        room.class_may_pass[class] = !is_paused && fits_by_count(admission, class, standing);
         room.prefill_ns_max[class] = prefill_room(admission, standing);
         room.large_may_pass[class] =
             (standing.is_above && !standing.is_below) || admission->large_pending < limiter->large_max;
@@ -181,6 +188,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     request->emitted_tokens = 0;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
     census->in_flight++;
+    admission->in_flight_of[request->class]++;
     census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
@@ -458,8 +466,9 @@ int admission_lendable(const struct admission *admission, nanos now)
     if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
         return -1;
     }
-    double lowest = headroom(admission, standing_of(admission, SCHED_CLASSES - 1, now));
-    double free = floor(limiter->limit) + lowest - (double)(census->in_flight + admission->lent);
+    double held = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
+    double lowest = standing_of(admission, SCHED_CLASSES - 1, now).is_below ? held : 0;
+    double free = floor(limiter->limit) - lowest - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
                     (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
     return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;

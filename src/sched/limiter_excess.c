@@ -58,6 +58,11 @@ struct excess_state {
     double low;     /* what it was cut to */
     nanos epoch_ns; /* from when the cubic counts */
 
+    double probe_from;  /* the limit before it was raised */
+    double probe_step;  /* 0: the last one failed */
+    nanos probe_end_ns; /* 0: none is under way */
+    nanos probed_ns;
+
     struct excess_sample samples[SAMPLES];
     unsigned sample_count, sample_next;
 
@@ -104,17 +109,19 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
-#define CUBIC_S           6.0  /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
-#define HEADROOM_SLOWNESS 10.0 /* 1: class 0 waits for slots, its 99 % first token is twice that of an idle backend */
-#define USED_SHARE        0.8  /* of the limit: only a limit in use is cut */
-#define USED_MARGIN       1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_SHARE          0.95 /* of what was held at stalls, once KV memory is known to be what is short */
-#define KV_SLOW           2e-7 /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
-#define NATURAL_DECAY     0.9998 /* a tick: 5 % a minute */
-#define KV_FAST           1e-5   /* the same while it is not known */
-#define TOKEN_MISSES      10     /* one in so many requests may end above the wanted time between tokens */
-#define TOKEN_STEP        0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN     0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
+#define CUBIC_S        6.0 /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
+#define PROBE_EVERY_NS (60 * NANOS_PER_S) /* each costs class 0 a second without headroom */
+#define PROBE_NS       (2 * NANOS_PER_S)
+#define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
+#define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
+#define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
+#define KV_SHARE       0.95 /* of what was held at stalls, once KV memory is known to be what is short */
+#define KV_SLOW        2e-7 /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
+#define NATURAL_DECAY  0.9998 /* a tick: 5 % a minute */
+#define KV_FAST        1e-5   /* the same while it is not known */
+#define TOKEN_MISSES   10     /* one in so many requests may end above the wanted time between tokens */
+#define TOKEN_STEP     0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
+#define TOKEN_CUT_MIN  0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -211,6 +218,8 @@ static void cut_to(struct limiter *limiter, nanos now, double limit, enum limite
     state->cut_ns = now;
     state->had_cut = true;
     state->sample_count = 0;
+    state->probe_end_ns = 0;
+    state->probe_step = 0;
     state->count = limit;
     limiter->cuts[cause]++;
 }
@@ -229,8 +238,7 @@ static double seen_capacity(const struct limiter *limiter, const struct limiter_
     return census->streaming + fmax(pending, least) + whole * fmax(WHOLE_CUT_MIN, 1 - 0.25 * over);
 }
 
-/* `slowness`: by how much the cubic is stretched. */
-static void grow(struct limiter *limiter, nanos now, double room, double slowness)
+static void grow(struct limiter *limiter, nanos now, double room)
 {
     struct excess_state *state = state_of(limiter);
     double period_s = (double)limiter->period_ns / (double)limiter_scaled(limiter, NANOS_PER_S);
@@ -242,7 +250,7 @@ static void grow(struct limiter *limiter, nanos now, double room, double slownes
         double t = (double)(now - state->epoch_ns) / (double)limiter_scaled(limiter, NANOS_PER_S);
         double drop = state->height - state->low;
         drop = drop < 1 ? 1 : drop;
-        double x = (t - CUBIC_S * slowness) / (CUBIC_S * slowness);
+        double x = (t - CUBIC_S) / CUBIC_S;
         double target = state->height + drop * x * x * x;
         double step = clamp(target - limit, 0, fmax(0.5, 0.02 * limit));
         limit += step * room;
@@ -250,6 +258,32 @@ static void grow(struct limiter *limiter, nanos now, double room, double slownes
     double peak = fmax(state->peak, state->peak_before);
     limit = fmin(limit, fmax(2 * peak, limiter->options.initial));
     state->count = clamp(fmax(limit, state->count), limiter->options.min, limiter->options.max);
+}
+
+/* While headroom is held back for upper classes nothing ever reaches the limit, and growing all the same would fill the
+ * headroom for good. So the limit is raised for a moment once in a while: if what it lets in gets its first tokens, the
+ * next probe follows at once, and is twice as high; if not, the stall cuts it back. */
+static void probe(struct limiter *limiter, nanos now, const struct limiter_census *census)
+{
+    struct excess_state *state = state_of(limiter);
+    if (state->probe_end_ns == 0) {
+        nanos last = state->cut_ns > state->probed_ns ? state->cut_ns : state->probed_ns;
+        if (now - last < limiter_scaled(limiter, state->probe_step > 0 ? 0 : PROBE_EVERY_NS)) {
+            return;
+        }
+        state->probe_step = state->probe_step > 0 ? 2 * state->probe_step : fmax(2, PROBE_SHARE * state->count);
+        state->probe_from = state->count;
+        state->probe_end_ns = now + limiter_scaled(limiter, PROBE_NS);
+        state->count = fmin(state->count + state->probe_step, limiter->options.max);
+        return;
+    }
+    if (now >= state->probe_end_ns) {
+        bool was_used = census->in_flight >= state->probe_from;
+        state->count = was_used ? state->count : state->probe_from;
+        state->probe_step = was_used ? state->probe_step : 0;
+        state->probe_end_ns = 0;
+        state->probed_ns = now;
+    }
 }
 
 static void adapt_prefill(struct limiter *limiter, const struct limiter_census *census, double excess_ns)
@@ -423,10 +457,9 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
     } else if (census->blocked_by_count && state->count <= state->token_limit) {
-        grow(limiter, now, 1 - net / d, 1);
+        grow(limiter, now, 1 - net / d);
     } else if (census->blocked_by_headroom && state->count <= state->token_limit) {
-        /* Every probe takes the headroom away from those it is for. */
-        grow(limiter, now, 1 - net / d, HEADROOM_SLOWNESS);
+        probe(limiter, now, census);
     } else if (census->waiting > 0 && !census->blocked_by_count) {
         /* Another bound holds: the limit follows what is used, so that it is near when it is needed. */
         double used = USED_MARGIN * census->in_flight + 1;

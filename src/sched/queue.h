@@ -2,7 +2,7 @@
  *
  *   class 0 ─┐                                            strict order, but for an aged share of the lower classes
  *   class 1 ─┤   each: tenants by virtual token counter     (cost ÷ weight; VTC, OSDI'24: an arriving tenant is lifted
- *   class 2 ─┤            each: requests, earliest deadline first          to the smallest active counter)
+ *   class 2 ─┤            each: requests, earliest start_by first          to the smallest active counter)
  *   class 3 ─┘
  *
  * Beside the order stands a lane for small requests: where the next large one does not fit into what is free at the
@@ -56,9 +56,9 @@ void queue_destroy(struct queue *queue); /* empty, and all that was charged is o
  * gone, and the value says why.
  *
  * SCHED_SHED_TENANT_SHARE: while others wait, its tenant would hold more than its share; only lower classes of the same
- * tenant give way. When full, the worst goes: one that is past its deadline, one of a tenant that holds more than its
+ * tenant give way. When full, the worst goes: one that can no longer make it, one of a tenant that holds more than its
  * share since it waited alone, else of the lowest class, of the tenant that holds most there, the one with the latest
- * deadline; that may be the new one itself. */
+ * start_by_ns; that may be the new one itself. */
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
 
 /* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
@@ -80,7 +80,8 @@ void queue_charge(struct queue *queue, struct sched_request *request);
  */
 void queue_settle(struct queue *queue, struct sched_request *request, const struct sched_cost *really, bool is_over);
 
-/* The earliest deadline of all that wait; NANOS_NEVER: none. And the request that has it. */
+/* The earliest start_by_ns of all that wait; NANOS_NEVER: none. And the request that has it, among equals the first in
+ * order; NULL with NANOS_NEVER. */
 nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request);
 
 /* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */
