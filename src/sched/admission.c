@@ -430,6 +430,7 @@ void admission_advance(struct admission *admission, nanos now)
     }
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
+        census.is_headroom_held = standing_of(admission, SCHED_CLASSES - 1, now).is_below;
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
         admission->census.blocked_by_headroom = false;

@@ -30,7 +30,9 @@ struct queue_options {
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
     uint32_t output_weight;
-    bool lifo_lowest;            /* adaptive LIFO for class 3 */
+    uint32_t catch_up_tokens; /* weighted: by so much less an arriving tenant is lifted, so that who took less than its
+                                 share for a while may take it later; 0: VTC as published, which forgets at once */
+    bool lifo_lowest;         /* adaptive LIFO for class 3 */
     uint32_t lane_share_percent; /* small ones that pass a waiting large one may together be so much of its size, by
                                     prompt and expected output; then none passes it; 0: 25 */
 };

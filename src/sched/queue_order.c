@@ -384,7 +384,7 @@ uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *r
     const struct queue_class *class = &queue->classes[request->class];
     const struct queue_tenant *tenant = queue_tenant_find(queue, request->tenant);
     const struct queue_seat *own = tenant == NULL ? NULL : &tenant->seats[request->class];
-    struct ahead ahead = {.own = own, .counter = queue_floor(class), .turn = UINT64_MAX};
+    struct ahead ahead = {.own = own, .counter = queue_floor(queue, class), .turn = UINT64_MAX};
     if (own != NULL && own->requests.root != NULL) {
         ahead.counter = own->counter;
         ahead.turn = own->turn;

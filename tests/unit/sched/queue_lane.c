@@ -25,17 +25,17 @@ static struct sched_request *add(unsigned class, uint64_t tenant, uint32_t promp
     return world_put(&world, request);
 }
 
-static void set_large(bool may_pass)
-{
-    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        world.room.large_may_pass[i] = may_pass;
-    }
-}
-
 static void set_prefill_ms(nanos prefill_ms)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
         world.room.prefill_ns_max[i] = prefill_ms * NANOS_PER_MS;
+    }
+}
+
+static void set_large(bool may_pass)
+{
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        world.room.large_may_pass[i] = may_pass;
     }
 }
 

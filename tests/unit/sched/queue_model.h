@@ -294,10 +294,10 @@ static void let_go(unsigned tenant)
 static double floor_of(int class)
 {
     int first = first_that_can_go(&(struct need){class, NANOS_NEVER, true, UINT64_MAX, 0});
-    if (first >= 0) {
-        return seat_in(first)->counter;
-    }
-    return model.left[class] >= 0 ? model.tenants[model.left[class]].seats[class].counter : model.left_counter[class];
+    double counter = first >= 0               ? seat_in(first)->counter
+                     : model.left[class] >= 0 ? model.tenants[model.left[class]].seats[class].counter
+                                              : model.left_counter[class];
+    return counter - model.options.catch_up_tokens;
 }
 
 static void lift(unsigned tenant, int class)

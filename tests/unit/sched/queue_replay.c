@@ -98,8 +98,8 @@ static struct queue_room random_room(void)
         room.class_may_pass[i] = may_pass;
         room.prefill_ns_max[i] = prefill;
         room.large_may_pass[i] = large_may_pass;
-        large_may_pass = large_may_pass && draw(8) > 0;
         may_pass = may_pass && draw(8) > 0;
+        large_may_pass = large_may_pass && draw(4) > 0;
         prefill = draw(4) == 0 ? prefill / 2 : prefill;
     }
     return room;
@@ -239,6 +239,7 @@ static void replay(uint64_t seed)
         .small_tokens_max = (uint32_t)PICK(10, 50, 1000),
         .input_weight = 1000,
         .output_weight = (uint32_t)PICK(1000, 2000),
+        .catch_up_tokens = (uint32_t)PICK(0, 0, 300),
         .lifo_lowest = draw(2) == 0,
         .lane_share_percent = (uint32_t)PICK(100, 40),
     };
