@@ -115,13 +115,15 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
 #define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
 #define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_SHARE       0.95 /* of what was held at stalls, once KV memory is known to be what is short */
-#define KV_SLOW        2e-7 /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
-#define NATURAL_DECAY  0.9998 /* a tick: 5 % a minute */
-#define KV_FAST        1e-5   /* the same while it is not known */
-#define TOKEN_MISSES   10     /* one in so many requests may end above the wanted time between tokens */
-#define TOKEN_STEP     0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN  0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
+#define KV_ALIKE 0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
+                            */
+#define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
+#define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
+#define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
+#define KV_FAST       1e-5   /* the same while it is not known */
+#define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
+#define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
+#define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -263,24 +265,26 @@ static void grow(struct limiter *limiter, nanos now, double room)
 /* While headroom is held back for upper classes nothing ever reaches the limit, and growing all the same would fill the
  * headroom for good. So the limit is raised for a moment once in a while: if what it lets in gets its first tokens, the
  * next probe follows at once, and is twice as high; if not, the stall cuts it back. */
-static void probe(struct limiter *limiter, nanos now, const struct limiter_census *census)
+static void probe(struct limiter *limiter, nanos now)
 {
     struct excess_state *state = state_of(limiter);
-    if (state->probe_end_ns == 0) {
-        nanos last = state->cut_ns > state->probed_ns ? state->cut_ns : state->probed_ns;
-        if (now - last < limiter_scaled(limiter, state->probe_step > 0 ? 0 : PROBE_EVERY_NS)) {
-            return;
-        }
-        state->probe_step = state->probe_step > 0 ? 2 * state->probe_step : fmax(2, PROBE_SHARE * state->count);
-        state->probe_from = state->count;
-        state->probe_end_ns = now + limiter_scaled(limiter, PROBE_NS);
-        state->count = fmin(state->count + state->probe_step, limiter->options.max);
+    nanos last = state->cut_ns > state->probed_ns ? state->cut_ns : state->probed_ns;
+    if (state->probe_end_ns != 0 || (state->probe_step == 0 && now - last < limiter_scaled(limiter, PROBE_EVERY_NS))) {
         return;
     }
-    if (now >= state->probe_end_ns) {
-        bool was_used = census->in_flight >= state->probe_from;
-        state->count = was_used ? state->count : state->probe_from;
-        state->probe_step = was_used ? state->probe_step : 0;
+    state->probe_step = state->probe_step > 0 ? 2 * state->probe_step : fmax(2, PROBE_SHARE * state->count);
+    state->probe_from = state->count;
+    state->probe_end_ns = now + limiter_scaled(limiter, PROBE_NS);
+    state->count = fmin(state->count + state->probe_step, limiter->options.max);
+}
+
+/* The time of a probe is over, and no stall has cut it back. */
+static void end_probe(struct limiter *limiter, nanos now, bool was_filled)
+{
+    struct excess_state *state = state_of(limiter);
+    if (state->probe_end_ns != 0 && now >= state->probe_end_ns) {
+        state->count = was_filled ? state->count : fmin(state->count, state->probe_from);
+        state->probe_step = was_filled ? state->probe_step : 0;
         state->probe_end_ns = 0;
         state->probed_ns = now;
     }
@@ -330,7 +334,7 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
         state->kv_seen = 0;
         state->kv_began_ns = now;
     }
-    bool is_short_of_kv = state->stalls >= STALLS_KNOWN && state->held_spread < state->running_spread;
+    bool is_short_of_kv = state->stalls >= STALLS_KNOWN && state->held_spread < KV_ALIKE * state->running_spread;
     if (is_stalled) {
         if (now - state->kv_stall_ns > 4 * limiter->period_ns) { /* a new one */
             note_stall(state, census);
@@ -444,6 +448,8 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
         limiter->excess_ns = (nanos)excess;
     }
     adapt_kv(limiter, now, census, is_stalled, net);
+    bool is_blocked = census->blocked_by_count || census->blocked_by_headroom;
+    end_probe(limiter, now, is_blocked);
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
     if (is_stalled || (is_known && net > d)) {
@@ -456,11 +462,13 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
             state->trial_count = state->count;
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
-    } else if (census->blocked_by_count && state->count <= state->token_limit) {
-        grow(limiter, now, 1 - net / d);
-    } else if (census->blocked_by_headroom && state->count <= state->token_limit) {
-        probe(limiter, now, census);
-    } else if (census->waiting > 0 && !census->blocked_by_count) {
+    } else if (is_blocked && state->count <= state->token_limit) {
+        if (census->is_headroom_held && state->count >= state->running_mean) {
+            probe(limiter, now);
+        } else {
+            grow(limiter, now, 1 - net / d);
+        }
+    } else if (census->waiting > 0 && !is_blocked) {
         /* Another bound holds: the limit follows what is used, so that it is near when it is needed. */
         double used = USED_MARGIN * census->in_flight + 1;
         state->count = fmin(state->count, fmax(used, 0.99 * state->count));

@@ -129,19 +129,20 @@ static double charge_of(const struct queue *queue, const struct sched_request *r
     return tokens / (request->weight == 0 ? 1000 : request->weight);
 }
 
-double queue_floor(const struct queue_class *class)
+double queue_floor(const struct queue *queue, const struct queue_class *class)
 {
+    double counter = class->left != NULL ? class->left->counter : class->left_counter;
     if (class->seats.first != NULL) {
-        return seat_of(class->seats.first)->counter;
+        counter = seat_of(class->seats.first)->counter;
     }
-    return class->left != NULL ? class->left->counter : class->left_counter;
+    return counter - queue->options.catch_up_tokens;
 }
 
 /* The tenant becomes active in the class, unless it is. */
 static void lift(struct queue *queue, const struct queue_class *class, struct queue_seat *seat)
 {
     if (!seat_is_waiting(seat)) {
-        double floor = queue_floor(class);
+        double floor = queue_floor(queue, class);
         seat->counter = seat->counter < floor ? floor : seat->counter;
         seat->turn = ++queue->turns;
     }
@@ -210,11 +211,15 @@ void queue_link(struct queue *queue, struct sched_request *request)
     treap_insert(&seat->requests, &place->node, place_before, place_add, place_sum);
     arrive(seat, request);
     count_in(queue, seat, request);
-    if (was_waiting) {
-        seat_sum_own(queue, seat);
+    if (!was_waiting) {
+        seat_enter(queue, class, seat);
+        return;
+    }
+    seat_sum_own(queue, seat);
+    if (seat->arrivals.prev == &place->lane) {
         seat_grow(seat, &place->own);
     } else {
-        seat_enter(queue, class, seat);
+        treap_update(&seat->node, seat_sum); /* it is put back, and may be the oldest again */
     }
 }
 

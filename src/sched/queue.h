@@ -30,19 +30,21 @@ struct queue_options {
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
     uint32_t output_weight;
-    bool lifo_lowest;            /* adaptive LIFO for class 3 */
+    uint32_t catch_up_tokens; /* weighted: by so much less an arriving tenant is lifted, so that who took less than its
+                                 share for a while may take it later; 0: VTC as published, which forgets at once */
+    bool lifo_lowest;         /* adaptive LIFO for class 3 */
     uint32_t lane_share_percent; /* small ones that pass a waiting large one may together be so much of its size, by
                                     prompt and expected output; then none passes it; 0: 25 */
 };
 
 /* What may leave now. */
 struct queue_room {
-    bool class_may_pass[SCHED_CLASSES];  /* by count: the upper ones have headroom held back for them */
-    nanos prefill_ns_max[SCHED_CLASSES]; /* base_ns of a small one that fits; large ones have large_may_pass */
-    bool large_may_pass[SCHED_CLASSES];  /* for those above small_tokens_max */
-    uint64_t kv_tokens_max;              /* prompt and expected output that fit */
-    uint64_t endpoints;                  /* with room; 0: any */
-    bool is_overloaded;                  /* standing overload: for adaptive LIFO */
+    bool class_may_pass[SCHED_CLASSES];    /* by count: the upper ones have headroom held back for them */
+    nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
+    bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
+    uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
+    uint64_t endpoints;                    /* with room; 0: any */
+    bool is_overloaded;                    /* standing overload: for adaptive LIFO */
 };
 
 struct queue;

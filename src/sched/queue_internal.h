@@ -124,7 +124,7 @@ static inline uint64_t tokens_of(const struct sched_request *request)
 /* ---- queue.c */
 
 /* The counter to which a tenant is lifted that becomes active in the class. */
-double queue_floor(const struct queue_class *class);
+double queue_floor(const struct queue *queue, const struct queue_class *class);
 
 /* Takes a waiting request out of the trees, and puts it back; tenants are held as before, counters stay. */
 void queue_unlink(struct queue *queue, struct sched_request *request);

@@ -48,7 +48,7 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
         .large_may_pass = room->large_may_pass[class],
-        .kv_tokens_max = room->kv_tokens_max,
+        .kv_tokens_max = room->kv_tokens_max[class],
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
     };
 }
@@ -384,7 +384,7 @@ uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *r
     const struct queue_class *class = &queue->classes[request->class];
     const struct queue_tenant *tenant = queue_tenant_find(queue, request->tenant);
     const struct queue_seat *own = tenant == NULL ? NULL : &tenant->seats[request->class];
-    struct ahead ahead = {.own = own, .counter = queue_floor(class), .turn = UINT64_MAX};
+    struct ahead ahead = {.own = own, .counter = queue_floor(queue, class), .turn = UINT64_MAX};
     if (own != NULL && own->requests.root != NULL) {
         ahead.counter = own->counter;
         ahead.turn = own->turn;

@@ -154,7 +154,7 @@ static int first_that_can_go(const struct need *need)
 
 static struct need need_of(int class, const struct queue_room *room)
 {
-    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max,
+    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max[class],
                          room->endpoints};
 }
 
@@ -294,10 +294,10 @@ static void let_go(unsigned tenant)
 static double floor_of(int class)
 {
     int first = first_that_can_go(&(struct need){class, NANOS_NEVER, true, UINT64_MAX, 0});
-    if (first >= 0) {
-        return seat_in(first)->counter;
-    }
-    return model.left[class] >= 0 ? model.tenants[model.left[class]].seats[class].counter : model.left_counter[class];
+    double counter = first >= 0               ? seat_in(first)->counter
+                     : model.left[class] >= 0 ? model.tenants[model.left[class]].seats[class].counter
+                                              : model.left_counter[class];
+    return counter - model.options.catch_up_tokens;
 }
 
 static void lift(unsigned tenant, int class)
