@@ -51,6 +51,7 @@ struct admission_options contender_admission(const struct run_setup *setup)
                   .small_tokens_max = 4096,
                   .input_weight = 1000,
                   .output_weight = 2000,
+                  .catch_up_tokens = 10000,
                   .lifo_lowest = true},
         .holdback_percent = 8,
         .endpoint_count = 1,
