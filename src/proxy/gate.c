@@ -452,7 +452,7 @@ void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate
             .is_plain = owner->key.is_plain,
             .model = owner->key.model,
             .admission = owner->admission,
-            .lent = owner->lent,
+            .lent = owner->lent - owner->own_free - owner->own_in_use,
         };
         visit(&view, context);
     }
