@@ -14,11 +14,12 @@
  *      │ cannot be merged           ├─ alone ─▶ ALONE ─ the fetch ends ─▶ the former is told
  *      └─▶ as any other             └─ the client leaves: canceled; its call goes on for the others
  *
- * A call has one credential, path, and set of lines that all its requests have alike; so its class is the best of
- * theirs, its deadline the last, its tenant nobody in particular unless they have one. What is refused because of an
- * item (400, 413, 422) is tried again in halves, so that the one at fault gets the backend's own words and the others
- * their answers; an answer that cannot be taken apart sends its requests on their own, and those of the model for some
- * time. Whatever else fails, fails for all.
+ * A request whose deadline passes while it waits is turned away as by its gate. A call has one credential, path, and
+ * set of lines that all its requests have alike; so its class is the best of theirs, its deadline the last, its tenant
+ * nobody in particular unless they have one. What is refused because of an item (400, 413, 422) is tried again in
+ * halves, so that the one at fault gets the backend's own words and the others their answers; an answer that cannot be
+ * taken apart sends its requests on their own, and those of the model for some time. Whatever else fails, fails for
+ * all.
  *
  * Ownership: a ticket has the request's body while it is away. Each side touches its own part of it only; what passes
  * between is passed by a message. Memory: bodies of BATCHING_HELD_BYTES_MAX per worker, and per call the merged body
@@ -54,6 +55,7 @@ enum batching_count {
     BATCHING_BISECTED, /* calls that were tried again in halves */
     BATCHING_APART,    /* calls whose answers could not be taken apart */
     BATCHING_CANCELED, /* calls that everybody had left */
+    BATCHING_LATE,     /* requests turned away because their deadline passed while they waited */
     BATCHING_WAITING,  /* items, now */
     BATCHING_CALLS,    /* in flight, now */
     BATCHING_COUNTS,

@@ -63,6 +63,7 @@ struct batching_ticket {
     unsigned runs_open;
     bool is_open; /* not given back yet */
     bool is_decided;
+    struct ring_timer late; /* its deadline, while it waits */
     enum batching_verdict verdict;
     bool is_counted; /* BATCHING_ALONE: the former counts it as a call, and is to hear of its end */
     char *head;      /* of the answer, from malloc */

@@ -4,6 +4,8 @@
 #include "api/batching_internal.h"
 #include "base/check.h"
 
+enum { LATE_RETRY_MS = 1000 }; /* what there is to do by then is not known here */
+
 static void take_flush(void *context, uint64_t key, struct list_node *items, const char *why);
 
 /* ---- formers ---- */
@@ -154,6 +156,7 @@ static void give_back(struct batching_ticket *ticket)
     struct batching_former *former = ticket->former;
     bool is_over = ticket->verdict != BATCHING_ALONE || !ticket->is_counted;
     ticket->is_open = false;
+    ring_timer_cancel(owner->ring, &ticket->late);
     if (former != NULL && is_over) {
         batching_former_unuse(former);
     }
@@ -315,6 +318,27 @@ static struct batch_item item_of(const struct batching_ticket *ticket, const str
     };
 }
 
+/* The former is where it waits, in the place of its gate's queue; so it is turned away here. What has left for the
+ * backend is not called back. */
+static void on_late(struct ring_timer *timer)
+{
+    struct batching_ticket *ticket = CONTAINER_OF(timer, struct batching_ticket, late);
+    struct batching_former *former = ticket->former;
+    for (unsigned i = 0; i < ticket->run_count; i++) {
+        if (!ticket->runs[i].item.is_waiting) {
+            return;
+        }
+    }
+    batching_count(former, BATCHING_LATE, 1);
+    ticket->failure = (struct fetch_failure){
+        .result = RESULT_SHED,
+        .shed = SCHED_SHED_LATE_DISPATCH,
+        .retry_after_ms = LATE_RETRY_MS,
+    };
+    batching_decide(ticket, BATCHING_FAILED);
+    batching_former_arm(former);
+}
+
 /* A ticket of one run may be gone, and with it on its way to another worker, once it is submitted. */
 static void submit(struct batching_former *former, struct batching_ticket *ticket)
 {
@@ -324,6 +348,7 @@ static void submit(struct batching_former *former, struct batching_ticket *ticke
         run->item = item_of(ticket, &run->run);
         list_init(&run->item.node);
     }
+    ring_timer_set(former->batching->ring, &ticket->late, ticket->deadline_ns);
     for (unsigned i = 0, count = ticket->run_count; i < count; i++) {
         if (batch_submit(former->former, now, &ticket->runs[i].item) != RESULT_OK) {
             batching_go_alone(ticket, false); /* too many wait, or memory is out */
@@ -342,6 +367,7 @@ void batching_on_submit(struct ring *ring, struct ring_message *message)
     ticket->is_open = true;
     ticket->former = former;
     ticket->runs_open = ticket->run_count;
+    ring_timer_init(&ticket->late, on_late);
     if (former == NULL) {
         ticket->verdict = BATCHING_ALONE;
         give_back(ticket);

@@ -85,6 +85,7 @@ static void put_requests(const struct sample *sample)
     put_count(sample, "how", "alone", counts[BATCHING_LONE]);
     put_count(sample, "how", "unmerged", counts[BATCHING_UNMERGED]);
     put_count(sample, "how", "parts", counts[BATCHING_PARTS]);
+    put_count(sample, "how", "late", counts[BATCHING_LATE]);
 }
 
 static void put_retries(const struct sample *sample)
@@ -126,7 +127,7 @@ static const struct {
     {"sluice_batch_flushes_total", "counter", "Calls, by why they left when they did.", put_flushes},
     {"sluice_batch_requests_total", "counter",
      "Requests (of lists over a budget: parts) that shared a call; requests that went alone, or could not be merged; "
-     "parts that lists over a budget were cut into.",
+     "parts that lists over a budget were cut into; requests turned away because they had waited too long.",
      put_requests},
     {"sluice_batch_retries_total", "counter",
      "Calls that were tried again: in halves when refused, each by itself when malformed.", put_retries},
