@@ -127,7 +127,8 @@ static nanos fetch_deadline(const struct fetch *fetch)
         break;
     case FETCH_IDLE:
     case FETCH_OVER: break;
-    case FETCH_QUEUED: return NANOS_NEVER; /* the gate sees to that */
+    case FETCH_QUEUED: return NANOS_NEVER;   /* the gate sees to that */
+    case FETCH_DETOURED: return NANOS_NEVER; /* the call that is made in its place has its own */
     }
     if (options->total_timeout_ms != 0) {
         nanos total = fetch->started_ns + options->total_timeout_ms * ms;
@@ -197,7 +198,7 @@ void fetch_settle(struct fetch *fetch, enum result outcome)
         fiber_wake(fetch->fiber); /* it waits for a connection */
     } else if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
         fetch_conclude(fetch);
-    } else if (fetch->phase == FETCH_QUEUED) {
+    } else if (fetch->phase == FETCH_QUEUED || fetch->phase == FETCH_DETOURED) {
         fetch_end(fetch, outcome);
     }
 }
@@ -361,9 +362,11 @@ static void fetch_end(struct fetch *fetch, enum result result)
     uint32_t trailer_bytes = fetch->body.trailer_bytes;
     fetch->body.trailers = NULL;
     if (result == RESULT_OK) {
-        endpoint_succeeded(fetch->endpoint);
         struct upstream_conn *conn = fetch->conn;
-        if (fetch->keep_alive && fetch->sent_ns != 0 && conn->outbox == NULL) {
+        if (conn != NULL) { /* else it came by a detour */
+            endpoint_succeeded(fetch->endpoint);
+        }
+        if (conn != NULL && fetch->keep_alive && fetch->sent_ns != 0 && conn->outbox == NULL) {
             fetch->conn = NULL;
             upstream_conn_release(conn);
         }
@@ -391,6 +394,11 @@ static void fetch_end(struct fetch *fetch, enum result result)
     }
     if (fetch->pass.gate != NULL) {
         fetch_leave_gate(fetch, result);
+    }
+    struct fetch_detour *detour = fetch->detour;
+    if (UNLIKELY(detour != NULL)) {
+        fetch->detour = NULL;
+        detour->on_end(detour, fetch, result);
     }
     struct fetch_observer *observer = fetch->observer;
     if (observer != NULL) {
@@ -546,13 +554,64 @@ static bool fetch_may_go(struct fetch *fetch)
     return true;
 }
 
+/* False: it goes as any other. */
+static bool fetch_is_detoured(struct fetch *fetch)
+{
+    struct fetch_detour *detour = fetch->detour;
+    if (detour == NULL) {
+        return false;
+    }
+    fetch->phase = FETCH_DETOURED;
+    if (!detour->on_start(detour, fetch)) {
+        fetch->phase = FETCH_IDLE;
+        fetch->detour = NULL;
+    }
+    return fetch->phase == FETCH_DETOURED;
+}
+
 void fetch_start(struct fetch *fetch)
 {
     fetch->started_ns = ring_now(fetch->proxy->ring);
     fetch_ref(fetch); /* until fetch_end */
+    if (UNLIKELY(fetch_is_detoured(fetch))) {
+        return;
+    }
     if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
         fetch_go(fetch);
     }
+}
+
+/* ---- for a detour ---- */
+
+void fetch_go_on(struct fetch *fetch)
+{
+    CHECK(fetch->phase == FETCH_DETOURED);
+    fetch->phase = FETCH_IDLE;
+    fetch->started_ns = ring_now(fetch->proxy->ring); /* the wait was not the upstream's */
+    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
+        fetch_go(fetch);
+    }
+}
+
+void fetch_answer(struct fetch *fetch, const struct fetch_answer *answer)
+{
+    const struct upstream *upstream = fetch->request.upstream;
+    CHECK(fetch->phase == FETCH_DETOURED && answer->endpoint < upstream->endpoint_count);
+    fetch->endpoint = &upstream->endpoints[answer->endpoint];
+    fetch->was_connected = true;
+    fetch->entry.batch_items = answer->batch_items;
+    fetch->entry.batch_requests = answer->batch_requests;
+    fetch_end(fetch, fetch_feed(fetch, answer->head, answer->body));
+}
+
+void fetch_give_up(struct fetch *fetch, const struct fetch_failure *failure)
+{
+    CHECK(fetch->phase == FETCH_DETOURED && failure->result != RESULT_OK);
+    fetch->fault = failure->fault;
+    fetch->was_connected = failure->was_connected;
+    fetch->entry.shed = failure->shed;
+    fetch->entry.retry_after_ms = failure->retry_after_ms;
+    fetch_end(fetch, failure->result);
 }
 
 /* ---- what the readers say ---- */

@@ -25,6 +25,9 @@ void fetch_settle_later(struct fetch *fetch, enum result outcome);
 /* Looks at the deadline again after something that may have moved it nearer. */
 void fetch_arm_timer(struct fetch *fetch);
 
+/* Takes a whole response that came another way than by a connection. */
+MUST_USE enum result fetch_feed(struct fetch *fetch, struct bytes head, struct bytes body);
+
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);
 
