@@ -8,8 +8,9 @@
 #include "sched/admission_internal.h"
 
 enum {
-    GAP_WEIGHT = 16,   /* of the mean of gaps between grants */
-    ERROR_WEIGHT = 64, /* of the prediction's error */
+    GAP_WEIGHT = 16,     /* of the mean of gaps between grants */
+    ERROR_WEIGHT = 64,   /* of the prediction's error */
+    BEYOND_PERCENT = 25, /* of the limit, for the highest class in use */
 };
 
 /* A class counts as in use for so long after its last request: that is how long headroom is held back for it. */
@@ -64,19 +65,23 @@ static bool is_large(const struct admission *admission, const struct sched_reque
     return sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
 }
 
-/* How much of the limit is kept free for the classes above, as long as they are in use. */
-static double held_back(const struct admission *admission, unsigned class, nanos now)
+/* Where a class stands among those in use. */
+struct standing {
+    bool is_above; /* some class below it is in use */
+    bool is_below; /* some class above it is */
+};
+
+static struct standing standing_of(const struct admission *admission, unsigned class, nanos now)
 {
-    double share = admission->options.holdback_percent / 100.0;
     nanos window = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
-    double held = 0;
-    for (unsigned above = 0; above < class; above++) {
-        nanos seen = admission->class_seen_ns[above];
-        if (seen != 0 && now - seen < window) {
-            held = ceil(admission->limiter.limit * share);
-        }
+    struct standing standing = {false, false};
+    for (unsigned other = 0; other < SCHED_CLASSES; other++) {
+        nanos seen = admission->class_seen_ns[other];
+        bool is_in_use = seen != 0 && now - seen < window;
+        standing.is_below |= is_in_use && other < class;
+        standing.is_above |= is_in_use && other > class;
     }
-    return held;
+    return standing;
 }
 
 /* The lowest classes go first when this machine is short of something: class 3 from a tenth on, class 2 from the half.
@@ -92,15 +97,36 @@ static double share_under_pressure(const struct admission *admission, unsigned c
     return share > 0 ? share : 0;
 }
 
-/* Time of prefill that a request of this class may bring beside what is pending. */
-static nanos prefill_room(const struct admission *admission, double held)
+/* Whether a class may have one more in flight, by count alone. A part of the limit is kept free for the classes above,
+ * as long as they are in use. The highest in use may go beyond the limit, as long as those like it alone do not reach
+ * it: what the lower ones have in flight cannot be taken back, and would hold it up whenever the limit is cut. */
+static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing)
+{
+    double limit = floor(admission->limiter.limit * share_under_pressure(admission, class));
+    double in_flight = admission->census.in_flight + admission->lent;
+    if (in_flight == 0) {
+        return limit > 0; /* or nothing would ever be learned again */
+    }
+    if (standing.is_below) {
+        return in_flight < limit - ceil(limit * admission->options.holdback_percent / 100.0);
+    }
+    if (standing.is_above) {
+        return admission->in_flight_of[class] < limit && in_flight < limit * (1 + BEYOND_PERCENT / 100.0);
+    }
+    return in_flight < limit;
+}
+
+/* Time of prefill that a request of this class may bring beside what is pending. The highest class in use goes at once:
+ * nothing that is pending gets out of its way by its waiting here. */
+static nanos prefill_room(const struct admission *admission, struct standing standing)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
-    if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER) {
+    bool is_highest = standing.is_above && !standing.is_below;
+    if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER || is_highest) {
         return NANOS_NEVER;
     }
-    nanos allowed = held > 0 ? limiter->prefill_ns / 2 : limiter->prefill_ns;
+    nanos allowed = standing.is_below ? limiter->prefill_ns / 2 : limiter->prefill_ns;
     return allowed > census->pending_base_ns ? allowed - census->pending_base_ns : 0;
 }
 
@@ -108,33 +134,30 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
-    nanos standing = limiter_scaled(limiter, STANDING_NS);
+    nanos standing_ns = limiter_scaled(limiter, STANDING_NS);
     struct queue_room room = {
-        .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing,
+        .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing_ns,
     };
     uint32_t in_flight = census->in_flight + admission->lent;
     bool is_paused = now < admission->paused_until_ns;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        double held = held_back(admission, class, now);
-        double limit = floor(limiter->limit * share_under_pressure(admission, class)) - held;
-        /* One is always let through, or nothing would ever be learned again; but not into a backend that asked for a
-         * pause. */
-        bool fits = in_flight < limit || (in_flight == 0 && limit > -held);
-        room.class_may_pass[class] = fits && !is_paused;
-        room.prefill_ns_max[class] = prefill_room(admission, held);
+        struct standing standing = standing_of(admission, class, now);
+        room.class_may_pass[class] = !is_paused && fits_by_count(admission, class, standing);
+        room.prefill_ns_max[class] = prefill_room(admission, standing);
+        room.large_may_pass[class] =
+            (standing.is_above && !standing.is_below) || admission->large_pending < limiter->large_max;
     }
     double kv_free = limiter->kv_tokens - (double)census->kv_expected;
     room.kv_tokens_max = in_flight == 0 || kv_free >= (double)UINT64_MAX ? UINT64_MAX
                          : kv_free > 0                                   ? (uint64_t)kv_free
                                                                          : 0;
-    room.large_may_pass = admission->large_pending < admission->limiter.large_max;
     return room;
 }
 
 static bool fits(const struct admission *admission, const struct sched_request *request, const struct queue_room *room)
 {
     bool is_big = is_large(admission, request);
-    return room->class_may_pass[request->class] && (!is_big || room->large_may_pass) &&
+    return room->class_may_pass[request->class] && (!is_big || room->large_may_pass[request->class]) &&
            (is_big || request->base_ns <= room->prefill_ns_max[request->class]) &&
            (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens <= room->kv_tokens_max;
 }
@@ -144,7 +167,9 @@ static void note_block(struct admission *admission, const struct sched_request *
 {
     struct limiter_census *census = &admission->census;
     if (!room->class_may_pass[request->class]) {
-        census->blocked_by_count = true;
+        bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
+        census->blocked_by_headroom |= is_headroom;
+        census->blocked_by_count |= !is_headroom;
     } else if ((uint64_t)request->cost.prompt_tokens + request->cost.output_tokens > room->kv_tokens_max) {
         census->blocked_by_kv = true;
     } else {
@@ -163,6 +188,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     request->emitted_tokens = 0;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
     census->in_flight++;
+    admission->in_flight_of[request->class]++;
     census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
@@ -404,8 +430,10 @@ void admission_advance(struct admission *admission, nanos now)
     }
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
+        census.is_headroom_held = standing_of(admission, SCHED_CLASSES - 1, now).is_below;
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
+        admission->census.blocked_by_headroom = false;
         admission->census.blocked_by_kv = false;
         admission->census.blocked_by_prefill = false;
         bool is_idle = census.in_flight == 0 && census.waiting == 0;
@@ -439,8 +467,9 @@ int admission_lendable(const struct admission *admission, nanos now)
     if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
         return -1;
     }
-    double held = held_back(admission, SCHED_CLASSES - 1, now);
-    double free = floor(limiter->limit) - held - (double)(census->in_flight + admission->lent);
+    double held = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
+    double lowest = standing_of(admission, SCHED_CLASSES - 1, now).is_below ? held : 0;
+    double free = floor(limiter->limit) - lowest - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
                     (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
     return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;

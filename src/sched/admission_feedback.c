@@ -130,6 +130,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     struct limiter_census *census = &admission->census;
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
+    admission->in_flight_of[request->class]--;
     census->kv_expected -=
         prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     if (request->state == SCHED_PENDING) {

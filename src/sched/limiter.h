@@ -56,7 +56,9 @@ struct limiter_census {
     uint64_t stream_tokens;  /* and what they emitted in it */
     uint64_t tokens_emitted; /* ever, of all streams */
     bool blocked_by_count, blocked_by_kv, blocked_by_prefill; /* somebody had to wait for it since the last census */
-    uint32_t waiting;                                         /* in the queue */
+    bool is_headroom_held;    /* a part of the limit is kept free for upper classes; only in a tick */
+    bool blocked_by_headroom; /* for the headroom of upper classes: the limit itself was not reached */
+    uint32_t waiting;         /* in the queue */
 };
 
 /* One request's first token (of a plain service or a whole answer: its end). */
