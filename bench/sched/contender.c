@@ -54,7 +54,7 @@ struct admission_options contender_admission(const struct run_setup *setup)
                   .input_weight = 1000,
                   .output_weight = 2000,
                   .lifo_lowest = true},
-        .holdback_percent = 5,
+        .holdback_percent = 8,
         .endpoint_count = 1,
     };
 }

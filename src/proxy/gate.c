@@ -346,6 +346,31 @@ bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nan
     return true;
 }
 
+bool gate_try(struct gate_pass *pass, struct gate *gate, uint8_t class)
+{
+    uint32_t in_flight;
+    if (gate == NULL ||
+        !(gate->owner != NULL ? gate_owner_take(gate->owner, &in_flight) : gate_link_take(gate->link, &in_flight))) {
+        return false;
+    }
+    nanos now = ring_now(gate->gates->ring);
+    gate->used_ns = now;
+    gate->uses++;
+    pass->gate = gate;
+    pass->shed = SCHED_SHED_NONE;
+    pass->outcome = (struct admission_outcome){.retry_after_ns = 0};
+    struct sched_request *request = &pass->request;
+    request->class = class;
+    request->is_streamed = false;
+    request->weight = 0;
+    request->tenant = 0;
+    request->arrived_ns = now;
+    request->cost = (struct sched_cost){.prompt_tokens = 1};
+    gate_pass_lend(pass, now, in_flight);
+    gate_count(pass, 1);
+    return true;
+}
+
 enum gate_answer gate_enter(struct gate_pass *pass)
 {
     struct gate *gate = pass->gate;

@@ -110,8 +110,10 @@ static bool fits_by_count(const struct admission *admission, unsigned class, str
     if (standing.is_below) {
         return in_flight < limit - ceil(limit * admission->options.holdback_percent / 100.0);
     }
-    if (standing.is_above) {
-        return admission->in_flight_of[class] < limit && in_flight < limit * (1 + BEYOND_PERCENT / 100.0);
+    /* A limit that somebody has set is not gone beyond. */
+    bool is_learned = admission->options.limiter.kind == LIMITER_EXCESS;
+    if (standing.is_above && is_learned && admission->in_flight_of[class] < limit) {
+        limit = fmin(limit * (1 + BEYOND_PERCENT / 100.0), admission->limiter.options.max);
     }
     return in_flight < limit;
 }
@@ -126,31 +128,53 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER || is_highest) {
         return NANOS_NEVER;
     }
-    nanos allowed = standing.is_below ? limiter->prefill_ns / 2 : limiter->prefill_ns;
+    nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
     return allowed > census->pending_base_ns ? allowed - census->pending_base_ns : 0;
+}
+
+/* One of the highest class in use goes at once here, too; one of a class below it only where nothing else is pending,
+ * since what comes behind it waits for all of it. */
+static bool may_bring_large(const struct admission *admission, struct standing standing)
+{
+    if (standing.is_below) {
+        return admission->census.pending == 0;
+    }
+    return standing.is_above || admission->large_pending < admission->limiter.large_max;
+}
+
+/* Expected KV tokens that a request of this class may bring. As with slots, a part is kept free for the highest class.
+ */
+static uint64_t kv_room(const struct admission *admission, struct standing standing)
+{
+    const struct limiter_census *census = &admission->census;
+    double limit = admission->limiter.kv_tokens;
+    if (isinf(limit)) {
+        return UINT64_MAX;
+    }
+    if (standing.is_below) {
+        limit -= limit * admission->options.holdback_percent / 100.0;
+    }
+    double free = limit - (double)census->kv_expected;
+    if (census->in_flight == 0 || free >= (double)UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    return free > 0 ? (uint64_t)free : 0;
 }
 
 static struct queue_room room_at(const struct admission *admission, nanos now)
 {
-    const struct limiter *limiter = &admission->limiter;
-    const struct limiter_census *census = &admission->census;
-    nanos standing_ns = limiter_scaled(limiter, STANDING_NS);
+    nanos standing_ns = limiter_scaled(&admission->limiter, STANDING_NS);
     struct queue_room room = {
         .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing_ns,
     };
-    uint32_t in_flight = census->in_flight + admission->lent;
     bool is_paused = now < admission->paused_until_ns;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         struct standing standing = standing_of(admission, class, now);
         room.class_may_pass[class] = !is_paused && fits_by_count(admission, class, standing);
         room.prefill_ns_max[class] = prefill_room(admission, standing);
-        room.large_may_pass[class] =
-            (standing.is_above && !standing.is_below) || admission->large_pending < limiter->large_max;
+        room.kv_tokens_max[class] = kv_room(admission, standing);
+        room.large_may_pass[class] = may_bring_large(admission, standing);
     }
-    double kv_free = limiter->kv_tokens - (double)census->kv_expected;
-    room.kv_tokens_max = in_flight == 0 || kv_free >= (double)UINT64_MAX ? UINT64_MAX
-                         : kv_free > 0                                   ? (uint64_t)kv_free
-                                                                         : 0;
     return room;
 }
 
@@ -159,7 +183,7 @@ static bool fits(const struct admission *admission, const struct sched_request *
     bool is_big = is_large(admission, request);
     return room->class_may_pass[request->class] && (!is_big || room->large_may_pass[request->class]) &&
            (is_big || request->base_ns <= room->prefill_ns_max[request->class]) &&
-           (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens <= room->kv_tokens_max;
+           (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens <= room->kv_tokens_max[request->class];
 }
 
 /* Says which bound it was that made somebody wait: only that one may grow. */
@@ -170,7 +194,8 @@ static void note_block(struct admission *admission, const struct sched_request *
         bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
         census->blocked_by_headroom |= is_headroom;
         census->blocked_by_count |= !is_headroom;
-    } else if ((uint64_t)request->cost.prompt_tokens + request->cost.output_tokens > room->kv_tokens_max) {
+    } else if ((uint64_t)request->cost.prompt_tokens + request->cost.output_tokens >
+               room->kv_tokens_max[request->class]) {
         census->blocked_by_kv = true;
     } else {
         census->blocked_by_prefill = true;
@@ -328,7 +353,11 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
     if (admission->paused_until_ns > now && admission->paused_until_ns >= request->deadline_ns) {
         return SCHED_SHED_BACKEND_BUSY;
     }
-    /* The prediction errs; who might still make it is kept, and judged again when its turn comes. */
+    /* The prediction errs; who might still make it is kept, and judged again when its turn comes. The first in the queue
+     * always is: a prediction that turned everyone away would never hear that it is wrong. */
+    if (admission->waiting_since_ns == 0) {
+        return SCHED_SHED_NONE;
+    }
     nanos certain = wait - wait / 4;
     return is_late(admission, now + certain, request) ? SCHED_SHED_LATE_ARRIVAL : SCHED_SHED_NONE;
 }
@@ -422,6 +451,18 @@ static void expire(struct admission *admission, nanos now)
     }
 }
 
+/* Those who wait since long block as much as those who came since the last tick. */
+static void note_standing_block(const struct admission *admission, nanos now, struct limiter_census *census)
+{
+    double limit = floor(admission->limiter.limit);
+    double held = ceil(limit * admission->options.holdback_percent / 100.0);
+    census->is_headroom_held = standing_of(admission, SCHED_CLASSES - 1, now).is_below;
+    if (census->waiting > 0) {
+        census->blocked_by_count |= census->in_flight >= limit;
+        census->blocked_by_headroom |= census->is_headroom_held && census->in_flight >= limit - held;
+    }
+}
+
 void admission_advance(struct admission *admission, nanos now)
 {
     expire(admission, now);
@@ -430,7 +471,7 @@ void admission_advance(struct admission *admission, nanos now)
     }
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
-        census.is_headroom_held = standing_of(admission, SCHED_CLASSES - 1, now).is_below;
+        note_standing_block(admission, now, &census);
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
         admission->census.blocked_by_headroom = false;
@@ -464,12 +505,14 @@ int admission_lendable(const struct admission *admission, nanos now)
     const struct limiter_census *census = &admission->census;
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
-    if (figures.requests > 0 || now < admission->paused_until_ns || admission->pressure_milli > 0) {
+    if (figures.requests > 0 || now < admission->paused_until_ns) {
         return -1;
     }
-    double held = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
-    double lowest = standing_of(admission, SCHED_CLASSES - 1, now).is_below ? held : 0;
-    double free = floor(limiter->limit) - lowest - (double)(census->in_flight + admission->lent);
+    unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
+    double part = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
+    double held = standing_of(admission, lowest, now).is_below ? part : 0;
+    double limit = floor(limiter->limit * share_under_pressure(admission, lowest)) - held;
+    double free = limit - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
                     (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
     return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;

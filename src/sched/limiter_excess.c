@@ -115,13 +115,15 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
 #define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
 #define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_SHARE       0.95 /* of what was held at stalls, once KV memory is known to be what is short */
-#define KV_SLOW        2e-7 /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
-#define NATURAL_DECAY  0.9998 /* a tick: 5 % a minute */
-#define KV_FAST        1e-5   /* the same while it is not known */
-#define TOKEN_MISSES   10     /* one in so many requests may end above the wanted time between tokens */
-#define TOKEN_STEP     0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN  0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
+#define KV_ALIKE 0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
+                            */
+#define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
+#define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
+#define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
+#define KV_FAST       1e-5   /* the same while it is not known */
+#define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
+#define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
+#define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -332,7 +334,7 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
         state->kv_seen = 0;
         state->kv_began_ns = now;
     }
-    bool is_short_of_kv = state->stalls >= STALLS_KNOWN && state->held_spread < state->running_spread;
+    bool is_short_of_kv = state->stalls >= STALLS_KNOWN && state->held_spread < KV_ALIKE * state->running_spread;
     if (is_stalled) {
         if (now - state->kv_stall_ns > 4 * limiter->period_ns) { /* a new one */
             note_stall(state, census);

@@ -39,12 +39,12 @@ struct queue_options {
 
 /* What may leave now. */
 struct queue_room {
-    bool class_may_pass[SCHED_CLASSES];  /* by count: the upper ones have headroom held back for them */
-    nanos prefill_ns_max[SCHED_CLASSES]; /* base_ns of a small one that fits; large ones have large_may_pass */
-    bool large_may_pass[SCHED_CLASSES];  /* for those above small_tokens_max */
-    uint64_t kv_tokens_max;              /* prompt and expected output that fit */
-    uint64_t endpoints;                  /* with room; 0: any */
-    bool is_overloaded;                  /* standing overload: for adaptive LIFO */
+    bool class_may_pass[SCHED_CLASSES];    /* by count: the upper ones have headroom held back for them */
+    nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
+    bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
+    uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
+    uint64_t endpoints;                    /* with room; 0: any */
+    bool is_overloaded;                    /* standing overload: for adaptive LIFO */
 };
 
 struct queue;

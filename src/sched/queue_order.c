@@ -48,7 +48,7 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
         .large_may_pass = room->large_may_pass[class],
-        .kv_tokens_max = room->kv_tokens_max,
+        .kv_tokens_max = room->kv_tokens_max[class],
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
     };
 }

@@ -32,6 +32,13 @@ static void set_prefill_ms(nanos prefill_ms)
     }
 }
 
+static void set_kv(uint64_t tokens)
+{
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        world.room.kv_tokens_max[i] = tokens;
+    }
+}
+
 static void set_large(bool may_pass)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
@@ -97,13 +104,13 @@ Test(queue_lane, memory_opens_the_lane_for_small_ones_only)
     struct sched_request *large = add(2, 1, 1000);
     add(2, 1, 70);
     struct sched_request *small = add(2, 1, 30);
-    world.room.kv_tokens_max = 100;
+    set_kv(100);
     cr_expect(world_take(&world) == small);
     struct sched_request *greedy = world_request(&world, 2, 1);
     greedy->cost = (struct sched_cost){.prompt_tokens = 10, .output_tokens = 5000};
     world_put(&world, greedy);
     cr_expect(world_take(&world) == NULL, "70 tokens are not small, and the output of the other does not fit");
-    world.room.kv_tokens_max = 1000;
+    set_kv(1000);
     cr_expect(world_take(&world) == large);
 }
 
@@ -118,14 +125,14 @@ Test(queue_lane, small_ones_that_pass_a_large_one_together_come_to_a_share_of_it
             add(2, 2, 50);
         }
         struct sched_request *lower = add(3, 3, 50);
-        world.room.kv_tokens_max = 500;
+        set_kv(500);
         for (unsigned i = 0; i < passing[round]; i++) {
             cr_expect(world_take(&world)->tenant == 2);
         }
         cr_expect(world_take(&world) == NULL, "what becomes free is kept for the large one");
         struct sched_request *upper = add(1, 3, 50);
         cr_expect(world_take(&world) == upper, "that holds for its class and below");
-        world.room.kv_tokens_max = UINT64_MAX;
+        set_kv(UINT64_MAX);
         cr_expect(world_take(&world) == large);
         for (unsigned i = passing[round]; i < 40; i++) {
             cr_expect(world_take(&world)->tenant == 2);

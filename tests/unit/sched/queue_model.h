@@ -154,7 +154,7 @@ static int first_that_can_go(const struct need *need)
 
 static struct need need_of(int class, const struct queue_room *room)
 {
-    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max,
+    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max[class],
                          room->endpoints};
 }
 

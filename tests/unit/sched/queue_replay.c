@@ -87,17 +87,19 @@ static void step_charge(void)
 static struct queue_room random_room(void)
 {
     struct queue_room room = {
-        .kv_tokens_max = PICK(UINT64_MAX, UINT64_MAX, 5, 20, 400),
         .endpoints = PICK(0, 0, 0, 1, 2, 4, 6),
         .is_overloaded = draw(2) == 0,
     };
     bool may_pass = draw(8) > 0;
     bool large_may_pass = draw(3) > 0;
+    uint64_t kv = PICK(UINT64_MAX, UINT64_MAX, 5, 20, 400);
     nanos prefill = PICK(NANOS_NEVER, NANOS_NEVER, 300, 60, 20, 5, 0);
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
         room.class_may_pass[i] = may_pass;
         room.prefill_ns_max[i] = prefill;
         room.large_may_pass[i] = large_may_pass;
+        room.kv_tokens_max[i] = kv;
+        kv = draw(4) == 0 ? kv / 2 : kv;
         may_pass = may_pass && draw(8) > 0;
         large_may_pass = large_may_pass && draw(4) > 0;
         prefill = draw(4) == 0 ? prefill / 2 : prefill;
