@@ -333,7 +333,7 @@ static bool is_refused(const struct fetch *fetch, enum result result)
     return fetch->status == 429 || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
 }
 
-static void fetch_leave_gate(struct fetch *fetch, enum result result)
+void fetch_leave_gate(struct fetch *fetch, enum result result)
 {
     struct admission_outcome *outcome = &fetch->pass.outcome;
     if (fetch->is_abandoned || result == RESULT_CANCELED || is_out_of_resources(result)) {

@@ -430,6 +430,11 @@ void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint)
     }
 }
 
+bool gate_is_plain(const struct gate *gate)
+{
+    return gate->key.is_plain;
+}
+
 unsigned gate_endpoint(const struct gate_pass *pass)
 {
     return pass->state == GATE_HELD ? pass->request.endpoint : SCHED_ENDPOINT_ANY;

@@ -160,6 +160,9 @@ void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
 /* Which endpoint serves it. */
 void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint);
 
+/* Whether it is for a plain service. */
+bool gate_is_plain(const struct gate *gate);
+
 /* The endpoint that the grant names; SCHED_ENDPOINT_ANY: the pool chooses. */
 unsigned gate_endpoint(const struct gate_pass *pass);
 

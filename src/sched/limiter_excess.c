@@ -41,7 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = 16 };
+enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = SAMPLES };
 
 struct excess_sample {
     nanos at_ns;
@@ -106,6 +106,7 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define TOKEN_WINDOW_NS (2 * NANOS_PER_S)
 #define REFUSED_FACTOR  0.7
 #define WHOLE_CUT_MIN   0.8
+#define TRIAL_TIMES     8.0  /* of the excess: so long a trial takes */
 #define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
@@ -115,8 +116,9 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
 #define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
 #define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_ALIKE 0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
-                            */
+#define KV_ALIKE                                                                                        \
+    0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
+         */
 #define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
 #define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
 #define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
@@ -350,10 +352,15 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
 }
 
 /* Whether the last cut made whole answers faster, once enough of them were granted after it. */
-static void judge_trial(struct limiter *limiter, const struct limiter_census *census, double excess_ns)
+static void judge_trial(struct limiter *limiter, nanos now, const struct limiter_census *census, double excess_ns)
 {
     struct excess_state *state = state_of(limiter);
     if (!state->is_on_trial || state->sample_count < TRIAL_SAMPLES || census->in_flight > state->count + 1) {
+        return;
+    }
+    /* Of those granted after the cut the quick ones end first: until the slow ones have had time to, it seems to have
+     * helped. */
+    if ((double)(now - state->cut_ns) < TRIAL_TIMES * state->trial_excess_ns) {
         return;
     }
     state->is_on_trial = false;
@@ -439,7 +446,7 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     bool is_known = median_excess(limiter, now, &excess, &net);
     bool is_whole = census->streaming + census->pending == 0;
     if (is_known && is_whole) {
-        judge_trial(limiter, census, excess);
+        judge_trial(limiter, now, census, excess);
         net = fmax(net - state->natural_ns, 0);
         state->natural_ns *= NATURAL_DECAY;
     }
@@ -455,7 +462,8 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     if (is_stalled || (is_known && net > d)) {
         double seen = seen_capacity(limiter, census, is_stalled, (net - d) / d);
         bool is_in_force = census->in_flight <= state->count + 1 || now - state->cut_ns > 40 * limiter->period_ns;
-        if (is_used && is_in_force && seen < state->count) {
+        bool is_undecided = is_whole && state->is_on_trial;
+        if (is_used && is_in_force && !is_undecided && seen < state->count) {
             seen = fmax(seen, state->count / 2);
             state->is_on_trial = is_whole;
             state->trial_excess_ns = excess;

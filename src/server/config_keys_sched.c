@@ -48,7 +48,7 @@ const struct config_key config_keys_sched[] = {
      .zero = "auto",
      .fallback = "auto",
      .help = "Requests in flight to begin with; with `fixed` always. `auto`: 32 for each endpoint of an inference "
-             "upstream, 256 of an ordinary one."},
+             "upstream, 1024 of an ordinary one."},
     {.path = "upstreams[].scheduling.concurrency_min",
      .type = CONFIG_NUMBER,
      AT(config_upstream, scheduling.concurrency_min),

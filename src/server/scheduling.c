@@ -9,7 +9,7 @@ enum {
     TENANTS_KNOWN_MAX = 1024, /* per model, at a time: beyond it strangers share one record */
     WEIGHT_ORDINARY = 1000,
     MODEL_CONCURRENCY = 32, /* for each endpoint, to begin with: what engines batch without strain */
-    PLAIN_CONCURRENCY = 256,
+    PLAIN_CONCURRENCY = 1024,
     INPUT_WEIGHT = 1000, /* a prompt's token against an answer's */
     OUTPUT_WEIGHT = 2000,
     TENANTS_LEARNED_MAX = 128, /* per model and worker: whose answers' lengths are known apart */
