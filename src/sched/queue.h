@@ -89,6 +89,10 @@ nanos queue_deadline(const struct queue *queue, struct sched_request **ret_reque
 /* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request);
 
+/* How many wait, of all and of one class. */
+uint32_t queue_length(const struct queue *queue);
+uint32_t queue_length_of(const struct queue *queue, unsigned class);
+
 struct queue_figures {
     uint32_t requests;
     uint64_t tokens;
