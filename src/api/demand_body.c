@@ -3,118 +3,13 @@
 #include <xxhash.h>
 
 #include "api/demand.h"
+#include "api/json_cursor.h"
 #include "api/json_skim.h"
 #include "base/check.h"
-
-/* ---- a cursor over JSON ---- */
-
-struct cursor {
-    const char *at;
-    const char *end;
-};
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
 
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
-}
-
-/* The next byte that is no white space; '\0' at the end. */
-static char peek(struct cursor *cursor)
-{
-    while (cursor->at < cursor->end && is_space(*cursor->at)) {
-        cursor->at++;
-    }
-    return cursor->at < cursor->end ? *cursor->at : '\0';
-}
-
-static bool take(struct cursor *cursor, char c)
-{
-    if (peek(cursor) != c) {
-        return false;
-    }
-    cursor->at++;
-    return true;
-}
-
-struct string {
-    struct bytes written; /* between the quotes */
-    size_t bytes;         /* as UTF-8 */
-};
-
-/* What `\uXXXX` makes in UTF-8; half of a pair counts half. */
-static unsigned escaped_bytes(const char *digits)
-{
-    if (digits[0] != '0') {
-        return (digits[0] | 0x20) == 'd' && (digits[1] >= '8') ? 2 : 3;
-    }
-    if (digits[1] >= '8') {
-        return 3;
-    }
-    return digits[1] == '0' && digits[2] < '8' ? 1 : 2;
-}
-
-/* From behind the opening quote to behind the closing one, or to the end. */
-static struct string take_string(struct cursor *cursor)
-{
-    const char *from = cursor->at;
-    const char *end = cursor->end;
-    const char *at = json_skim_string(from, end);
-    size_t saved = 0;
-    while (at < end && *at == '\\') {
-        size_t length = end - at > 1 && at[1] == 'u' ? 6 : 2;
-        if ((size_t)(end - at) < length) {
-            at = end;
-            break;
-        }
-        saved += length == 6 ? 6 - escaped_bytes(at + 2) : 1;
-        at += length;
-        at = at < end && (*at == '\\' || *at == '"') ? at : json_skim_string(at, end);
-    }
-    cursor->at = at < end ? at + 1 : end;
-    return (struct string){{from, (size_t)(at - from)}, (size_t)(at - from) - saved};
-}
-
-static void skip_container(struct cursor *cursor)
-{
-    uint64_t depth = 0;
-    do {
-        const char *at = json_skim_bracket(cursor->at, cursor->end);
-        cursor->at = at < cursor->end ? at + 1 : at;
-        if (at == cursor->end) {
-            return;
-        }
-        if (*at == '"') {
-            (void)take_string(cursor);
-        } else if ((*at | 0x20) == '{') {
-            depth++;
-        } else {
-            depth--;
-        }
-    } while (depth > 0);
-}
-
-/* Gives the value that stands next, and goes behind it. */
-static struct bytes take_value(struct cursor *cursor)
-{
-    char c = peek(cursor);
-    const char *from = cursor->at;
-    if (c == '"') {
-        cursor->at++;
-        (void)take_string(cursor);
-    } else if (c == '{' || c == '[') {
-        skip_container(cursor);
-    } else {
-        while (cursor->at < cursor->end && *cursor->at != ',' && *cursor->at != '}' && *cursor->at != ']' &&
-               !is_space(*cursor->at)) {
-            cursor->at++;
-        }
-    }
-    return (struct bytes){from, (size_t)(cursor->at - from)};
 }
 
 /* ---- text ---- */
@@ -226,18 +121,18 @@ static enum use use_of(struct bytes name)
 }
 
 /* A string inside a prompt: a member's name, whose value may be special, or text. */
-static void walk_string(struct cursor *cursor, struct text *text)
+static void walk_string(struct json_cursor *cursor, struct text *text)
 {
-    struct string string = take_string(cursor);
-    if (!take(cursor, ':')) {
+    struct json_string string = json_cursor_string(cursor);
+    if (!json_cursor_take(cursor, ':')) {
         text_add(text, string.written, string.bytes);
         return;
     }
     enum use use = use_of(string.written);
-    if (use == USE_TEXT || peek(cursor) == 'n') {
+    if (use == USE_TEXT || json_cursor_peek(cursor) == 'n') {
         return; /* its text comes next; or it is null */
     }
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     if (use == USE_MEDIA) {
         text_add_media(text, value);
     } else if (use == USE_JSON) {
@@ -246,13 +141,13 @@ static void walk_string(struct cursor *cursor, struct text *text)
 }
 
 /* Goes through a value with the text of a prompt in it. Gives how many items it has, if it is an array; else 1. */
-static uint32_t walk(struct cursor *cursor, struct text *text)
+static uint32_t walk(struct json_cursor *cursor, struct text *text)
 {
-    char c = peek(cursor);
+    char c = json_cursor_peek(cursor);
     uint64_t depth = 0;
     uint32_t items = 0;
     if (c != '"' && c != '[' && c != '{') {
-        (void)take_value(cursor);
+        (void)json_cursor_value(cursor);
         return 1;
     }
     do {
@@ -277,9 +172,10 @@ static uint32_t walk(struct cursor *cursor, struct text *text)
 /* ---- tokens ---- */
 
 /* Whether an array begins with a number, or with an array that does. */
-static bool holds_tokens(struct cursor cursor)
+static bool holds_tokens(struct json_cursor cursor)
 {
-    return take(&cursor, '[') && (is_digit(peek(&cursor)) || (take(&cursor, '[') && is_digit(peek(&cursor))));
+    return json_cursor_take(&cursor, '[') && (is_digit(json_cursor_peek(&cursor)) ||
+                                              (json_cursor_take(&cursor, '[') && is_digit(json_cursor_peek(&cursor))));
 }
 
 /* [1, 2, 3], or [[1, 2], [3]]: tokens have one comma less than there are, and so have the arrays between them. */
@@ -308,12 +204,12 @@ struct reading {
     uint8_t tier;
 };
 
-typedef void read_member(struct reading *reading, struct cursor *cursor);
+typedef void read_member(struct reading *reading, struct json_cursor *cursor);
 
 /* A whole number ≥ 0, as far as it fits. */
-static bool take_number(struct cursor *cursor, uint32_t *ret_number)
+static bool take_number(struct json_cursor *cursor, uint32_t *ret_number)
 {
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     uint64_t number;
     if (!bytes_to_u64(value, &number)) {
         return false;
@@ -323,50 +219,50 @@ static bool take_number(struct cursor *cursor, uint32_t *ret_number)
 }
 
 /* Without escapes; .ptr NULL: it is none, or has some. */
-static struct bytes take_word(struct cursor *cursor)
+static struct bytes take_word(struct json_cursor *cursor)
 {
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     bool is_word = value.len >= 2 && value.ptr[0] == '"' && memchr(value.ptr, '\\', value.len) == NULL;
     return is_word ? (struct bytes){value.ptr + 1, value.len - 2} : BYTES_NONE;
 }
 
-static void read_model(struct reading *reading, struct cursor *cursor)
+static void read_model(struct reading *reading, struct json_cursor *cursor)
 {
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     if (value.len >= 2 && value.ptr[0] == '"' && value.ptr[value.len - 1] == '"') {
         reading->demand->model = (struct bytes){value.ptr + 1, value.len - 2};
         reading->demand->model_is_escaped = memchr(value.ptr, '\\', value.len) != NULL;
     }
 }
 
-static void read_stream(struct reading *reading, struct cursor *cursor)
+static void read_stream(struct reading *reading, struct json_cursor *cursor)
 {
-    reading->demand->is_stream = bytes_equal(take_value(cursor), BYTES("true"));
+    reading->demand->is_stream = bytes_equal(json_cursor_value(cursor), BYTES("true"));
 }
 
-static void read_n(struct reading *reading, struct cursor *cursor)
+static void read_n(struct reading *reading, struct json_cursor *cursor)
 {
     (void)take_number(cursor, &reading->n);
 }
 
-static void read_best_of(struct reading *reading, struct cursor *cursor)
+static void read_best_of(struct reading *reading, struct json_cursor *cursor)
 {
     (void)take_number(cursor, &reading->best_of);
 }
 
-static void read_output_max(struct reading *reading, struct cursor *cursor)
+static void read_output_max(struct reading *reading, struct json_cursor *cursor)
 {
     (void)take_number(cursor, &reading->output_max);
 }
 
-static void read_output_max_old(struct reading *reading, struct cursor *cursor)
+static void read_output_max_old(struct reading *reading, struct json_cursor *cursor)
 {
     (void)take_number(cursor, &reading->output_max_old);
 }
 
-static void read_priority(struct reading *reading, struct cursor *cursor)
+static void read_priority(struct reading *reading, struct json_cursor *cursor)
 {
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     bool is_negative = value.len > 0 && value.ptr[0] == '-';
     struct bytes digits = {value.ptr + is_negative, value.len - is_negative};
     uint64_t number;
@@ -375,50 +271,51 @@ static void read_priority(struct reading *reading, struct cursor *cursor)
     }
 }
 
-static void read_tier(struct reading *reading, struct cursor *cursor)
+static void read_tier(struct reading *reading, struct json_cursor *cursor)
 {
     struct bytes word = take_word(cursor);
     reading->tier = bytes_equal(word, BYTES("priority")) ? 1 : bytes_equal(word, BYTES("flex")) ? 3 : DEMAND_CLASS_NONE;
 }
 
-static void keep_part(struct reading *reading, enum demand_part part, const char *from, const struct cursor *cursor)
+static void keep_part(struct reading *reading, enum demand_part part, const char *from,
+                      const struct json_cursor *cursor)
 {
     reading->demand->parts[part] = (struct bytes){from, (size_t)(cursor->at - from)};
 }
 
 /* Tools are put before the model as the JSON that they are. */
-static void read_tools(struct reading *reading, struct cursor *cursor)
+static void read_tools(struct reading *reading, struct json_cursor *cursor)
 {
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     if (value.len > 0 && value.ptr[0] == '[') {
         text_add(&reading->text, value, value.len);
         reading->demand->parts[DEMAND_TOOLS] = value;
     }
 }
 
-static void read_system(struct reading *reading, struct cursor *cursor)
+static void read_system(struct reading *reading, struct json_cursor *cursor)
 {
-    (void)peek(cursor);
+    (void)json_cursor_peek(cursor);
     const char *from = cursor->at;
     (void)walk(cursor, &reading->text);
     keep_part(reading, DEMAND_SYSTEM, from, cursor);
 }
 
-static void read_messages(struct reading *reading, struct cursor *cursor)
+static void read_messages(struct reading *reading, struct json_cursor *cursor)
 {
-    (void)peek(cursor);
+    (void)json_cursor_peek(cursor);
     const char *from = cursor->at;
     (void)walk(cursor, &reading->text);
     keep_part(reading, DEMAND_CONVERSATION, from, cursor);
 }
 
 /* `prompt` and `input`: text, texts, tokens, arrays of tokens, or the items of a conversation. */
-static void read_prompt(struct reading *reading, struct cursor *cursor)
+static void read_prompt(struct reading *reading, struct json_cursor *cursor)
 {
-    (void)peek(cursor);
+    (void)json_cursor_peek(cursor);
     const char *from = cursor->at;
     if (holds_tokens(*cursor)) {
-        uint32_t tokens = count_tokens(take_value(cursor), &reading->prompts);
+        uint32_t tokens = count_tokens(json_cursor_value(cursor), &reading->prompts);
         struct demand *demand = reading->demand;
         demand->prompt_tokens =
             demand->prompt_tokens > UINT32_MAX - tokens ? UINT32_MAX : demand->prompt_tokens + tokens;
@@ -431,15 +328,15 @@ static void read_prompt(struct reading *reading, struct cursor *cursor)
 }
 
 /* `query`, or the one text that is scored against others: it is computed anew with each of them. */
-static void read_query(struct reading *reading, struct cursor *cursor)
+static void read_query(struct reading *reading, struct json_cursor *cursor)
 {
-    bool is_one = peek(cursor) == '"';
+    bool is_one = json_cursor_peek(cursor) == '"';
     uint64_t before = reading->text.bytes;
     (void)walk(cursor, &reading->text);
     reading->query_bytes = is_one ? reading->text.bytes - before : 0;
 }
 
-static void read_documents(struct reading *reading, struct cursor *cursor)
+static void read_documents(struct reading *reading, struct json_cursor *cursor)
 {
     reading->documents = walk(cursor, &reading->text);
 }
@@ -474,7 +371,7 @@ static const struct member {
     {BYTES("text_2"), read_documents},
 };
 
-static void read_one(struct reading *reading, struct string name, struct cursor *cursor)
+static void read_one(struct reading *reading, struct json_string name, struct json_cursor *cursor)
 {
     for (size_t i = 0; i < ARRAY_COUNT(members); i++) {
         if (is_named(name.written, members[i].name)) {
@@ -482,7 +379,7 @@ static void read_one(struct reading *reading, struct string name, struct cursor 
             return;
         }
     }
-    struct bytes value = take_value(cursor);
+    struct bytes value = json_cursor_value(cursor);
     if (name.bytes < name.written.len) { /* with escapes it may be any of them: it does not go for nothing */
         text_add(&reading->text, value, value.len);
     }
@@ -539,8 +436,8 @@ void demand_from_body(struct demand *demand, struct bytes path, struct bytes bod
     if (body.len == 0) {
         return;
     }
-    struct cursor cursor = {body.ptr, body.ptr + body.len};
-    if (!take(&cursor, '{')) {
+    struct json_cursor cursor = {body.ptr, body.ptr + body.len};
+    if (!json_cursor_take(&cursor, '{')) {
         return;
     }
     struct reading reading = {
@@ -550,13 +447,13 @@ void demand_from_body(struct demand *demand, struct bytes path, struct bytes bod
         .output_max_old = UINT32_MAX,
         .tier = DEMAND_CLASS_NONE,
     };
-    while (take(&cursor, '"')) {
-        struct string name = take_string(&cursor);
-        if (!take(&cursor, ':')) {
+    while (json_cursor_take(&cursor, '"')) {
+        struct json_string name = json_cursor_string(&cursor);
+        if (!json_cursor_take(&cursor, ':')) {
             break;
         }
         read_one(&reading, name, &cursor);
-        if (!take(&cursor, ',')) {
+        if (!json_cursor_take(&cursor, ',')) {
             break;
         }
     }
@@ -590,7 +487,7 @@ uint32_t demand_blocks(const struct demand *demand, uint64_t *blocks, uint32_t b
         if (value.len == 0) {
             continue;
         }
-        struct cursor cursor = {value.ptr, value.ptr + value.len};
+        struct json_cursor cursor = {value.ptr, value.ptr + value.len};
         if (part == DEMAND_TOOLS) {
             text_add(&text, value, value.len);
         } else if (holds_tokens(cursor)) {

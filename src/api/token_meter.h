@@ -13,7 +13,7 @@
  *   token arrays  choices[].token_ids, choices[].logprobs.{content, tokens}
  *
  * Pure; nothing is allocated; the state is this struct, which may be copied and dropped freely. An event that
- * differs from the last one only in its text costs 25 to 50 ns, any other about 1.2 ns a byte (bench/token_meter.c). */
+ * differs from the last one only in its text costs 25 to 75 ns, any other 1 to 2 ns a byte (bench/token_meter.c). */
 #ifndef SLUICE_API_TOKEN_METER_H
 #define SLUICE_API_TOKEN_METER_H
 

@@ -81,7 +81,11 @@ static void fetch_on_unused(struct entry *entry)
     if (fetch->meter != NULL) {
         fetch->meter->on_end(fetch->meter, fetch, RESULT_CANCELED); /* it was never begun */
     }
-    gate_pass_fini(&fetch->pass);
+    if (fetch->pass.gate != NULL) {
+        fetch->pass.outcome.is_canceled = true;
+        gate_leave(&fetch->pass); /* it had a grant, and was never begun */
+        gate_pass_fini(&fetch->pass);
+    }
     entry_fini(&fetch->entry);
     arena_fini(&fetch->arena);
     free(fetch->request.body);
@@ -329,7 +333,7 @@ static bool is_refused(const struct fetch *fetch, enum result result)
     return fetch->status == 429 || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
 }
 
-static void fetch_leave_gate(struct fetch *fetch, enum result result)
+void fetch_leave_gate(struct fetch *fetch, enum result result)
 {
     struct admission_outcome *outcome = &fetch->pass.outcome;
     if (fetch->is_abandoned || result == RESULT_CANCELED || is_out_of_resources(result)) {
@@ -531,6 +535,9 @@ static void fetch_on_decided(struct gate_pass *pass)
 static bool fetch_may_go(struct fetch *fetch)
 {
     struct gate_pass *pass = &fetch->pass;
+    if (pass->state == GATE_LENT) {
+        return true;
+    }
     uint64_t allowed = fetch->request.endpoints_allowed;
     pass->on_decided = fetch_on_decided;
     pass->request.endpoints = allowed == UINT64_MAX ? 0 : allowed;

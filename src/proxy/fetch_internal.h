@@ -40,6 +40,9 @@ void fetch_end(struct fetch *fetch, enum result result);
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);
 
+/* The gate is told how it went, and has its slot back; once is enough. */
+void fetch_leave_gate(struct fetch *fetch, enum result result);
+
 void fetch_drop_partial(struct fetch *fetch);
 
 #endif

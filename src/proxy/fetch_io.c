@@ -251,8 +251,11 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         return RESULT_MORE;
     }
     fetch->status = head->status;
-    if (fetch->pass.gate != NULL && (head->status == 429 || head->status == 503)) {
-        read_retry_after(fetch, head, base);
+    if (fetch->pass.gate != NULL) {
+        fetch->pass.outcome.answered_ns = fetch->progress_ns;
+        if (head->status == 429 || head->status == 503) {
+            read_retry_after(fetch, head, base);
+        }
     }
     if (fetch->meter != NULL) {
         fetch->meter->on_head(fetch->meter, fetch, head, base);
@@ -275,6 +278,9 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
     http_body_init(&fetch->body, parser);
     if (fetch->entry.is_event_stream) {
         sse_scanner_init(&fetch->sse);
+        if (fetch->pass.gate != NULL && gate_is_plain(fetch->pass.gate)) {
+            fetch_leave_gate(fetch, RESULT_OK); /* it waits for news, perhaps for hours, and nothing is worked on */
+        }
     }
     fetch->phase = FETCH_BODY;
     fetch_arm_timer(fetch);

@@ -379,6 +379,31 @@ bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nan
     return true;
 }
 
+bool gate_try(struct gate_pass *pass, struct gate *gate, uint8_t class)
+{
+    uint32_t in_flight;
+    if (gate == NULL ||
+        !(gate->owner != NULL ? gate_owner_take(gate->owner, &in_flight) : gate_link_take(gate->link, &in_flight))) {
+        return false;
+    }
+    nanos now = ring_now(gate->gates->ring);
+    gate->used_ns = now;
+    gate->uses++;
+    pass->gate = gate;
+    pass->shed = SCHED_SHED_NONE;
+    pass->outcome = (struct admission_outcome){.retry_after_ns = 0};
+    struct sched_request *request = &pass->request;
+    request->class = class;
+    request->is_streamed = false;
+    request->weight = 0;
+    request->tenant = 0;
+    request->arrived_ns = now;
+    request->cost = (struct sched_cost){.prompt_tokens = 1};
+    gate_pass_lend(pass, now, in_flight);
+    gate_count(pass, 1);
+    return true;
+}
+
 enum gate_answer gate_enter(struct gate_pass *pass)
 {
     struct gate *gate = pass->gate;
@@ -438,6 +463,11 @@ void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint)
     }
 }
 
+bool gate_is_plain(const struct gate *gate)
+{
+    return gate->key.is_plain;
+}
+
 unsigned gate_endpoint(const struct gate_pass *pass)
 {
     return pass->state == GATE_HELD ? pass->request.endpoint : SCHED_ENDPOINT_ANY;
@@ -455,7 +485,7 @@ void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate
             .is_plain = owner->key.is_plain,
             .model = owner->key.model,
             .admission = owner->admission,
-            .lent = owner->lent,
+            .lent = owner->lent - owner->own_free - owner->own_in_use,
         };
         visit(&view, context);
     }

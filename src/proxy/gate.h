@@ -9,6 +9,7 @@
  *
  * A pass is a fetch's place in it:
  *
+ *                gate_try ─── true ───────────────────────────────────▶ LENT ─ gate_leave ─▶ OUT
  *              gate_enter ─┬─ GATE_GRANTED ──────────────────────────▶ HELD, LENT ─ gate_leave ─▶ OUT
  *                          ├─ GATE_QUEUED ─▶ WAITING ─ on_decided ─┬─▶ HELD ─ gate_leave ─▶ OUT
  *                          │                    └─ gate_leave ─▶ OUT└─▶ OUT, with the reason in `shed`
@@ -148,6 +149,11 @@ void gate_pass_init(struct gate_pass *pass, struct gate *gate);
 void gate_pass_choose(struct gate_pass *pass, struct gate *gate);
 void gate_pass_fini(struct gate_pass *pass);
 
+/* Makes a pass that goes at once, on a credit that this worker has at hand: nothing has to be known of its request but
+ * the class of its route. False: there is none, and nothing is made. The grant is to be left as any other. For what
+ * begins in this turn: a credit is not to lie idle. */
+bool gate_try(struct gate_pass *pass, struct gate *gate, uint8_t class);
+
 /* Asks. *Pins* pass until it is GATE_OUT again. GATE_QUEUED: on_decided tells, from the loop. */
 MUST_USE enum gate_answer gate_enter(struct gate_pass *pass);
 
@@ -160,6 +166,9 @@ void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
 
 /* Which endpoint serves it. */
 void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint);
+
+/* Whether it is for a plain service. */
+bool gate_is_plain(const struct gate *gate);
 
 /* The endpoint that the grant names; SCHED_ENDPOINT_ANY: the pool chooses. */
 unsigned gate_endpoint(const struct gate_pass *pass);

@@ -104,6 +104,9 @@ bool gate_is_small(const struct gate *gate, const struct sched_request *request)
 struct gate_owner *gate_owner_use(struct gates *gates, const struct gate_key *key);
 void gate_owner_unuse(struct gate_owner *owner);
 
+/* Takes a credit, if there is one: so many are in flight then. */
+bool gate_owner_take(struct gate_owner *owner, uint32_t *ret_in_flight);
+
 enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at);
@@ -133,6 +136,9 @@ void gate_link_close(struct gate_link *link);
 
 /* The process ends: frees it. */
 void gate_link_free(struct gate_link *link);
+
+/* Takes a credit, if there is one: so many are in flight then. */
+bool gate_link_take(struct gate_link *link, uint32_t *ret_in_flight);
 
 enum gate_answer gate_link_enter(struct gate_link *link, struct gate_pass *pass);
 void gate_link_leave(struct gate_link *link, struct gate_pass *pass);

@@ -147,11 +147,21 @@ static enum gate_answer ask(struct gate_link *link, struct gate_pass *pass)
     return GATE_QUEUED;
 }
 
+bool gate_link_take(struct gate_link *link, uint32_t *ret_in_flight)
+{
+    if (!lease_take(&link->lease)) {
+        return false;
+    }
+    uint32_t there = atomic_load_explicit(&link->in_flight_there, memory_order_relaxed);
+    *ret_in_flight = there + link->lent_in_use++;
+    return true;
+}
+
 enum gate_answer gate_link_enter(struct gate_link *link, struct gate_pass *pass)
 {
-    if (gate_is_small(link->gate, &pass->request) && lease_take(&link->lease)) {
-        uint32_t there = atomic_load_explicit(&link->in_flight_there, memory_order_relaxed);
-        gate_pass_lend(pass, ring_now(ring_of(link)), there + link->lent_in_use++);
+    uint32_t in_flight;
+    if (gate_is_small(link->gate, &pass->request) && gate_link_take(link, &in_flight)) {
+        gate_pass_lend(pass, ring_now(ring_of(link)), in_flight);
         return GATE_GRANTED;
     }
     if (pass->is_now_or_never) {

@@ -217,13 +217,23 @@ void gate_owner_recall(struct gate_owner *owner)
 
 /* ---- passes ---- */
 
+bool gate_owner_take(struct gate_owner *owner, uint32_t *ret_in_flight)
+{
+    if (owner->own_free == 0) {
+        return false;
+    }
+    owner->own_free--;
+    owner->own_was_used = true;
+    *ret_in_flight = admission_in_flight(owner->admission) + owner->own_in_use++;
+    return true;
+}
+
 enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass)
 {
     nanos now = now_of(owner);
-    if (owner->own_free > 0 && pass->gate != NULL && gate_is_small(pass->gate, &pass->request)) {
-        owner->own_free--;
-        owner->own_was_used = true;
-        gate_pass_lend(pass, now, admission_in_flight(owner->admission) + owner->own_in_use++);
+    uint32_t in_flight;
+    if (pass->gate != NULL && gate_is_small(pass->gate, &pass->request) && gate_owner_take(owner, &in_flight)) {
+        gate_pass_lend(pass, now, in_flight);
         return GATE_GRANTED;
     }
     pass->state = GATE_WAITING;

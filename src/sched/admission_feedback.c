@@ -130,6 +130,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     struct limiter_census *census = &admission->census;
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
+    admission->in_flight_of[request->class]--;
     census->kv_expected -=
         prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     if (request->state == SCHED_PENDING) {
@@ -181,6 +182,12 @@ static void sample_whole(struct admission *admission, nanos now, nanos ended, st
     sample(admission, now, request->granted_ns + first, request);
 }
 
+/* When the backend was through with it. */
+static nanos served_at(const struct admission *admission, nanos ended, const struct admission_outcome *outcome)
+{
+    return admission->options.is_plain && outcome->answered_ns != 0 ? outcome->answered_ns : ended;
+}
+
 static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
                    const struct admission_outcome *outcome)
 {
@@ -204,9 +211,9 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
     leave_flight(admission, request);
     admission->counters.released++;
     if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
-        sample_whole(admission, now, now, request, outcome);
+        sample_whole(admission, now, served_at(admission, now, outcome), request, outcome);
     }
-    settle(admission, now, now, request, outcome);
+    settle(admission, now, served_at(admission, now, outcome), request, outcome);
 }
 
 void admission_release(struct admission *admission, nanos now, struct sched_request *request,
@@ -248,9 +255,9 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
                      met_no_load(admission, &request));
         sample(admission, now, request.first_token_ns, &request);
     } else if (is_good && !lent->is_streamed) {
-        sample_whole(admission, now, lent->ended_ns, &request, outcome);
+        sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
-    settle(admission, now, lent->ended_ns, &request, outcome);
+    settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
 }
 
 void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)

@@ -4,6 +4,13 @@
 
 #include "sched/admission.h"
 
+/* A tenant that has more than its share, and always more waiting. */
+struct greedy_tenant {
+    uint64_t tenant;
+    nanos seen_ns;      /* when it last asked for more; 0: there is none */
+    double others_mean; /* in flight, of all others */
+};
+
 struct admission {
     struct admission_options options;
     const struct admission_events *events;
@@ -14,10 +21,12 @@ struct admission {
 
     struct list_node pending; /* in the order of their grants */
     struct list_node running;
-    struct limiter_census census; /* kept up to date, but for stalled_* and waiting, which are of the moment */
-    uint32_t large_pending;       /* of census.pending, those above queue.small_tokens_max */
-    uint32_t unknown_pending;     /* of census.pending, those whose base was not known at their grant */
-    nanos large_base_ns;          /* sum of base_ns over them */
+    struct limiter_census census;         /* kept up to date, but for stalled_* and waiting, which are of the moment */
+    uint32_t in_flight_of[SCHED_CLASSES]; /* of census.in_flight */
+    uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
+    uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
+    nanos large_base_ns;                  /* sum of base_ns over them */
+    struct greedy_tenant greedy;
     uint32_t lent;
     uint32_t lent_in_use;
     uint32_t pressure_milli;

@@ -56,7 +56,9 @@ struct limiter_census {
     uint64_t stream_tokens;  /* and what they emitted in it */
     uint64_t tokens_emitted; /* ever, of all streams */
     bool blocked_by_count, blocked_by_kv, blocked_by_prefill; /* somebody had to wait for it since the last census */
-    uint32_t waiting;                                         /* in the queue */
+    bool is_headroom_held;    /* a part of the limit is kept free for upper classes; only in a tick */
+    bool blocked_by_headroom; /* for the headroom of upper classes: the limit itself was not reached */
+    uint32_t waiting;         /* in the queue */
 };
 
 /* One request's first token (of a plain service or a whole answer: its end). */
@@ -115,6 +117,7 @@ struct limiter {
 
     /* what it says */
     double limit;       /* requests in flight; ≥ 1 */
+    bool is_found;      /* the limit is one that was met, not merely the beginning of a search */
     double kv_tokens;   /* estimated tokens at their expected end, in flight; INFINITY: no bound */
     nanos prefill_ns;   /* sum of base_ns of those pending; NANOS_NEVER: no bound */
     uint32_t large_max; /* large prompts pending beside the small ones; UINT32_MAX: no bound */

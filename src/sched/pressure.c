@@ -2,7 +2,7 @@
 
 /* A rise is believed within a few seconds, a fall is waited for: what was shed for is then really over. */
 #define RISE_NS (2 * NANOS_PER_S)
-#define FALL_NS (8 * NANOS_PER_S)
+#define FALL_NS (5 * NANOS_PER_S)
 
 /* A worker that computes all the time is not late yet: a gateway at full load in front of fast services is as it should
  * be. Likewise one that shares its core. So those two stay in the range in which admission holds back its lowest class
@@ -41,13 +41,20 @@ static uint32_t level_of(enum pressure_signal signal, double value, bool *has_be
     return (uint32_t)(share * signals[signal].ceiling);
 }
 
+/* Far beyond `full` is no worse than a little beyond it, or one long stop would count for minutes. */
+static double bounded(enum pressure_signal signal, double value)
+{
+    double most = signals[signal].full + (signals[signal].full - signals[signal].end) / 4;
+    return value < 0 ? 0 : value > most ? most : value;
+}
+
 uint32_t pressure_update(struct pressure *pressure, nanos now, const struct pressure_reading *reading)
 {
     nanos passed = now > pressure->updated_ns ? now - pressure->updated_ns : 0;
     pressure->updated_ns = now;
     pressure->worst = 0;
     for (unsigned s = 0; s < PRESSURE_SIGNALS; s++) {
-        double value = reading->value[s] < 0 ? 0 : reading->value[s];
+        double value = bounded((enum pressure_signal)s, reading->value[s]);
         double *smoothed = &pressure->smoothed[s];
         nanos constant = value > *smoothed ? RISE_NS : FALL_NS;
         *smoothed += (value - *smoothed) * (double)passed / (double)(passed + constant);

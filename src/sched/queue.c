@@ -9,33 +9,29 @@ static bool place_before(const struct treap_node *a, const struct treap_node *b)
 {
     const struct queue_place *x = place_of(a);
     const struct queue_place *y = place_of(b);
-    return x->deadline_ns != y->deadline_ns ? x->deadline_ns < y->deadline_ns : x->order < y->order;
+    return x->start_by_ns != y->start_by_ns ? x->start_by_ns < y->start_by_ns : x->order < y->order;
 }
 
 static inline void fit_add(struct queue_fit *fit, const struct queue_fit *added)
 {
+    fit->charge += added->charge;
     fit->requests += added->requests;
-    fit->base_min = added->base_min < fit->base_min ? added->base_min : fit->base_min;
+    fit->large += added->large;
+    fit->small_base_min = added->small_base_min < fit->small_base_min ? added->small_base_min : fit->small_base_min;
     fit->kv_min = added->kv_min < fit->kv_min ? added->kv_min : fit->kv_min;
     fit->endpoints |= added->endpoints;
 }
 
 static void place_sum(struct treap_node *node)
 {
-    const struct sched_request *request = request_of(place_of(node));
-    struct queue_fit fit = {
-        .requests = 1,
-        .base_min = request->base_ns,
-        .kv_min = tokens_of(request),
-        .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
-    };
+    struct queue_place *place = place_of(node);
+    place->fit = place->own;
     if (node->left != NULL) {
-        fit_add(&fit, &place_of(node->left)->fit);
+        fit_add(&place->fit, &place_of(node->left)->fit);
     }
     if (node->right != NULL) {
-        fit_add(&fit, &place_of(node->right)->fit);
+        fit_add(&place->fit, &place_of(node->right)->fit);
     }
-    place_of(node)->fit = fit;
 }
 
 static void place_add(struct treap_node *node, const struct treap_node *added)
@@ -50,42 +46,61 @@ static bool seat_before(const struct treap_node *a, const struct treap_node *b)
     return x->counter != y->counter ? x->counter < y->counter : x->turn < y->turn;
 }
 
-static inline void seat_add_sum(struct queue_seat *seat, const struct queue_seat *added)
+static inline void sum_add(struct queue_sum *sum, const struct queue_sum *added)
 {
-    fit_add(&seat->fit, &added->fit);
-    seat->seats += added->seats;
-    seat->finish_max = added->finish_max > seat->finish_max ? added->finish_max : seat->finish_max;
-    seat->share_max = added->share_max > seat->share_max ? added->share_max : seat->share_max;
-    seat->deadline_min = added->deadline_min < seat->deadline_min ? added->deadline_min : seat->deadline_min;
-    seat->oldest_min = added->oldest_min < seat->oldest_min ? added->oldest_min : seat->oldest_min;
+    fit_add(&sum->fit, &added->fit);
+    sum->seats += added->seats;
+    sum->finish_max = added->finish_max > sum->finish_max ? added->finish_max : sum->finish_max;
+    sum->share_max = added->share_max > sum->share_max ? added->share_max : sum->share_max;
+    sum->start_by_min = added->start_by_min < sum->start_by_min ? added->start_by_min : sum->start_by_min;
+    sum->oldest_min = added->oldest_min < sum->oldest_min ? added->oldest_min : sum->oldest_min;
 }
 
 static void seat_sum(struct treap_node *node)
 {
     struct queue_seat *seat = seat_of(node);
-    seat->fit = place_of(seat->requests.root)->fit;
-    seat->seats = 1;
-    seat->finish_max = seat->counter + seat->cost;
-    seat->share_max = seat->share;
-    seat->deadline_min = place_of(seat->requests.first)->deadline_ns;
-    seat->oldest_min = request_at(seat->arrivals.next)->arrived_ns;
+    seat->sum = seat->own;
     if (node->left != NULL) {
-        seat_add_sum(seat, seat_of(node->left));
+        sum_add(&seat->sum, &seat_of(node->left)->sum);
     }
     if (node->right != NULL) {
-        seat_add_sum(seat, seat_of(node->right));
+        sum_add(&seat->sum, &seat_of(node->right)->sum);
     }
 }
 
 static void seat_add(struct treap_node *node, const struct treap_node *added)
 {
-    seat_add_sum(seat_of(node), seat_of(added));
+    sum_add(&seat_of(node)->sum, &seat_of(added)->sum);
 }
 
-/* Puts the seat at the place that its counter asks for. */
-static void seat_enter(struct queue *queue, struct queue_class *class, struct queue_seat *seat)
+/* What its requests come to, before seat_enter or treap_update. */
+static void seat_sum_own(const struct queue *queue, struct queue_seat *seat)
 {
-    seat->turn = ++queue->turns;
+    seat->own = (struct queue_sum){
+        .fit = place_of(seat->requests.root)->fit,
+        .seats = 1,
+        .finish_max = seat->counter + place_of(seat->requests.root)->fit.charge,
+        .start_by_min = place_of(seat->requests.first)->start_by_ns,
+        .oldest_min = request_at(seat->arrivals.next)->arrived_ns,
+    };
+    seat->own.share_max = queue_share(queue, seat->own.fit.requests, seat->tokens, seat->bytes);
+}
+
+/* Another request has come into a seat that waits: all sums above it only grow, or shrink to its values. */
+static void seat_grow(struct queue_seat *seat, const struct queue_fit *added)
+{
+    struct queue_sum sum = seat->own;
+    sum.fit = *added;
+    sum.seats = 0;
+    for (struct treap_node *node = &seat->node; node != NULL; node = node->parent) {
+        sum_add(&seat_of(node)->sum, &sum);
+    }
+}
+
+/* Puts the seat at the place that its counter and turn ask for. */
+static void seat_enter(const struct queue *queue, struct queue_class *class, struct queue_seat *seat)
+{
+    seat_sum_own(queue, seat);
     seat->node = (struct treap_node){.priority = treap_priority(seat->turn)};
     treap_insert(&class->seats, &seat->node, seat_before, seat_add, seat_sum);
 }
@@ -99,15 +114,11 @@ static bool seat_is_waiting(const struct queue_seat *seat)
 
 double queue_share(const struct queue *queue, uint64_t requests, uint64_t tokens, uint64_t bytes)
 {
-    const struct queue_options *options = &queue->options;
-    double share = (double)requests / options->requests_max;
-    if (options->tokens_max > 0 && (double)tokens > share * (double)options->tokens_max) {
-        share = (double)tokens / (double)options->tokens_max;
-    }
-    if (options->bytes_max > 0 && (double)bytes > share * (double)options->bytes_max) {
-        share = (double)bytes / (double)options->bytes_max;
-    }
-    return share;
+    double share = (double)requests * queue->share_of_request;
+    double of_tokens = (double)tokens * queue->share_of_token;
+    double of_bytes = (double)bytes * queue->share_of_byte;
+    share = of_tokens > share ? of_tokens : share;
+    return of_bytes > share ? of_bytes : share;
 }
 
 /* What a request that takes so much is charged, in weighted tokens. */
@@ -118,19 +129,22 @@ static double charge_of(const struct queue *queue, const struct sched_request *r
     return tokens / (request->weight == 0 ? 1000 : request->weight);
 }
 
-double queue_floor(const struct queue_class *class)
+double queue_floor(const struct queue *queue, const struct queue_class *class)
 {
+    double counter = class->left != NULL ? class->left->counter : class->left_counter;
     if (class->seats.first != NULL) {
-        return seat_of(class->seats.first)->counter;
+        counter = seat_of(class->seats.first)->counter;
     }
-    return class->left != NULL ? class->left->counter : class->left_counter;
+    return counter - queue->options.catch_up_tokens;
 }
 
-static void lift(const struct queue_class *class, struct queue_seat *seat)
+/* The tenant becomes active in the class, unless it is. */
+static void lift(struct queue *queue, const struct queue_class *class, struct queue_seat *seat)
 {
     if (!seat_is_waiting(seat)) {
-        double floor = queue_floor(class);
+        double floor = queue_floor(queue, class);
         seat->counter = seat->counter < floor ? floor : seat->counter;
+        seat->turn = ++queue->turns;
     }
 }
 
@@ -156,8 +170,6 @@ static void count_in(struct queue *queue, struct queue_seat *seat, const struct 
     tenant->bytes += request->body_bytes;
     seat->tokens += tokens;
     seat->bytes += request->body_bytes;
-    seat->cost += request->place.charged;
-    seat->share = queue_share(queue, place_of(seat->requests.root)->fit.requests, seat->tokens, seat->bytes);
 }
 
 static void count_out(struct queue *queue, struct queue_seat *seat, const struct sched_request *request)
@@ -174,12 +186,6 @@ static void count_out(struct queue *queue, struct queue_seat *seat, const struct
     queue->tenants_waiting -= tenant->requests == 0;
     seat->tokens -= tokens;
     seat->bytes -= request->body_bytes;
-    if (seat_is_waiting(seat)) {
-        seat->cost -= request->place.charged;
-        seat->share = queue_share(queue, place_of(seat->requests.root)->fit.requests, seat->tokens, seat->bytes);
-    } else {
-        seat->cost = 0; /* and what was lost by rounding is forgotten */
-    }
 }
 
 /* ---- in and out */
@@ -205,10 +211,15 @@ void queue_link(struct queue *queue, struct sched_request *request)
     treap_insert(&seat->requests, &place->node, place_before, place_add, place_sum);
     arrive(seat, request);
     count_in(queue, seat, request);
-    if (was_waiting) {
-        treap_update(&seat->node, seat_sum);
-    } else {
+    if (!was_waiting) {
         seat_enter(queue, class, seat);
+        return;
+    }
+    seat_sum_own(queue, seat);
+    if (seat->arrivals.prev == &place->lane) {
+        seat_grow(seat, &place->own);
+    } else {
+        treap_update(&seat->node, seat_sum); /* it is put back, and may be the oldest again */
     }
 }
 
@@ -233,6 +244,7 @@ void queue_unlink(struct queue *queue, struct sched_request *request)
     struct queue_seat *seat = seat_of_request(request);
     unlink_from_seat(queue, seat, request);
     if (seat_is_waiting(seat)) {
+        seat_sum_own(queue, seat);
         treap_update(&seat->node, seat_sum);
     } else {
         treap_remove(&queue->classes[request->class].seats, &seat->node, seat_sum);
@@ -244,8 +256,20 @@ void queue_let_go(struct queue *queue, struct sched_request *request)
     struct queue_tenant *tenant = request->place.tenant;
     note_left(&queue->classes[request->class], seat_of_request(request));
     request->place.tenant = NULL;
-    request->place.charged = 0;
     queue_tenant_let_go(queue, tenant);
+}
+
+static struct queue_fit fit_of(const struct queue *queue, const struct sched_request *request)
+{
+    bool is_large = sched_uncached_tokens(&request->cost) > queue->options.small_tokens_max;
+    return (struct queue_fit){
+        .charge = charge_of(queue, request, &request->cost),
+        .requests = 1,
+        .large = is_large,
+        .small_base_min = is_large ? NANOS_NEVER : request->base_ns,
+        .kv_min = tokens_of(request),
+        .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
+    };
 }
 
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted)
@@ -258,12 +282,12 @@ enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *
     }
     tenant->weight = request->weight == 0 ? 1000 : request->weight;
     queue_tenant_hold(queue, tenant);
-    lift(&queue->classes[request->class], &tenant->seats[request->class]);
+    lift(queue, &queue->classes[request->class], &tenant->seats[request->class]);
     request->place = (struct queue_place){
-        .deadline_ns = request->start_by_ns,
+        .own = fit_of(queue, request),
+        .start_by_ns = request->start_by_ns,
         .order = ++queue->orders,
         .tenant = tenant,
-        .charged = charge_of(queue, request, &request->cost),
     };
     queue_link(queue, request);
     if (queue->tenants_waiting == 1) {
@@ -288,6 +312,7 @@ static void seat_charge(struct queue *queue, struct queue_class *class, struct q
     }
     seat->counter += charge;
     if (seat_is_waiting(seat)) {
+        seat->turn = ++queue->turns;
         seat_enter(queue, class, seat);
     }
 }
@@ -323,8 +348,21 @@ void queue_take(struct queue *queue, struct sched_request *request)
     struct queue_class *class = &queue->classes[request->class];
     struct queue_seat *seat = seat_of_request(request);
     unlink_from_seat(queue, seat, request);
+    request->place.charged = request->place.own.charge;
     seat_charge(queue, class, seat, request->place.charged, true);
     note_left(class, seat);
+}
+
+void queue_offer(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    struct queue_tenant *tenant = queue_tenant_get(queue, request->tenant);
+    double tokens = (double)tokens_of(request);
+    rate_add(queue, &tenant->offered, now, tokens);
+}
+
+void queue_served(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    rate_add(queue, &queue->served, now, (double)tokens_of(request));
 }
 
 void queue_charge(struct queue *queue, struct sched_request *request)
@@ -335,7 +373,7 @@ void queue_charge(struct queue *queue, struct sched_request *request)
     struct queue_seat *seat = &tenant->seats[request->class];
     tenant->weight = request->weight == 0 ? 1000 : request->weight;
     queue_tenant_hold(queue, tenant);
-    lift(class, seat);
+    lift(queue, class, seat);
     request->place = (struct queue_place){.tenant = tenant, .charged = charge_of(queue, request, &request->cost)};
     earn_aged(queue, request->class, QUEUE_GRANT_ORDER);
     seat_charge(queue, class, seat, request->place.charged, seat_is_waiting(seat));
@@ -378,6 +416,9 @@ struct queue *queue_create(const struct queue_options *options)
     queue->requests_cap = (uint32_t)part_of(options->requests_max, percent);
     queue->tokens_cap = part_of(options->tokens_max, percent);
     queue->bytes_cap = part_of(options->bytes_max, percent);
+    queue->share_of_request = options->requests_max == 0 ? 0 : 1.0 / options->requests_max;
+    queue->share_of_token = options->tokens_max == 0 ? 0 : 1.0 / (double)options->tokens_max;
+    queue->share_of_byte = options->bytes_max == 0 ? 0 : 1.0 / (double)options->bytes_max;
     if (!queue_tenants_init(queue)) {
         free(queue);
         return NULL;
@@ -408,7 +449,7 @@ void queue_figures(const struct queue *queue, struct queue_figures *ret_figures)
         const struct queue_class *class = &queue->classes[i];
         figures.requests_of_class[i] = class->requests;
         if (class->requests > 0) {
-            nanos oldest = seat_of(class->seats.root)->oldest_min;
+            nanos oldest = seat_of(class->seats.root)->sum.oldest_min;
             figures.oldest_ns = oldest < figures.oldest_ns ? oldest : figures.oldest_ns;
         }
     }

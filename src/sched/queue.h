@@ -2,7 +2,7 @@
  *
  *   class 0 ─┐                                            strict order, but for an aged share of the lower classes
  *   class 1 ─┤   each: tenants by virtual token counter     (cost ÷ weight; VTC, OSDI'24: an arriving tenant is lifted
- *   class 2 ─┤            each: requests, earliest deadline first          to the smallest active counter)
+ *   class 2 ─┤            each: requests, earliest start_by first          to the smallest active counter)
  *   class 3 ─┘
  *
  * Beside the order stands a lane for small requests: where the next large one does not fit into what is free at the
@@ -30,19 +30,23 @@ struct queue_options {
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
     uint32_t output_weight;
-    bool lifo_lowest;            /* adaptive LIFO for class 3 */
+    uint32_t catch_up_tokens; /* weighted: by so much less an arriving tenant is lifted, so that who took less than its
+                                 share for a while may take it later; 0: VTC as published, which forgets at once */
+    bool lifo_lowest;         /* adaptive LIFO for class 3 */
     uint32_t lane_share_percent; /* small ones that pass a waiting large one may together be so much of its size, by
                                     prompt and expected output; then none passes it; 0: 25 */
 };
 
 /* What may leave now. */
 struct queue_room {
-    bool class_may_pass[SCHED_CLASSES];  /* by count: the upper ones have headroom held back for them */
-    nanos prefill_ns_max[SCHED_CLASSES]; /* base_ns of a small one that fits; large ones have large_may_pass */
-    bool large_may_pass;                 /* for those above small_tokens_max */
-    uint64_t kv_tokens_max;              /* prompt and expected output that fit */
-    uint64_t endpoints;                  /* with room; 0: any */
-    bool is_overloaded;                  /* standing overload: for adaptive LIFO */
+    bool class_may_pass[SCHED_CLASSES];    /* by count: the upper ones have headroom held back for them */
+    nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
+    bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
+    uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
+    uint64_t endpoints;                    /* with room; 0: any */
+    bool is_tenant_held;                   /* this one leaves room for the others */
+    uint64_t held_tenant;
+    bool is_overloaded; /* standing overload: for adaptive LIFO */
 };
 
 struct queue;
@@ -56,9 +60,9 @@ void queue_destroy(struct queue *queue); /* empty, and all that was charged is o
  * gone, and the value says why.
  *
  * SCHED_SHED_TENANT_SHARE: while others wait, its tenant would hold more than its share; only lower classes of the same
- * tenant give way. When full, the worst goes: one that is past its deadline, one of a tenant that holds more than its
+ * tenant give way. When full, the worst goes: one that can no longer make it, one of a tenant that holds more than its
  * share since it waited alone, else of the lowest class, of the tenant that holds most there, the one with the latest
- * deadline; that may be the new one itself. */
+ * start_by_ns; that may be the new one itself. */
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
 
 /* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
@@ -80,11 +84,27 @@ void queue_charge(struct queue *queue, struct sched_request *request);
  */
 void queue_settle(struct queue *queue, struct sched_request *request, const struct sched_cost *really, bool is_over);
 
-/* The earliest deadline of all that wait; NANOS_NEVER: none. And the request that has it. */
+/* The earliest start_by_ns of all that wait; NANOS_NEVER: none. And the request that has it, among equals the first in
+ * order; NULL with NANOS_NEVER. */
 nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request);
 
 /* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request);
+
+/* How the tenant of a request stands among those that have something waiting or in flight. */
+struct queue_share {
+    uint32_t own;    /* of its requests in flight: charged, and not over */
+    uint32_t others; /* of all others */
+    double share;    /* its weight among all of theirs */
+    double greed;    /* what it asks for ÷ its share of what is served, in tokens over half a minute */
+};
+struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request);
+
+/* A request has come, whatever becomes of it: for queue_share.greed. */
+void queue_offer(struct queue *queue, nanos now, const struct sched_request *request);
+
+/* One was granted. */
+void queue_served(struct queue *queue, nanos now, const struct sched_request *request);
 
 struct queue_figures {
     uint32_t requests;

@@ -45,7 +45,7 @@ static struct sched_request *last_of(const struct queue_seat *seat)
     return request_of(place_of(treap_last(&seat->requests)));
 }
 
-/* The tenant's latest deadline, of its lowest class below `above`; NULL: it has none there. */
+/* The tenant's latest start, of its lowest class below `above`; NULL: it has none there. */
 static struct sched_request *worst_of_tenant(const struct queue_tenant *tenant, int above)
 {
     for (int class = SCHED_CLASSES - 1; class > above; class --) {
@@ -57,16 +57,19 @@ static struct sched_request *worst_of_tenant(const struct queue_tenant *tenant, 
     return NULL;
 }
 
-/* The seat that holds most in the class. */
+/* The seat that holds most in the class; among equals the one whose turn comes last. */
 static const struct queue_seat *fullest(const struct queue_class *class)
 {
-    const struct queue_seat *seat = seat_of(class->seats.root);
+    const struct treap_node *node = class->seats.root;
+    double share = seat_of(node)->sum.share_max;
     for (;;) {
-        const struct treap_node *left = seat->node.left;
-        if (seat->share >= seat->share_max) {
-            return seat;
+        if (node->right != NULL && seat_of(node->right)->sum.share_max >= share) {
+            node = node->right;
+        } else if (seat_of(node)->own.share_max >= share) {
+            return seat_of(node);
+        } else {
+            node = node->left;
         }
-        seat = seat_of(left != NULL && seat_of(left)->share_max >= seat->share_max ? left : seat->node.right);
     }
 }
 
@@ -78,14 +81,14 @@ static struct sched_request *worst_of_class(const struct queue *queue, const str
     const struct queue_seat *own = &tenant->seats[request->class];
     uint64_t requests = own->requests.root != NULL ? place_of(own->requests.root)->fit.requests : 0;
     double share = queue_share(queue, requests + 1, own->tokens + tokens_of(request), own->bytes + request->body_bytes);
-    if (share < seat->share) {
+    if (share < seat->own.share_max) {
         return last_of(seat);
     }
     if (requests == 0) {
         return NULL;
     }
     struct sched_request *last = last_of(own);
-    return last->place.deadline_ns > request->start_by_ns ? last : NULL;
+    return last->place.start_by_ns > request->start_by_ns ? last : NULL;
 }
 
 /* Who has to go so that the new one may come; NULL: nobody is worse than it is. */

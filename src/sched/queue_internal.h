@@ -3,17 +3,27 @@
  *
  *   queue ─ classes[4] ─ seats: a treap of the tenants that wait in the class, by (counter, turn)
  *                          │
- *                        seat ─ requests: a treap of this tenant's requests of the class, by (deadline, order)
+ *                        seat ─ requests: a treap of this tenant's requests of the class, by (start_by, order)
  *                             ─ arrivals: a list of the same, oldest first
  *
- * Both trees carry sums, so that "the first in order that fits", "the earliest deadline", "who has waited longest" and
- * "who holds most" are found from the root down. A tenant has one counter for each class: classes are served
+ * Both trees carry sums, so that "the first in order that fits", "the earliest start_by_ns", "who has waited longest"
+ * and "who holds most" are found from the root down. A tenant has one counter for each class: classes are served
  * strictly one before the other, and who is behind in the lowest has no claim on the highest. */
 #ifndef SLUICE_SCHED_QUEUE_INTERNAL_H
 #define SLUICE_SCHED_QUEUE_INTERNAL_H
 
 #include "base/check.h"
 #include "sched/queue.h"
+
+/* What the requests of a seat come to, or those of a subtree of seats. */
+struct queue_sum {
+    struct queue_fit fit;
+    uint32_t seats;
+    double finish_max; /* the highest counter at which a seat will have been served entirely */
+    double share_max;  /* of the bound that a seat fills most */
+    nanos start_by_min;
+    nanos oldest_min;
+};
 
 /* Of a tenant, in one class. */
 struct queue_seat {
@@ -23,17 +33,15 @@ struct queue_seat {
     struct list_node arrivals;
     double counter; /* weighted tokens charged, or to which it was lifted */
     uint64_t turn;  /* among equal counters; the smaller goes first */
-    double cost;    /* weighted tokens that its waiting requests will be charged */
     uint64_t tokens, bytes;
-    double share; /* of the bound that it fills most */
+    struct queue_sum own;
+    struct queue_sum sum; /* over node's subtree */
+};
 
-    /* over node's subtree */
-    struct queue_fit fit;
-    uint32_t seats;
-    double finish_max; /* the highest counter at which a seat will have been served entirely */
-    double share_max;
-    nanos deadline_min;
-    nanos oldest_min;
+/* A sum that forgets: a rate, times the window over which it does. */
+struct queue_rate {
+    double sum;
+    nanos at_ns;
 };
 
 struct queue_tenant {
@@ -41,8 +49,10 @@ struct queue_tenant {
     struct list_node node;        /* on busy, or on idle when nobody holds it */
     uint64_t id;
     uint32_t weight;
-    uint32_t holders;  /* requests that wait, or were charged and are not over */
-    uint32_t requests; /* that wait */
+    uint32_t held_weight;      /* while it is on busy: what it adds to the queue's busy_weight */
+    uint32_t holders;          /* requests that wait, or were charged and are not over */
+    uint32_t requests;         /* that wait */
+    struct queue_rate offered; /* tokens that came, served or not */
     uint64_t tokens, bytes;
     double served;
     struct queue_seat seats[SCHED_CLASSES];
@@ -69,6 +79,7 @@ struct queue {
     struct queue_options options;
     uint32_t requests_cap; /* of one tenant, while two or more wait */
     uint64_t tokens_cap, bytes_cap;
+    double share_of_request, share_of_token, share_of_byte; /* one of the bound; 0: no bound */
     struct queue_class classes[SCHED_CLASSES];
     uint32_t requests;
     uint64_t tokens, bytes;
@@ -83,9 +94,15 @@ struct queue {
     struct queue_tenant **buckets;
     uint32_t buckets_mask;
     uint32_t tenants;            /* in the table */
+    uint32_t holders;            /* of all tenants together */
+    struct queue_rate served;    /* tokens that were granted */
+    uint64_t busy_weight;        /* of those on busy */
     struct list_node busy, idle; /* idle: the one that has been so for longest comes first */
     struct queue_tenant strangers;
 };
+
+double rate_at(const struct queue *queue, const struct queue_rate *rate, nanos now);
+void rate_add(const struct queue *queue, struct queue_rate *rate, nanos now, double amount);
 
 static inline struct queue_place *place_of(const struct treap_node *node)
 {
@@ -121,7 +138,7 @@ static inline uint64_t tokens_of(const struct sched_request *request)
 /* ---- queue.c */
 
 /* The counter to which a tenant is lifted that becomes active in the class. */
-double queue_floor(const struct queue_class *class);
+double queue_floor(const struct queue *queue, const struct queue_class *class);
 
 /* Takes a waiting request out of the trees, and puts it back; tenants are held as before, counters stay. */
 void queue_unlink(struct queue *queue, struct sched_request *request);

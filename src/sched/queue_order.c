@@ -1,10 +1,13 @@
 /* Who is next, and how many come before.
  *
- * A class's next one in order is its tenants' smallest counter's earliest deadline, among those whose endpoints have
- * room. Where that one does not fit into the tokens there are, the lane opens: small ones that fit may pass it, first
- * those of its class, then those of the classes below, and nobody else. The lane is bounded: what passes a waiting one
- * may together be as large as it is (lane_share_percent), so that it waits at most about twice as long as its size is
- * worth; from then on nobody of its class or below passes it, and what becomes free is kept for it.
+ * A class's next one in order is its tenants' smallest counter's earliest start, among those that wait for nothing of
+ * their own: an endpoint of theirs has room and, for a large one, the place of large ones is free. Who waits for such a
+ * thing is passed by all others and loses nothing by it.
+ *
+ * Where the next one does not fit into the prefill time or the memory there is, the lane opens: small ones that fit may
+ * pass it, first those of its class, then those of the classes below, and nobody else. The lane is bounded: what passes
+ * a waiting one may together come to lane_share_percent of its size; from then on nobody of its class or below passes
+ * it, and what becomes free is kept for it.
  *
  * The aged: a request that waited longer than aged_after_ns may take the turn of one of a class above, or a place that
  * is held back for them, once for every 100 ÷ aged_share_percent grants made over the heads of those that wait below.
@@ -13,53 +16,60 @@
 
 enum {
     SEEK_NODES_MAX = 256, /* looked at for one that fits, of a tree whose sums say only that one might */
-    AHEAD_SEATS_MAX = 64, /* looked at one by one by queue_ahead_of */
+    AHEAD_SEATS_MAX = 32, /* looked at one by one by queue_ahead_of */
+    LIFO_STEPS_MAX = 64,  /* back from the newest, for one that waits for nothing of its own */
     LANE_SHARE_PERCENT =
-        25,              /* 100: short of KV memory, large ones reach a quarter of the small ones' share; 5: no more */
-    LIFO_STEPS_MAX = 64, /* back from the newest, for one whose endpoints have room */
+        25, /* 100: short of KV memory, large ones reach a quarter of the small ones' share; 5: no more */
 };
 
 struct limits {
-    nanos prefill_ns_max;
+    nanos prefill_ns_max; /* of small ones */
     bool large_may_pass;
-    uint32_t small_tokens_max;
     uint64_t kv_tokens_max;
     uint64_t endpoints;
+    bool is_tenant_held;
+    uint64_t held_tenant;
 };
 
 /* Whether one that fits may be among so many; for a single one: whether it fits. */
 static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 {
-    return (fit->base_min <= limits->prefill_ns_max || limits->large_may_pass) &&
-           fit->kv_min <= limits->kv_tokens_max && (fit->endpoints & limits->endpoints) != 0;
+    bool has_small = fit->large < fit->requests && fit->small_base_min <= limits->prefill_ns_max;
+    bool has_large = fit->large > 0 && limits->large_may_pass;
+    return (has_small || has_large) && fit->kv_min <= limits->kv_tokens_max &&
+           (fit->endpoints & limits->endpoints) != 0;
 }
 
 static bool fits(const struct sched_request *request, const struct limits *limits)
 {
-    bool is_large = sched_uncached_tokens(&request->cost) > limits->small_tokens_max;
-    return (is_large ? limits->large_may_pass : request->base_ns <= limits->prefill_ns_max) &&
-           tokens_of(request) <= limits->kv_tokens_max &&
-           (request->endpoints == 0 || (request->endpoints & limits->endpoints) != 0);
+    if (limits->is_tenant_held && request->tenant == limits->held_tenant) {
+        return false;
+    }
+    return may_fit(&request->place.own, limits);
 }
 
-static struct limits limits_of(const struct queue *queue, const struct queue_room *room, unsigned class)
+static struct limits limits_of(const struct queue_room *room, unsigned class)
 {
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
-        .large_may_pass = room->large_may_pass,
-        .small_tokens_max = queue->options.small_tokens_max,
-        .kv_tokens_max = room->kv_tokens_max,
+        .large_may_pass = room->large_may_pass[class],
+        .kv_tokens_max = room->kv_tokens_max[class],
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+        .is_tenant_held = room->is_tenant_held,
+        .held_tenant = room->held_tenant,
     };
 }
 
-static struct limits limits_of_endpoints(const struct queue_room *room)
+/* What a request may have to wait for that is its own affair. */
+static struct limits limits_of_its_own(const struct queue_room *room, bool large_may_pass)
 {
     return (struct limits){
         .prefill_ns_max = NANOS_NEVER,
-        .large_may_pass = true,
+        .large_may_pass = large_may_pass,
         .kv_tokens_max = UINT64_MAX,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+        .is_tenant_held = room->is_tenant_held,
+        .held_tenant = room->held_tenant,
     };
 }
 
@@ -83,10 +93,11 @@ static struct sched_request *seek_in_seat(const struct treap_node *node, const s
 
 static struct sched_request *seek_in_class(const struct treap_node *node, const struct limits *limits, unsigned *budget)
 {
-    while (node != NULL && *budget > 0 && may_fit(&seat_of(node)->fit, limits)) {
+    while (node != NULL && *budget > 0 && may_fit(&seat_of(node)->sum.fit, limits)) {
         --*budget;
         struct sched_request *found = seek_in_class(node->left, limits, budget);
-        if (found == NULL) {
+        bool is_held = limits->is_tenant_held && seat_of(node)->tenant->id == limits->held_tenant;
+        if (found == NULL && !is_held) {
             found = seek_in_seat(seat_of(node)->requests.root, limits, budget);
         }
         if (found != NULL) {
@@ -99,6 +110,14 @@ static struct sched_request *seek_in_class(const struct treap_node *node, const 
 
 static struct sched_request *first_within(const struct queue_class *class, const struct limits *limits)
 {
+    if (class->seats.first == NULL) {
+        return NULL;
+    }
+    /* The very first, in nearly all cases. */
+    struct sched_request *first = request_of(place_of(seat_of(class->seats.first)->requests.first));
+    if (fits(first, limits)) {
+        return first;
+    }
     unsigned budget = SEEK_NODES_MAX;
     return seek_in_class(class->seats.root, limits, &budget);
 }
@@ -116,21 +135,28 @@ static struct sched_request *newest_of(struct sched_request *first, const struct
     return first;
 }
 
-static struct sched_request *first_in_order(const struct queue *queue, const struct queue_room *room, unsigned class)
+static struct sched_request *first_in_order(const struct queue *queue, const struct queue_room *room, unsigned class,
+                                            bool large_may_pass)
 {
-    const struct queue_class *of = &queue->classes[class];
-    struct limits limits = limits_of_endpoints(room);
-    /* Endpoints alone are one condition, for which the sums are exact: the search goes straight down. */
-    struct sched_request *first = first_within(of, &limits);
+    struct limits limits = limits_of_its_own(room, large_may_pass);
+    struct sched_request *first = first_within(&queue->classes[class], &limits);
     if (first != NULL && queue->is_lifo && class == SCHED_CLASSES - 1) {
         return newest_of(first, &limits);
     }
     return first;
 }
 
+/* Whether a large one would come before it, had large ones room. */
+static bool passes_large(const struct queue *queue, const struct queue_room *room, unsigned class,
+                         const struct sched_request *request)
+{
+    return !room->large_may_pass[class] && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
+           first_in_order(queue, room, class, true) != request;
+}
+
 static struct sched_request *first_small(const struct queue *queue, const struct queue_room *room, unsigned class)
 {
-    struct limits limits = limits_of(queue, room, class);
+    struct limits limits = limits_of(room, class);
     limits.large_may_pass = false;
     return first_within(&queue->classes[class], &limits);
 }
@@ -146,34 +172,33 @@ static bool is_passed_enough(const struct queue *queue, const struct sched_reque
 static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice,
                             bool *ret_blocked)
 {
-    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        if (queue->classes[class].requests == 0) {
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        if (queue->classes[i].requests == 0) {
             continue;
         }
-        if (!room->class_may_pass[class]) {
+        if (!room->class_may_pass[i]) {
             *ret_blocked = true;
             continue;
         }
         if (choice->passed == NULL) {
-            struct sched_request *first = first_in_order(queue, room, class);
-            struct limits limits = limits_of(queue, room, class);
+            struct sched_request *first = first_in_order(queue, room, i, room->large_may_pass[i]);
+            struct limits limits = limits_of(room, i);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
+                choice->grant = passes_large(queue, room, i, first) ? QUEUE_GRANT_LANE : QUEUE_GRANT_ORDER;
+                *ret_blocked = *ret_blocked || choice->grant == QUEUE_GRANT_LANE;
                 return false;
             }
             *ret_blocked = true;
             if (first == NULL) {
-                continue; /* only their endpoints are full: nothing is taken from them by others */
+                continue; /* all wait for something of their own */
             }
-            /* A large one that waits for the place of large ones loses nothing to small ones. */
-            bool waits_for_large =
-                sched_uncached_tokens(&first->cost) > limits.small_tokens_max && !room->large_may_pass;
-            choice->passed = waits_for_large ? NULL : first;
-            if (!waits_for_large && is_passed_enough(queue, first)) {
+            choice->passed = first;
+            if (is_passed_enough(queue, first)) {
                 return true;
             }
         }
-        choice->request = first_small(queue, room, class);
+        choice->request = first_small(queue, room, i);
         if (choice->request != NULL) {
             choice->grant = QUEUE_GRANT_LANE;
             return false;
@@ -188,11 +213,11 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
 static const struct queue_seat *first_aged_seat(const struct queue_class *class, nanos arrived_max_ns)
 {
     const struct treap_node *node = class->seats.root;
-    while (node != NULL && seat_of(node)->oldest_min <= arrived_max_ns) {
+    while (node != NULL && seat_of(node)->sum.oldest_min <= arrived_max_ns) {
         const struct queue_seat *seat = seat_of(node);
-        if (node->left != NULL && seat_of(node->left)->oldest_min <= arrived_max_ns) {
+        if (node->left != NULL && seat_of(node->left)->sum.oldest_min <= arrived_max_ns) {
             node = node->left;
-        } else if (request_at(seat->arrivals.next)->arrived_ns <= arrived_max_ns) {
+        } else if (seat->own.oldest_min <= arrived_max_ns) {
             return seat;
         } else {
             node = node->right;
@@ -208,10 +233,10 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
         return;
     }
     unsigned above = choice->request != NULL ? choice->request->class : 0;
-    struct limits limits = limits_of(queue, room, above);
+    struct limits limits = limits_of(room, above);
     struct sched_request *oldest = NULL;
-    for (unsigned class = above + 1; class < SCHED_CLASSES && room->class_may_pass[above]; class ++) {
-        const struct queue_seat *seat = first_aged_seat(&queue->classes[class], now - queue->options.aged_after_ns);
+    for (unsigned i = above + 1; i < SCHED_CLASSES && room->class_may_pass[above]; i++) {
+        const struct queue_seat *seat = first_aged_seat(&queue->classes[i], now - queue->options.aged_after_ns);
         struct sched_request *aged = seat == NULL ? NULL : request_at(seat->arrivals.next);
         if (aged != NULL && fits(aged, &limits) && (oldest == NULL || aged->arrived_ns < oldest->arrived_ns)) {
             oldest = aged;
@@ -226,10 +251,10 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
 /* Whether one of a class above waits and fits: looked for afresh, by what it is defined as. */
 static bool is_inversion(const struct queue *queue, const struct queue_room *room, unsigned below)
 {
-    for (unsigned class = 0; class < below; class ++) {
-        struct limits limits = limits_of(queue, room, class);
-        if (queue->classes[class].requests > 0 && room->class_may_pass[class] &&
-            first_within(&queue->classes[class], &limits) != NULL) {
+    for (unsigned i = 0; i < below; i++) {
+        struct limits limits = limits_of(room, i);
+        if (queue->classes[i].requests > 0 && room->class_may_pass[i] &&
+            first_within(&queue->classes[i], &limits) != NULL) {
             return true;
         }
     }
@@ -259,62 +284,81 @@ struct sched_request *queue_next(struct queue *queue, nanos now, const struct qu
 nanos queue_deadline(const struct queue *queue, struct sched_request **ret_request)
 {
     const struct queue_seat *seat = NULL;
-    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        const struct treap_node *root = queue->classes[class].seats.root;
-        if (root != NULL && (seat == NULL || seat_of(root)->deadline_min < seat->deadline_min)) {
+    for (unsigned i = 0; i < SCHED_CLASSES; i++) {
+        const struct treap_node *root = queue->classes[i].seats.root;
+        if (root != NULL && (seat == NULL || seat_of(root)->sum.start_by_min < seat->sum.start_by_min)) {
             seat = seat_of(root);
         }
     }
-    if (seat == NULL || seat->deadline_min == NANOS_NEVER) {
+    if (seat == NULL || seat->sum.start_by_min == NANOS_NEVER) {
         *ret_request = NULL;
         return NANOS_NEVER;
     }
-    nanos deadline = seat->deadline_min;
-    while (place_of(seat->requests.first)->deadline_ns != deadline) {
-        const struct treap_node *left = seat->node.left;
-        seat = seat_of(left != NULL && seat_of(left)->deadline_min == deadline ? left : seat->node.right);
-    }
-    *ret_request = request_of(place_of(seat->requests.first));
-    return deadline;
-}
-
-/* How many of the tenant's own come before it. */
-static uint32_t rank_in_seat(const struct queue_seat *seat, const struct sched_request *request)
-{
-    const struct queue_place *own = &request->place;
-    uint64_t order = own->is_waiting ? own->order : UINT64_MAX;
-    uint32_t rank = 0;
-    for (const struct treap_node *node = seat->requests.root; node != NULL;) {
-        const struct queue_place *place = place_of(node);
-        bool is_before = place->deadline_ns != request->start_by_ns ? place->deadline_ns < request->start_by_ns
-                                                                    : place->order < order;
-        if (is_before) {
-            rank += 1 + (node->left != NULL ? place_of(node->left)->fit.requests : 0);
+    nanos start_by = seat->sum.start_by_min;
+    for (;;) {
+        if (seat->node.left != NULL && seat_of(seat->node.left)->sum.start_by_min == start_by) {
+            seat = seat_of(seat->node.left);
+        } else if (seat->own.start_by_min == start_by) {
+            *ret_request = request_of(place_of(seat->requests.first));
+            return start_by;
+        } else {
+            seat = seat_of(seat->node.right);
         }
-        node = is_before ? node->right : node->left;
     }
-    return rank;
 }
 
-/* How far the order goes before its turn, and what its own tenant has until then. */
+/* How far the order goes before a request's turn. */
 struct ahead {
-    double counter;
-    const struct queue_seat *own;
-    uint32_t rank;
+    const struct queue_seat *own; /* its tenant's; NULL: none yet */
+    uint32_t rank;                /* how many of its tenant's own come before it */
+    double counter;               /* its tenant's, when these will have been served */
+    double counter_now;
+    uint64_t turn; /* now, among equals */
 };
+
+/* Counts those of its own that come before it. */
+static void count_own(const struct sched_request *request, struct ahead *ahead)
+{
+    uint64_t order = request->place.is_waiting ? request->place.order : UINT64_MAX;
+    for (const struct treap_node *node = ahead->own->requests.root; node != NULL;) {
+        const struct queue_place *place = place_of(node);
+        bool is_before = place->start_by_ns != request->start_by_ns ? place->start_by_ns < request->start_by_ns
+                                                                    : place->order < order;
+        if (!is_before) {
+            node = node->left;
+            continue;
+        }
+        ahead->rank++;
+        ahead->counter += place->own.charge;
+        if (node->left != NULL) {
+            ahead->rank += place_of(node->left)->fit.requests;
+            ahead->counter += place_of(node->left)->fit.charge;
+        }
+        node = node->right;
+    }
+}
+
+/* Whether a seat that comes to the very same counter goes first there. Turns go round: who has begun higher was there
+ * before, who has begun lower comes after, and equals keep their turns. */
+static bool wins_tie(const struct queue_seat *seat, const struct ahead *ahead)
+{
+    return seat->counter != ahead->counter_now ? seat->counter > ahead->counter_now : seat->turn < ahead->turn;
+}
 
 /* How many of the seat's requests are served until all counters have reached the one asked for: turns of its mean. */
 static uint32_t served_of(const struct queue_seat *seat, const struct ahead *ahead)
 {
-    uint32_t requests = place_of(seat->requests.root)->fit.requests;
+    const struct queue_fit *fit = &seat->own.fit;
+    double room = ahead->counter - seat->counter;
     if (seat == ahead->own) {
         return ahead->rank;
     }
-    if (seat->counter > ahead->counter) {
-        return 0;
+    if (room >= fit->charge) {
+        return fit->requests;
     }
-    double room = ahead->counter - seat->counter;
-    return room >= seat->cost ? requests : 1 + (uint32_t)(room / seat->cost * requests);
+    double turns = room * fit->requests / fit->charge;
+    uint32_t whole = (uint32_t)turns;
+    return whole + (turns > whole || wins_tie(seat, ahead));
 }
 
 /* Over a subtree. Those that are served entirely are counted at once, those behind are left out; beyond the budget a
@@ -325,38 +369,41 @@ static uint64_t served_before(const struct treap_node *node, const struct ahead 
         return 0;
     }
     const struct queue_seat *seat = seat_of(node);
-    if (seat->finish_max <= ahead->counter) {
-        return seat->fit.requests;
+    if (seat->sum.finish_max <= ahead->counter) {
+        return seat->sum.fit.requests;
     }
     if (seat->counter > ahead->counter) {
         return served_before(node->left, ahead, budget);
     }
     uint64_t served = served_of(seat, ahead);
     if (budget <= 1) {
-        served *= seat->seats;
-        return served < seat->fit.requests ? served : seat->fit.requests;
+        served *= seat->sum.seats;
+        return served < seat->sum.fit.requests ? served : seat->sum.fit.requests;
     }
     budget--;
-    uint32_t left = node->left == NULL ? 0 : budget * seat_of(node->left)->seats / seat->seats;
+    uint32_t left = node->left == NULL ? 0 : budget * seat_of(node->left)->sum.seats / seat->sum.seats;
     return served + served_before(node->left, ahead, left) + served_before(node->right, ahead, budget - left);
 }
 
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request)
 {
     uint64_t served = 0;
-    for (unsigned class = 0; class < request->class; class ++) {
-        served += queue->classes[class].requests;
+    for (unsigned i = 0; i < request->class; i++) {
+        served += queue->classes[i].requests;
     }
     const struct queue_class *class = &queue->classes[request->class];
     const struct queue_tenant *tenant = queue_tenant_find(queue, request->tenant);
     const struct queue_seat *own = tenant == NULL ? NULL : &tenant->seats[request->class];
-    struct ahead ahead = {.counter = queue_floor(class), .own = own};
-    if (own != NULL && own->requests.root == NULL) {
-        ahead.counter = own->counter > ahead.counter ? own->counter : ahead.counter;
-    } else if (own != NULL) {
-        bool is_newest_first = queue->is_lifo && request->class == SCHED_CLASSES - 1;
-        ahead.rank = is_newest_first ? 0 : rank_in_seat(own, request);
-        ahead.counter = own->counter + own->cost * ahead.rank / place_of(own->requests.root)->fit.requests;
+    struct ahead ahead = {.own = own, .counter = queue_floor(queue, class), .turn = UINT64_MAX};
+    if (own != NULL && own->requests.root != NULL) {
+        ahead.counter = own->counter;
+        ahead.turn = own->turn;
+    } else if (own != NULL && own->counter > ahead.counter) {
+        ahead.counter = own->counter;
+    }
+    ahead.counter_now = ahead.counter;
+    if (own != NULL && !(queue->is_lifo && request->class == SCHED_CLASSES - 1)) {
+        count_own(request, &ahead);
     }
     served += served_before(class->seats.root, &ahead, AHEAD_SEATS_MAX);
     return served > UINT32_MAX ? UINT32_MAX : (uint32_t)served;

@@ -58,22 +58,26 @@ enum sched_state {
     SCHED_RUNNING, /* granted; its first token has come, or it has none to show (is_streamed is false) */
 };
 
-/* What a set of waiting requests could fit into, at best: a sum over a subtree of the queue's. */
+/* What a set of waiting requests comes to, and what the one of them that needs least would fit into: a sum over a
+ * subtree of the queue's. */
 struct queue_fit {
+    double charge; /* weighted tokens that they will be charged */
     uint32_t requests;
-    nanos base_min;     /* base_ns of the one with the least */
-    uint64_t kv_min;    /* prompt and expected output of the one with the least */
-    uint64_t endpoints; /* a bit for each that any of them may use */
+    uint32_t large;       /* of them, those above small_tokens_max */
+    nanos small_base_min; /* base_ns of the small one with the least; NANOS_NEVER: none is small */
+    uint64_t kv_min;      /* prompt and expected output of the one with the least */
+    uint64_t endpoints;   /* a bit for each that any of them may use */
 };
 
 /* The queue's bookkeeping; nobody else's business, but for `lane` of who was evicted. */
 struct queue_place {
-    struct treap_node node;      /* among its tenant's, by deadline */
+    struct treap_node node;      /* among its tenant's, by start_by_ns */
     struct queue_fit fit;        /* over node's subtree */
-    nanos deadline_ns;           /* as it was when it came */
+    struct queue_fit own;        /* its own */
+    nanos start_by_ns;           /* as it was when it came */
     uint64_t order;              /* of arrival */
     struct queue_tenant *tenant; /* whose counter it is or was charged to; NULL: it neither waits nor is charged */
-    double charged;              /* in weighted tokens: what it will be charged, then what it was, until it is over */
+    double charged;              /* to its tenant's counter, in weighted tokens; corrected until it is over */
     uint64_t passed_tokens;      /* of the small ones that went before it while it did not fit */
     bool is_waiting;
     struct list_node lane; /* among its tenant's of its class, by arrival; or on queue_put's list of the evicted */

@@ -36,6 +36,7 @@ struct config_scheduling {
     uint32_t first_token_ms;
     uint32_t token_ms; /* 0: no bound */
     uint32_t holdback_percent;
+    uint32_t time_scale;
     struct {
         uint32_t requests_max;
         uint64_t tokens_max;     /* 0: no bound */

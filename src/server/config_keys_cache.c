@@ -81,9 +81,9 @@ const struct config_key config_keys_cache[] = {
      .type = CONFIG_SECRET,
      AT(config, cache.api_token),
      BOUNDS(16, 256),
-     .help =
-         "When set, `/api/cache` is answered on the public listeners too, to requests with `Authorization: Bearer` and "
-         "this; `${CACHE_TOKEN}` keeps it out of the file. The admin listener asks for none."},
+     .help = "When set, `/api/cache` and `/api/performance` are answered on the public listeners too, to requests with "
+             "`Authorization: Bearer` and this; `${CACHE_TOKEN}` keeps it out of the file. The admin listener asks for "
+             "none."},
 
     {.path = "routes[].http.cache.enabled",
      .type = CONFIG_BOOL,

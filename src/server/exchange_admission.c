@@ -36,7 +36,12 @@ void exchange_admission_prepare(struct exchange *exchange, const struct exchange
     }
     struct gate_pass *pass = &exchange->fetch->pass;
     bool is_plain = config->kind == CONFIG_ROUTE_HTTP;
-    gate_pass_init(pass, is_plain ? gates_plain(&worker->gates, config->upstream) : NULL);
+    struct gate *gate = is_plain ? gates_plain(&worker->gates, config->upstream) : NULL;
+    bool begins_now = exchange->cache == NULL && start->parser->head.body == HTTP_BODY_NONE;
+    if (begins_now && gate_try(pass, gate, (uint8_t)config->class)) {
+        return; /* as long as nobody waits it does not matter whose it is */
+    }
+    gate_pass_init(pass, gate);
     struct sched_request *request = &pass->request;
     struct cache_key_source source;
     exchange_cache_source(start, &source);
@@ -96,7 +101,9 @@ struct bytes exchange_admission_choose(struct exchange *exchange)
     if (demand->model_is_escaped && !inference_model(&exchange->arena, body, &model)) {
         model = BYTES_NONE;
     }
-    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, model);
+    const struct model_directory *directory = fetch->request.upstream->models;
+    struct bytes scheduled = directory == NULL ? model : model_directory_scheduled_as(directory, model);
+    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, scheduled);
     gate_pass_choose(&fetch->pass, gate);
     struct sched_request *request = &fetch->pass.request;
     struct cost_question question;

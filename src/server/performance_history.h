@@ -1,6 +1,6 @@
 /* The last hour, in steps of ten seconds: what is drawn first when something was wrong.
  *
- * Pure: values are handed in. One owner; others get copies (observer.h). Fixed size: 36 KB. */
+ * Pure: values are handed in. One owner; others get copies (observer.h). Fixed size: 29 KB. */
 #ifndef SLUICE_SERVER_PERFORMANCE_HISTORY_H
 #define SLUICE_SERVER_PERFORMANCE_HISTORY_H
 

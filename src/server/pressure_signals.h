@@ -1,7 +1,7 @@
 /* The signals of pressure (sched/pressure.h), from what the kernel and the workers' pulses say.
  *
  * Shares are of the time since they were read before. Read by one thread that is no worker: it blocks (ring/usage.h).
- * Memory: 5 KB for each worker. */
+ * Memory: 2 KB for each worker. */
 #ifndef SLUICE_SERVER_PRESSURE_SIGNALS_H
 #define SLUICE_SERVER_PRESSURE_SIGNALS_H
 

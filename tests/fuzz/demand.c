@@ -73,7 +73,7 @@ static struct token_meter watch(struct bytes body, bool is_stream, size_t first,
 static void try_answer(struct bytes body, bool is_stream)
 {
     struct token_meter whole = watch(body, is_stream, body.len, 1);
-    size_t firsts = body.len < 512 ? body.len + 1 : 64;
+    size_t firsts = body.len < 32 ? body.len + 1 : 32;
     for (size_t i = 0; i <= firsts; i++) {
         bool is_bytewise = i == firsts;
         size_t first = is_bytewise ? 0 : body.len * i / firsts;

@@ -116,6 +116,31 @@ Test(queue, tenant_that_was_away_has_no_claim_on_the_time_before)
     cr_expect(grants[1] == 5 && grants[2] == 5, "%u : %u", grants[1], grants[2]);
 }
 
+Test(queue, tenant_that_was_away_may_catch_up_by_as_much_as_is_allowed)
+{
+    queue_destroy(world.queue);
+    struct queue_options options = world_options();
+    options.catch_up_tokens = 600; /* three requests */
+    world_init(&world, &options);
+    for (unsigned i = 0; i < 40; i++) {
+        world_add(&world, 2, 1);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        world_take(&world);
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        world_add(&world, 2, 2);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        cr_expect(world_take(&world)->tenant == 2);
+    }
+    unsigned grants[3] = {0};
+    for (unsigned i = 0; i < 10; i++) {
+        grants[world_take(&world)->tenant]++;
+    }
+    cr_expect(grants[1] == 5 && grants[2] == 5, "%u : %u", grants[1], grants[2]);
+}
+
 Test(queue, who_was_served_without_waiting_is_charged_and_who_comes_after_is_lifted_to_it)
 {
     for (unsigned i = 0; i < 10; i++) {

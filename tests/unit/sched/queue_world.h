@@ -38,10 +38,12 @@ static inline struct queue_options world_options(void)
 
 static inline struct queue_room world_room(void)
 {
-    struct queue_room room = {.kv_tokens_max = UINT64_MAX, .large_may_pass = true};
+    struct queue_room room = {0};
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
         room.class_may_pass[i] = true;
         room.prefill_ns_max[i] = NANOS_NEVER;
+        room.large_may_pass[i] = true;
+        room.kv_tokens_max[i] = UINT64_MAX;
     }
     return room;
 }

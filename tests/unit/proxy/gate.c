@@ -1,0 +1,315 @@
+#include <stdio.h>
+
+#include "gate_world.h"
+
+static struct gate_world world;
+static struct asker askers[16];
+
+static struct gate *plain(void)
+{
+    return gates_plain(&world.gates[0], 0);
+}
+
+static const struct admission *admission(void)
+{
+    return plain()->owner->admission;
+}
+
+Test(gate, lets_as_many_through_as_the_limit_and_the_next_when_one_leaves)
+{
+    gate_world_start(&world, 1, 2);
+    cr_expect_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    cr_expect_eq(ask(&askers[1], plain()), GATE_GRANTED);
+    cr_expect_eq(ask(&askers[2], plain()), GATE_QUEUED);
+    cr_expect_eq(ask(&askers[3], plain()), GATE_QUEUED);
+    cr_expect_eq(gate_world_outstanding(&world), 2);
+    leave(&askers[0]);
+    cr_expect_eq(askers[2].decided, 0, "not from inside the call");
+    gate_world_turn(&world, 0);
+    cr_expect_eq(askers[2].decided, 1);
+    cr_expect_eq(askers[2].pass.state, GATE_HELD);
+    cr_expect_eq(askers[3].decided, 0);
+    cr_expect_eq(gate_world_outstanding(&world), 2);
+    leave(&askers[1]);
+    leave(&askers[2]);
+    gate_world_turn(&world, 0);
+    cr_expect_eq(askers[3].pass.state, GATE_HELD);
+    leave(&askers[3]);
+    gate_world_stop(&world);
+}
+
+Test(gate, an_upstream_without_scheduling_has_none)
+{
+    gate_world_start(&world, 1, 2);
+    world.options[0].is_enabled = false;
+    cr_expect_null(gates_plain(&world.gates[0], 0));
+    cr_expect_null(gates_model(&world.gates[0], 0, BYTES("m")));
+    gate_world_stop(&world);
+}
+
+Test(gate, one_that_leaves_while_it_waits_is_never_let_through)
+{
+    gate_world_start(&world, 1, 1);
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    cr_assert_eq(ask(&askers[1], plain()), GATE_QUEUED);
+    cr_assert_eq(ask(&askers[2], plain()), GATE_QUEUED);
+    leave(&askers[1]);
+    leave(&askers[0]);
+    gate_world_turn(&world, 0);
+    cr_expect_eq(askers[1].decided, 0);
+    cr_expect_eq(askers[2].decided, 1);
+    leave(&askers[2]);
+    gate_world_stop(&world);
+}
+
+Test(gate, one_that_leaves_between_its_grant_and_hearing_of_it_makes_room)
+{
+    gate_world_start(&world, 1, 1);
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    cr_assert_eq(ask(&askers[1], plain()), GATE_QUEUED);
+    cr_assert_eq(ask(&askers[2], plain()), GATE_QUEUED);
+    leave(&askers[0]);
+    cr_assert_eq(askers[1].pass.state, GATE_TO_BE_GRANTED);
+    leave(&askers[1]);
+    gate_world_turn(&world, 0);
+    cr_expect_eq(askers[1].decided, 0);
+    cr_expect_eq(askers[2].pass.state, GATE_HELD);
+    leave(&askers[2]);
+    gate_world_stop(&world);
+}
+
+Test(gate, one_that_leaves_between_being_shed_and_hearing_of_it_hears_nothing)
+{
+    gate_world_start(&world, 1, 1);
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    for (unsigned i = 1; i < 9; i++) {
+        cr_assert_eq(ask(&askers[i], plain()), GATE_QUEUED);
+    }
+    /* The queue is full: a better one has the worst put out. */
+    gate_pass_init(&askers[9].pass, plain());
+    askers[9].pass.on_decided = asker_on_decided;
+    askers[9].pass.request.cost.prompt_tokens = 1;
+    askers[9].pass.request.class = 0;
+    cr_assert_eq(gate_enter(&askers[9].pass), GATE_QUEUED);
+    unsigned shed = 0;
+    for (unsigned i = 1; i < 9; i++) {
+        shed += askers[i].pass.state == GATE_TO_BE_SHED;
+    }
+    cr_expect_eq(shed, 1);
+    for (unsigned i = 1; i < 9; i++) {
+        leave(&askers[i]);
+    }
+    gate_world_turn(&world, 0);
+    for (unsigned i = 1; i < 9; i++) {
+        cr_expect_eq(askers[i].decided, 0);
+    }
+    leave(&askers[9]);
+    leave(&askers[0]);
+    gate_world_stop(&world);
+}
+
+Test(gate, says_why_one_is_shed_at_once)
+{
+    gate_world_start(&world, 1, 1);
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    for (unsigned i = 1; i < 9; i++) {
+        cr_assert_eq(ask(&askers[i], plain()), GATE_QUEUED);
+    }
+    cr_expect_eq(ask(&askers[9], plain()), GATE_SHED);
+    cr_expect_eq(askers[9].pass.shed, SCHED_SHED_QUEUE_FULL);
+    cr_expect_eq(askers[9].decided, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        leave(&askers[i]);
+    }
+    gate_world_stop(&world);
+}
+
+Test(gate, what_nobody_waits_for_goes_now_or_never)
+{
+    gate_world_start(&world, 1, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        gate_pass_init(&askers[i].pass, plain());
+        askers[i].pass.is_now_or_never = true;
+        askers[i].pass.request.cost.prompt_tokens = 1;
+        cr_expect_eq(gate_enter(&askers[i].pass), i == 0 ? GATE_GRANTED : GATE_SHED);
+    }
+    struct queue_figures figures;
+    queue_figures(admission_queue(admission()), &figures);
+    cr_expect_eq(figures.requests, 0);
+    leave(&askers[0]);
+    leave(&askers[1]);
+    gate_world_stop(&world);
+}
+
+/* ---- models ---- */
+
+Test(gate, each_model_has_its_own)
+{
+    gate_world_start(&world, 1, 1);
+    struct gate *one = gates_model(&world.gates[0], 0, BYTES("one"));
+    struct gate *other = gates_model(&world.gates[0], 0, BYTES("other"));
+    cr_expect_neq(one, other);
+    cr_expect_neq(one, gates_model(&world.gates[0], 1, BYTES("one")), "another upstream's");
+    cr_expect_eq(one, gates_model(&world.gates[0], 0, BYTES("one")));
+    cr_expect_eq(ask(&askers[0], one), GATE_GRANTED);
+    cr_expect_eq(ask(&askers[1], other), GATE_GRANTED);
+    cr_expect_eq(ask(&askers[2], one), GATE_QUEUED);
+    for (unsigned i = 0; i < 3; i++) {
+        leave(&askers[i]);
+    }
+    gate_world_stop(&world);
+}
+
+Test(gate, too_many_models_share_one_and_those_forgotten_make_room)
+{
+    gate_world_start(&world, 1, 1);
+    char name[16];
+    for (unsigned i = 0; i < GATE_MODELS_MAX; i++) {
+        struct bytes model = {name, (size_t)snprintf(name, sizeof(name), "model-%u", i)};
+        struct gate *gate = gates_model(&world.gates[0], 0, model);
+        cr_assert_eq(gate->key.model.len, model.len);
+        gate->used_ns = ring_now(world.rings[0]);
+    }
+    struct gate *nameless = gates_model(&world.gates[0], 0, BYTES_NONE);
+    cr_expect_eq(gates_model(&world.gates[0], 0, BYTES("one-more")), nameless);
+    cr_expect_eq(gates_model(&world.gates[0], 0, BYTES("yet-another")), nameless);
+    cr_expect_neq(gates_model(&world.gates[0], 1, BYTES("one-more")), nameless, "each upstream has its own bound");
+
+    /* The one that was used longest ago goes, unless somebody is in it. */
+    struct gate *first = gates_model(&world.gates[0], 0, BYTES("model-0"));
+    cr_assert_eq(ask(&askers[0], first), GATE_GRANTED);
+    for (struct list_node *node = world.gates[0].models.next; node != &world.gates[0].models; node = node->next) {
+        CONTAINER_OF(node, struct gate, node)->used_ns = 0;
+    }
+    struct gate *second = gates_model(&world.gates[0], 0, BYTES("one-more"));
+    cr_expect_neq(second, nameless);
+    cr_expect_eq(gates_model(&world.gates[0], 0, BYTES("model-0")), first);
+    leave(&askers[0]);
+    gate_world_stop(&world);
+}
+
+Test(gate, a_name_that_is_too_long_has_none_of_its_own)
+{
+    gate_world_start(&world, 1, 1);
+    char name[GATE_MODEL_BYTES_MAX + 1];
+    memset(name, 'm', sizeof(name));
+    cr_expect_eq(gates_model(&world.gates[0], 0, (struct bytes){name, sizeof(name)}),
+                 gates_model(&world.gates[0], 0, BYTES_NONE));
+    cr_expect_neq(gates_model(&world.gates[0], 0, (struct bytes){name, sizeof(name) - 1}),
+                  gates_model(&world.gates[0], 0, BYTES_NONE));
+    gate_world_stop(&world);
+}
+
+/* ---- credit ---- */
+
+Test(gate, requests_that_nobody_waits_beside_go_on_credit)
+{
+    gate_world_start(&world, 1, 12);
+    unsigned on_credit = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        cr_assert_eq(ask(&askers[i], plain()), GATE_GRANTED, "%u", i);
+        on_credit += askers[i].pass.state == GATE_LENT;
+    }
+    cr_expect_geq(on_credit, 3);
+    cr_expect_eq(gate_world_outstanding(&world), 12);
+    cr_expect_eq(ask(&askers[12], plain()), GATE_QUEUED, "but never more than the limit");
+    leave(&askers[0]);
+    gate_world_turn(&world, 0);
+    cr_expect_eq(askers[12].pass.state, GATE_HELD);
+    for (unsigned i = 1; i < 13; i++) {
+        leave(&askers[i]);
+    }
+    gate_world_stop(&world);
+}
+
+Test(gate, credit_is_taken_back_when_somebody_would_have_to_wait)
+{
+    gate_world_start(&world, 1, 8);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+        leave(&askers[0]);
+    }
+    cr_assert_gt(plain()->owner->lent, 0);
+    /* Large requests do not go on credit: they get what is lent and lies idle. */
+    struct gate *gate = plain();
+    for (unsigned i = 0; i < 8; i++) {
+        gate_pass_init(&askers[i].pass, NULL);
+        askers[i].pass.on_decided = asker_on_decided;
+        askers[i].pass.request.cost.prompt_tokens = 1;
+        cr_expect_eq(gate_owner_enter(gate->owner, &askers[i].pass), GATE_GRANTED, "%u", i);
+    }
+    cr_expect_eq(gate->owner->lent, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        gate_owner_leave(gate->owner, &askers[i].pass);
+    }
+    gate_world_stop(&world);
+}
+
+Test(gate, credit_that_nobody_uses_comes_back)
+{
+    gate_world_start(&world, 1, 8);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+        leave(&askers[0]);
+    }
+    cr_assert_gt(plain()->owner->lent, 0);
+    loop_for_ms(world.rings[0], 2300);
+    cr_expect_eq(plain()->owner->lent, 0);
+    gate_world_stop(&world);
+}
+
+Test(gate, one_can_try_for_credit_before_anything_is_known_of_it)
+{
+    gate_world_start(&world, 1, 8);
+    cr_expect(!gate_try(&askers[0].pass, NULL, 1));
+    cr_expect(!gate_try(&askers[0].pass, plain(), 1), "there is none yet");
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+        leave(&askers[0]);
+    }
+    memset(&askers[1], 0xa5, sizeof(askers[1]));
+    askers[1].pass.gate = NULL;
+    askers[1].pass.seat = NULL;
+    cr_expect(gate_try(&askers[1].pass, plain(), 1));
+    cr_expect_eq(gate_world_outstanding(&world), 1);
+    cr_expect_eq(askers[1].pass.request.class, 1);
+    leave(&askers[1]);
+    gate_world_stop(&world);
+}
+
+Test(gate, a_refusal_with_a_pause_ends_credit_at_once)
+{
+    gate_world_start(&world, 1, 8);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+        leave(&askers[0]);
+    }
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    cr_assert_eq(askers[0].pass.state, GATE_LENT);
+    askers[0].pass.outcome.is_refused = true;
+    askers[0].pass.outcome.retry_after_ns = 50 * NANOS_PER_MS;
+    leave(&askers[0]);
+    cr_expect_eq(plain()->owner->lent, 0);
+    cr_expect_eq(ask(&askers[1], plain()), GATE_QUEUED);
+    cr_expect(loop_until_count(world.rings[0], &askers[1].decided, 1));
+    cr_expect_eq(askers[1].pass.state, GATE_HELD);
+    leave(&askers[1]);
+    gate_world_stop(&world);
+}
+
+Test(gate, every_request_on_credit_is_counted_though_not_every_one_is_told_of)
+{
+    gate_world_start(&world, 1, 8);
+    for (unsigned i = 0; i < 500; i++) {
+        cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+        leave(&askers[0]);
+    }
+    loop_for_ms(world.rings[0], 5);
+    cr_assert_eq(ask(&askers[0], plain()), GATE_GRANTED);
+    leave(&askers[0]);
+    struct admission_figures figures;
+    admission_figures(admission(), ring_now(world.rings[0]), &figures);
+    cr_expect_eq(figures.counters.granted, 501);
+    cr_expect_eq(figures.counters.released, 501);
+    gate_world_stop(&world);
+}
