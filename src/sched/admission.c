@@ -145,7 +145,7 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
     bool is_highest = standing.is_above && !standing.is_below;
-    if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER || is_highest) {
+    if (census->pending == admission->large_pending || limiter->prefill_ns == NANOS_NEVER || is_highest) {
         return NANOS_NEVER;
     }
     nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
