@@ -36,7 +36,7 @@ struct admission *admission_create(const struct admission_options *options, cons
     admission->options = *options;
     admission->events = events;
     admission->context = context;
-    limiter_init(&admission->limiter, &options->limiter, now);
+    admission_endpoints_init(admission, now);
     baseline_init(&admission->baseline, limiter_scaled(&admission->limiter, 30 * NANOS_PER_S), now);
     list_init(&admission->pending);
     list_init(&admission->running);
@@ -167,7 +167,7 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
     struct queue_room room = {
         .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing_ns,
     };
-    bool is_paused = now < admission->paused_until_ns;
+    bool is_paused = !admission_endpoints_room(admission, now, &room) || now < admission->paused_until_ns;
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         struct standing standing = standing_of(admission, class, now);
         room.class_may_pass[class] = !is_paused && fits_by_count(admission, class, standing);
@@ -182,6 +182,7 @@ static bool fits(const struct admission *admission, const struct sched_request *
 {
     bool is_big = is_large(admission, request);
     return room->class_may_pass[request->class] && (!is_big || room->large_may_pass[request->class]) &&
+           admission_endpoints_fit(admission, request, room) &&
            (is_big || request->base_ns <= room->prefill_ns_max[request->class]) &&
            (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens <= room->kv_tokens_max[request->class];
 }
@@ -190,6 +191,9 @@ static bool fits(const struct admission *admission, const struct sched_request *
 static void note_block(struct admission *admission, const struct sched_request *request, const struct queue_room *room)
 {
     struct limiter_census *census = &admission->census;
+    if (!admission_endpoints_fit(admission, request, room)) {
+        return; /* a sub-limit's doing */
+    }
     if (!room->class_may_pass[request->class]) {
         bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
         census->blocked_by_headroom |= is_headroom;
@@ -212,6 +216,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     request->first_token_ns = 0;
     request->emitted_tokens = 0;
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
+    admission_endpoints_grant(admission, now, request);
     census->in_flight++;
     admission->in_flight_of[request->class]++;
     census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
@@ -274,7 +279,8 @@ static nanos retry_after(const struct admission *admission, nanos now)
     queue_figures(admission->queue, &figures);
     double wait = admission->grant_gap_ns * (figures.requests + 1);
     nanos after = wait > 60e9 ? 60 * NANOS_PER_S : (nanos)wait;
-    nanos pause = admission->paused_until_ns > now ? admission->paused_until_ns - now : 0;
+    nanos until = admission_paused_until(admission, now, 0);
+    nanos pause = until > now ? until - now : 0;
     return after > pause ? after : pause;
 }
 
@@ -350,11 +356,12 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
     if (request->deadline_ns == NANOS_NEVER) {
         return SCHED_SHED_NONE;
     }
-    if (admission->paused_until_ns > now && admission->paused_until_ns >= request->deadline_ns) {
+    nanos paused_until = admission_paused_until(admission, now, request->endpoints);
+    if (paused_until > now && paused_until >= request->deadline_ns) {
         return SCHED_SHED_BACKEND_BUSY;
     }
-    /* The prediction errs; who might still make it is kept, and judged again when its turn comes. The first in the queue
-     * always is: a prediction that turned everyone away would never hear that it is wrong. */
+    /* The prediction errs; who might still make it is kept, and judged again when its turn comes. The first in the
+     * queue always is: a prediction that turned everyone away would never hear that it is wrong. */
     if (admission->waiting_since_ns == 0) {
         return SCHED_SHED_NONE;
     }
@@ -434,10 +441,12 @@ nanos admission_next_ns(const struct admission *admission)
     struct sched_request *first;
     nanos deadline = queue_deadline(admission->queue, &first);
     next = deadline < next ? deadline : next;
-    if (admission->paused_until_ns != 0 && admission->paused_until_ns < next) {
+    nanos pause = admission->paused_until_ns != 0 ? admission->paused_until_ns : NANOS_NEVER;
+    pause = admission->endpoint_pause_ns < pause ? admission->endpoint_pause_ns : pause;
+    if (pause < next) {
         struct queue_figures figures;
         queue_figures(admission->queue, &figures);
-        next = figures.requests > 0 ? admission->paused_until_ns : next;
+        next = figures.requests > 0 ? pause : next;
     }
     return next;
 }
@@ -469,6 +478,7 @@ void admission_advance(struct admission *admission, nanos now)
     if (now >= admission->paused_until_ns) {
         admission->paused_until_ns = 0;
     }
+    admission_endpoints_advance(admission, now);
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
         note_standing_block(admission, now, &census);
@@ -505,7 +515,7 @@ int admission_lendable(const struct admission *admission, nanos now)
     const struct limiter_census *census = &admission->census;
     struct queue_figures figures;
     queue_figures(admission->queue, &figures);
-    if (figures.requests > 0 || now < admission->paused_until_ns) {
+    if (figures.requests > 0 || now < admission->paused_until_ns || !admission_endpoints_are_free(admission, now)) {
         return -1;
     }
     unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
