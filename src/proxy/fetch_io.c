@@ -429,6 +429,19 @@ static void fetch_on_data(struct upstream_user *user, struct bytes data)
     }
 }
 
+enum result fetch_feed(struct fetch *fetch, struct bytes head, struct bytes body)
+{
+    size_t used = 0;
+    fetch->progress_ns = ring_now(fetch->proxy->ring);
+    fetch->first_byte_ns = fetch->progress_ns;
+    fetch->any_byte = true;
+    enum result result = read_head(fetch, head, &used);
+    if (result == RESULT_OK) {
+        result = read_body(fetch, body);
+    }
+    return result == RESULT_MORE ? RESULT_INTERNAL : result;
+}
+
 void fetch_resume_receive(struct fetch *fetch)
 {
     fetch->receive_paused = false;

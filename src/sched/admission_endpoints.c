@@ -35,17 +35,9 @@ void admission_endpoints_init(struct admission *admission, nanos now)
     admission->endpoint_pause_ns = NANOS_NEVER;
 }
 
-bool admission_endpoints_room(const struct admission *admission, nanos now, struct queue_room *room)
+uint64_t admission_endpoints_with_room(const struct admission *admission, nanos now)
 {
-    room->endpoints = are_several(admission) ? endpoints_with_room(&admission->endpoints, now) : 0;
-    return !are_several(admission) || room->endpoints != 0;
-}
-
-bool admission_endpoints_fit(const struct admission *admission, const struct sched_request *request,
-                             const struct queue_room *room)
-{
-    uint64_t allowed = request->endpoints == 0 ? UINT64_MAX : request->endpoints;
-    return !are_several(admission) || (room->endpoints & allowed) != 0;
+    return are_several(admission) ? endpoints_with_room(&admission->endpoints, now) : UINT64_MAX;
 }
 
 void admission_endpoints_grant(struct admission *admission, nanos now, struct sched_request *request)

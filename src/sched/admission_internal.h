@@ -5,6 +5,13 @@
 #include "sched/admission.h"
 #include "sched/endpoints.h"
 
+/* A tenant that has more than its share, and always more waiting. */
+struct greedy_tenant {
+    uint64_t tenant;
+    nanos seen_ns;      /* when it last asked for more; 0: there is none */
+    double others_mean; /* in flight, of all others */
+};
+
 struct admission {
     struct admission_options options;
     const struct admission_events *events;
@@ -20,6 +27,7 @@ struct admission {
     uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
     uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;                  /* sum of base_ns over them */
+    struct greedy_tenant greedy;
     uint32_t lent;
     uint32_t lent_in_use;
     uint32_t pressure_milli;
@@ -33,9 +41,12 @@ struct admission {
     nanos last_grant_ns;                /* while somebody waited; 0: nobody did */
     double grant_gap_ns;                /* between two grants while somebody waits, exponential mean; 0: never seen */
     nanos class_seen_ns[SCHED_CLASSES]; /* when one last arrived; 0: never */
+    nanos class_seen_for_ns;            /* so long it counts as in use after that */
+    nanos standing_after_ns;            /* who has waited for so long stands, is no burst */
 
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;
+    double wait_paced_ns; /* what the pace alone said of them */
     struct histogram waits[SCHED_CLASSES];
     struct admission_counters counters;
 };
@@ -57,12 +68,8 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
 /* Makes the limiter, too, which the servers' sub-limits bound. */
 void admission_endpoints_init(struct admission *admission, nanos now);
 
-/* Sets room->endpoints. False: there are several, and none has room. */
-bool admission_endpoints_room(const struct admission *admission, nanos now, struct queue_room *room);
-
-/* Whether one of those that may serve it has room. */
-bool admission_endpoints_fit(const struct admission *admission, const struct sched_request *request,
-                             const struct queue_room *room);
+/* A bit for each that may take another one now; where there is only one, all. */
+uint64_t admission_endpoints_with_room(const struct admission *admission, nanos now);
 
 /* Names the one that is to serve it. */
 void admission_endpoints_grant(struct admission *admission, nanos now, struct sched_request *request);

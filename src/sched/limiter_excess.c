@@ -111,8 +111,9 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
 #define CUBIC_S        6.0 /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
-#define PROBE_EVERY_NS (60 * NANOS_PER_S) /* each costs class 0 a second without headroom */
+#define PROBE_EVERY_NS (90 * NANOS_PER_S) /* each costs class 0 a second without headroom */
 #define PROBE_NS       (2 * NANOS_PER_S)
+#define PROBE_FILLED   0.9
 #define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
 #define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
 #define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
@@ -221,6 +222,7 @@ static void cut_to(struct limiter *limiter, nanos now, double limit, enum limite
     state->epoch_ns = now;
     state->cut_ns = now;
     state->had_cut = true;
+    limiter->is_found = true;
     state->sample_count = 0;
     state->probe_end_ns = 0;
     state->probe_step = 0;
@@ -456,7 +458,8 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     }
     adapt_kv(limiter, now, census, is_stalled, net);
     bool is_blocked = census->blocked_by_count || census->blocked_by_headroom;
-    end_probe(limiter, now, is_blocked);
+    /* As much as headroom lets in of what the probe allows. */
+    end_probe(limiter, now, is_blocked && census->in_flight + 2 >= PROBE_FILLED * state->count);
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
     if (is_stalled || (is_known && net > d)) {
@@ -471,7 +474,7 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
     } else if (is_blocked && state->count <= state->token_limit) {
-        if (census->is_headroom_held && state->count >= state->running_mean) {
+        if (census->is_headroom_held && state->had_cut && state->count >= state->running_mean) {
             probe(limiter, now);
         } else {
             grow(limiter, now, 1 - net / d);

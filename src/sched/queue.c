@@ -353,6 +353,18 @@ void queue_take(struct queue *queue, struct sched_request *request)
     note_left(class, seat);
 }
 
+void queue_offer(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    struct queue_tenant *tenant = queue_tenant_get(queue, request->tenant);
+    double tokens = (double)tokens_of(request);
+    rate_add(queue, &tenant->offered, now, tokens);
+}
+
+void queue_served(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    rate_add(queue, &queue->served, now, (double)tokens_of(request));
+}
+
 void queue_charge(struct queue *queue, struct sched_request *request)
 {
     CHECK(request->class < SCHED_CLASSES && request->place.tenant == NULL);
@@ -419,6 +431,16 @@ void queue_destroy(struct queue *queue)
     CHECK(queue->requests == 0);
     queue_tenants_fini(queue);
     free(queue);
+}
+
+uint32_t queue_length(const struct queue *queue)
+{
+    return queue->requests;
+}
+
+uint32_t queue_length_of(const struct queue *queue, unsigned class)
+{
+    return queue->classes[class].requests;
 }
 
 void queue_figures(const struct queue *queue, struct queue_figures *ret_figures)

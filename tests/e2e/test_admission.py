@@ -295,7 +295,9 @@ def test_a_streamed_body_waits_with_its_request(world, workers):
 # ---- with the cache
 
 def cached_route(**cache):
-    return http_route(cache={'coalesce': True, **cache})
+    route = http_route()
+    route['http']['cache'] = {'enabled': True, **cache}
+    return route
 
 
 def test_a_stale_answer_serves_who_would_be_turned_away(world, workers):

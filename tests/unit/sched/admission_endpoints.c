@@ -271,24 +271,24 @@ Test(admission_endpoints, a_pause_is_for_one_alone_and_for_all_when_all_are_paus
     struct sched_request *first = ask_any(&scene, 10);
     struct sched_request *second = ask_any(&scene, 10);
     unsigned other = second->endpoint;
-    refuse(&scene, 1 * MS, first, 1000 * MS);
+    refuse(&scene, 1 * MS, first, 10000 * MS);
     struct sched_request *third = ask_any(&scene, 2 * MS);
     cr_assert_eq(third->endpoint, other);
-    refuse(&scene, 3 * MS, second, 500 * MS);
+    refuse(&scene, 3 * MS, second, 5000 * MS);
     struct sched_request *waits = ask_any(&scene, 4 * MS);
     cr_assert_eq(waits->state, SCHED_QUEUED);
-    struct sched_request *cannot = ask(&scene, 4 * MS, 0, 400 * MS);
+    struct sched_request *cannot = ask(&scene, 4 * MS, 0, 4000 * MS);
     cr_assert_eq(cannot->state, SCHED_OUT);
     cr_assert_eq(scene.why, SCHED_SHED_BACKEND_BUSY);
-    cr_assert_eq(scene.retry_after_ns, 499 * MS);
+    cr_assert_eq(scene.retry_after_ns, 4999 * MS);
     admission_cancel(scene.admission, 5 * MS, third);
     cr_assert_eq(waits->state, SCHED_QUEUED, "it has no load, but its pause");
-    admission_advance(scene.admission, 300 * MS);
-    cr_assert_leq(admission_next_ns(scene.admission), 503 * MS);
-    admission_advance(scene.admission, 503 * MS);
+    admission_advance(scene.admission, 4900 * MS);
+    cr_assert_leq(admission_next_ns(scene.admission), 5003 * MS);
+    admission_advance(scene.admission, 5003 * MS);
     cr_assert(is_granted(waits));
     cr_assert_eq(waits->endpoint, other);
-    stop(&scene, 600 * MS);
+    stop(&scene, 6000 * MS);
 }
 
 Test(admission_endpoints, the_end_of_a_pause_is_a_moment_to_look_only_while_somebody_waits)

@@ -32,6 +32,8 @@ static void *failing_malloc(size_t bytes)
 #define queue_deadline      nth_queue_deadline
 #define queue_ahead_of      nth_queue_ahead_of
 #define queue_figures       nth_queue_figures
+#define queue_length        nth_queue_length
+#define queue_length_of     nth_queue_length_of
 #define queue_each_tenant   nth_queue_each_tenant
 #define queue_floor         nth_queue_floor
 #define queue_unlink        nth_queue_unlink
@@ -45,6 +47,11 @@ static void *failing_malloc(size_t bytes)
 #define queue_tenant_find   nth_queue_tenant_find
 #define queue_tenant_hold   nth_queue_tenant_hold
 #define queue_tenant_let_go nth_queue_tenant_let_go
+#define queue_offer nth_queue_offer
+#define queue_served nth_queue_served
+#define queue_share_of nth_queue_share_of
+#define rate_at nth_rate_at
+#define rate_add nth_rate_add
 #include "../../../src/sched/queue.c"
 #include "../../../src/sched/queue_bounds.c"
 #include "../../../src/sched/queue_order.c"
