@@ -7,21 +7,27 @@
 
 /* ---- the census ---- */
 
-struct limiter_census admission_census(const struct admission *admission, nanos now)
+/* All but who stalls. */
+static struct limiter_census census_without_stall(const struct admission *admission)
 {
     struct limiter_census census = admission->census;
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    census.waiting = figures.requests;
+    census.waiting = queue_length(admission->queue);
     census.in_flight += admission->lent_in_use;
     census.stalled_since_ns = NANOS_NEVER;
     census.stalled_ns = 0;
-    /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
-     */
+    return census;
+}
+
+struct limiter_census admission_census(const struct admission *admission, nanos now)
+{
+    struct limiter_census census = census_without_stall(admission);
+    /* The oldest that should have been served by now. How long a large one takes is known too roughly to tell; but
+     * where one stands still, so do the small ones behind it. */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        bool is_large = sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
         nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
-        if (request->base_ns > 0 && due < now) {
+        if (!is_large && request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
             census.stalled_since_ns = request->granted_ns;
             break;
@@ -148,7 +154,7 @@ static void tell_limiter(struct admission *admission, nanos now, nanos ended, co
                          const struct admission_outcome *outcome)
 {
     struct limiter *limiter = &admission->limiter;
-    struct limiter_census census = admission_census(admission, now);
+    struct limiter_census census = census_without_stall(admission);
     if (outcome->is_refused) {
         limiter->ops->on_refused(limiter, now, request->granted_ns, &census);
     }
