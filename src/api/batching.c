@@ -18,6 +18,7 @@ enum result batching_init(struct batching *batching, const struct batching_optio
     *batching = (struct batching){
         .ring = options->ring,
         .index = options->index,
+        .count = options->count,
         .peers = options->peers,
         .proxy = options->proxy,
         .upstreams = options->upstreams,
@@ -33,7 +34,11 @@ enum result batching_init(struct batching *batching, const struct batching_optio
 
 bool batching_is_settled(const struct batching *batching)
 {
-    return batching->open == 0 && batching->owned == 0;
+    uint64_t owned = 0;
+    for (unsigned i = 0; i < batching->count; i++) {
+        owned += counter_load(&batching->peers[i]->owned);
+    }
+    return batching->open == 0 && owned == 0;
 }
 
 static void ticket_free_spares(struct batching_ticket *ticket)

@@ -91,7 +91,8 @@ struct batching_route {
 struct batching {
     struct ring *ring;
     unsigned index;
-    struct batching *const *peers; /* all workers' */
+    unsigned count;                /* of workers */
+    struct batching *const *peers; /* theirs */
     struct proxy *proxy;
     struct upstream *upstreams;
     struct gates *gates;
@@ -101,14 +102,15 @@ struct batching {
     unsigned former_count;
     struct list_node starting; /* calls, later in this turn */
     struct ring_task start;
-    uint64_t held_bytes; /* of bodies that are away */
-    unsigned open;       /* tickets of this worker's fetches */
-    unsigned owned;      /* tickets and calls that this worker's formers have to do with */
+    uint64_t held_bytes;    /* of bodies that are away */
+    unsigned open;          /* tickets of this worker's fetches */
+    _Atomic uint64_t owned; /* tickets and calls that this worker's formers have to do with; others look whether any */
 };
 
 struct batching_options {
     struct ring *ring;
     unsigned index;
+    unsigned count;
     struct batching *const *peers; /* complete before the first fetch begins; *keeps* */
     struct proxy *proxy;
     struct upstream *upstreams;
@@ -119,7 +121,7 @@ struct batching_options {
 /* RESULT_NO_MEMORY. */
 MUST_USE enum result batching_init(struct batching *batching, const struct batching_options *options);
 
-/* Whether nothing of it is under way. */
+/* Whether nothing of it is under way, nor anything that it has told another worker of. */
 bool batching_is_settled(const struct batching *batching);
 void batching_fini(struct batching *batching);
 

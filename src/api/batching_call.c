@@ -41,7 +41,7 @@ struct batching_call *batching_call_make(struct batching_former *former, struct 
     }
     call->live = call->run_count;
     former->uses++;
-    batching->owned++;
+    counter_add(&batching->owned, 1);
     list_push_back(&batching->starting, &call->node);
     ring_defer(batching->ring, &batching->start);
     return call;
@@ -83,7 +83,7 @@ static void call_free(struct batching_call *call)
 {
     CHECK(list_is_empty(&call->runs) && call->fetch == NULL);
     batching_former_unuse(call->former);
-    owner_of(call)->owned--;
+    counter_add(&owner_of(call)->owned, (uint64_t)-1);
     free(call->array_runs);
     free(call->answer);
     free(call);
@@ -142,7 +142,7 @@ static void dissolve(struct batching_call *call, struct list_node *ret_runs)
     free(call->array_runs);
     free(call->answer);
     batching_former_unuse(call->former);
-    owner_of(call)->owned--;
+    counter_add(&owner_of(call)->owned, (uint64_t)-1);
     first->spare = call; /* goes with its ticket, if that goes now */
     struct list_node all;
     list_init(&all);

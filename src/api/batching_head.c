@@ -36,7 +36,6 @@ static bool is_ones_own(struct bytes name)
         "x-forwarded-proto",
         "x-real-ip",
         "accept-encoding",
-        "accept-language",
         "traceparent",
         "tracestate",
         "baggage",

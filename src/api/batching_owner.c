@@ -160,7 +160,7 @@ static void give_back(struct batching_ticket *ticket)
     if (former != NULL && is_over) {
         batching_former_unuse(former);
     }
-    owner->owned -= is_over;
+    counter_add(&owner->owned, is_over ? (uint64_t)-1 : 0);
     ticket->message.on_deliver = batching_ticket_on_back;
     ring_post(owner->ring, ticket->home->index, &ticket->message);
 }
@@ -363,7 +363,7 @@ void batching_on_submit(struct ring *ring, struct ring_message *message)
     struct batching_ticket *ticket = CONTAINER_OF(message, struct batching_ticket, message);
     struct batching *owner = ticket->owner;
     struct batching_former *former = former_use(owner, ticket);
-    owner->owned++;
+    counter_add(&owner->owned, 1);
     ticket->is_open = true;
     ticket->former = former;
     ticket->runs_open = ticket->run_count;
@@ -407,7 +407,7 @@ void batching_on_ended(struct ring *ring, struct ring_message *message)
         .is_canceled = ticket->tells_nothing,
     };
     batching_ticket_free(ticket);
-    former->batching->owned--;
+    counter_add(&former->batching->owned, (uint64_t)-1);
     batching_former_unuse(former);
     batching_former_on_end(former, &end);
 }

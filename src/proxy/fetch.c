@@ -186,7 +186,6 @@ static void fetch_on_timer(struct ring_timer *timer)
 /* ---- outcomes ---- */
 
 static void fetch_conclude(struct fetch *fetch);
-static void fetch_end(struct fetch *fetch, enum result result);
 
 void fetch_settle(struct fetch *fetch, enum result outcome)
 {
@@ -348,7 +347,7 @@ void fetch_leave_gate(struct fetch *fetch, enum result result)
 }
 
 /* The end, good or bad: the connection goes back or away, the readers hear of it. */
-static void fetch_end(struct fetch *fetch, enum result result)
+void fetch_end(struct fetch *fetch, enum result result)
 {
     fetch->phase = FETCH_OVER;
     fetch->outcome = result;
@@ -554,64 +553,20 @@ static bool fetch_may_go(struct fetch *fetch)
     return true;
 }
 
-/* False: it goes as any other. */
-static bool fetch_is_detoured(struct fetch *fetch)
+void fetch_ask(struct fetch *fetch)
 {
-    struct fetch_detour *detour = fetch->detour;
-    if (detour == NULL) {
-        return false;
+    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
+        fetch_go(fetch);
     }
-    fetch->phase = FETCH_DETOURED;
-    if (!detour->on_start(detour, fetch)) {
-        fetch->phase = FETCH_IDLE;
-        fetch->detour = NULL;
-    }
-    return fetch->phase == FETCH_DETOURED;
 }
 
 void fetch_start(struct fetch *fetch)
 {
     fetch->started_ns = ring_now(fetch->proxy->ring);
     fetch_ref(fetch); /* until fetch_end */
-    if (UNLIKELY(fetch_is_detoured(fetch))) {
-        return;
+    if (LIKELY(!fetch_is_detoured(fetch))) {
+        fetch_ask(fetch);
     }
-    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
-        fetch_go(fetch);
-    }
-}
-
-/* ---- for a detour ---- */
-
-void fetch_go_on(struct fetch *fetch)
-{
-    CHECK(fetch->phase == FETCH_DETOURED);
-    fetch->phase = FETCH_IDLE;
-    fetch->started_ns = ring_now(fetch->proxy->ring); /* the wait was not the upstream's */
-    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
-        fetch_go(fetch);
-    }
-}
-
-void fetch_answer(struct fetch *fetch, const struct fetch_answer *answer)
-{
-    const struct upstream *upstream = fetch->request.upstream;
-    CHECK(fetch->phase == FETCH_DETOURED && answer->endpoint < upstream->endpoint_count);
-    fetch->endpoint = &upstream->endpoints[answer->endpoint];
-    fetch->was_connected = true;
-    fetch->entry.batch_items = answer->batch_items;
-    fetch->entry.batch_requests = answer->batch_requests;
-    fetch_end(fetch, fetch_feed(fetch, answer->head, answer->body));
-}
-
-void fetch_give_up(struct fetch *fetch, const struct fetch_failure *failure)
-{
-    CHECK(fetch->phase == FETCH_DETOURED && failure->result != RESULT_OK);
-    fetch->fault = failure->fault;
-    fetch->was_connected = failure->was_connected;
-    fetch->entry.shed = failure->shed;
-    fetch->entry.retry_after_ms = failure->retry_after_ms;
-    fetch_end(fetch, failure->result);
 }
 
 /* ---- what the readers say ---- */

@@ -28,6 +28,15 @@ void fetch_arm_timer(struct fetch *fetch);
 /* Takes a whole response that came another way than by a connection. */
 MUST_USE enum result fetch_feed(struct fetch *fetch, struct bytes head, struct bytes body);
 
+/* Whether its detour has taken it; else it goes as any other. */
+bool fetch_is_detoured(struct fetch *fetch);
+
+/* Asks its gate, if it has one, and goes when it may. It may be over after it. */
+void fetch_ask(struct fetch *fetch);
+
+/* The end, good or bad: the connection goes back or away, the readers hear of it. */
+void fetch_end(struct fetch *fetch, enum result result);
+
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);
 

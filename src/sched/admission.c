@@ -18,6 +18,11 @@ enum {
 /* A class counts as in use for so long after its last request: that is how long headroom is held back for it. */
 #define CLASS_SEEN_NS (60 * NANOS_PER_S)
 
+/* Nobody is told to stay away for longer than that on a guess; and this is said where there is nothing to guess from.
+ */
+#define RETRY_NS_MAX     (60 * NANOS_PER_S)
+#define RETRY_NS_UNKNOWN NANOS_PER_S
+
 /* A queue that has not been empty for so long is no burst any more. */
 #define STANDING_NS (10 * NANOS_PER_S)
 
@@ -40,6 +45,8 @@ struct admission *admission_create(const struct admission_options *options, cons
     admission->context = context;
     limiter_init(&admission->limiter, &options->limiter, now);
     baseline_init(&admission->baseline, limiter_scaled(&admission->limiter, 30 * NANOS_PER_S), now);
+    admission->class_seen_for_ns = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
+    admission->standing_after_ns = limiter_scaled(&admission->limiter, STANDING_NS);
     list_init(&admission->pending);
     list_init(&admission->running);
     admission->next_tick_ns = NANOS_NEVER;
@@ -55,9 +62,7 @@ void admission_destroy(struct admission *admission)
 
 bool admission_at_rest(const struct admission *admission)
 {
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    return admission->census.in_flight == 0 && figures.requests == 0;
+    return admission->census.in_flight == 0 && queue_length(admission->queue) == 0;
 }
 
 /* ---- room ---- */
@@ -73,17 +78,27 @@ struct standing {
     bool is_below; /* some class above it is */
 };
 
-static struct standing standing_of(const struct admission *admission, unsigned class, nanos now)
+/* The first and the last of the classes in use; none: SCHED_CLASSES and -1. */
+struct classes_in_use {
+    int highest, lowest;
+};
+
+static struct classes_in_use classes_in_use(const struct admission *admission, nanos now)
 {
-    nanos window = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
-    struct standing standing = {false, false};
-    for (unsigned other = 0; other < SCHED_CLASSES; other++) {
-        nanos seen = admission->class_seen_ns[other];
-        bool is_in_use = seen != 0 && now - seen < window;
-        standing.is_below |= is_in_use && other < class;
-        standing.is_above |= is_in_use && other > class;
+    struct classes_in_use in_use = {SCHED_CLASSES, -1};
+    for (int class = 0; class < SCHED_CLASSES; class ++) {
+        nanos seen = admission->class_seen_ns[class];
+        if (seen != 0 && now - seen < admission->class_seen_for_ns) {
+            in_use.highest = class < in_use.highest ? class : in_use.highest;
+            in_use.lowest = class;
+        }
     }
-    return standing;
+    return in_use;
+}
+
+static struct standing standing_of(struct classes_in_use in_use, unsigned class)
+{
+    return (struct standing){.is_above = in_use.lowest > (int)class, .is_below = in_use.highest < (int)class};
 }
 
 /* The lowest classes go first when this machine is short of something: class 3 from a tenth on, class 2 from the half.
@@ -163,29 +178,57 @@ static uint64_t kv_room(const struct admission *admission, struct standing stand
     return free > 0 ? (uint64_t)free : 0;
 }
 
+/* What one more of a class may bring. */
+struct class_room {
+    bool may_pass; /* by count */
+    bool large_may_pass;
+    nanos prefill_ns_max; /* of a small one */
+    uint64_t kv_tokens_max;
+};
+
+static struct class_room class_room_at(const struct admission *admission, nanos now, unsigned class,
+                                       struct classes_in_use in_use)
+{
+    struct standing standing = standing_of(in_use, class);
+    return (struct class_room){
+        .may_pass = now >= admission->paused_until_ns && fits_by_count(admission, class, standing),
+        .large_may_pass = may_bring_large(admission, standing),
+        .prefill_ns_max = prefill_room(admission, standing),
+        .kv_tokens_max = kv_room(admission, standing),
+    };
+}
+
+/* Only of the classes that the queue asks for: the highest, and those of which somebody waits. */
 static struct queue_room room_at(const struct admission *admission, nanos now)
 {
-    nanos standing_ns = limiter_scaled(&admission->limiter, STANDING_NS);
     struct queue_room room = {
-        .is_overloaded = admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= standing_ns,
+        .is_overloaded =
+            admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= admission->standing_after_ns,
     };
-    bool is_paused = now < admission->paused_until_ns;
+    struct classes_in_use in_use = classes_in_use(admission, now);
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        struct standing standing = standing_of(admission, class, now);
-        room.class_may_pass[class] = !is_paused && fits_by_count(admission, class, standing);
-        room.prefill_ns_max[class] = prefill_room(admission, standing);
-        room.kv_tokens_max[class] = kv_room(admission, standing);
-        room.large_may_pass[class] = may_bring_large(admission, standing);
+        if (class > 0 && queue_length_of(admission->queue, class) == 0) {
+            continue;
+        }
+        struct class_room of_class = class_room_at(admission, now, class, in_use);
+        room.class_may_pass[class] = of_class.may_pass;
+        room.prefill_ns_max[class] = of_class.prefill_ns_max;
+        room.kv_tokens_max[class] = of_class.kv_tokens_max;
+        room.large_may_pass[class] = of_class.large_may_pass;
     }
     return room;
 }
 
-static bool fits(const struct admission *admission, const struct sched_request *request, const struct queue_room *room)
+static uint64_t tokens_of(const struct sched_request *request)
+{
+    return (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
+}
+
+static bool fits(const struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
     bool is_big = is_large(admission, request);
-    return room->class_may_pass[request->class] && (!is_big || room->large_may_pass[request->class]) &&
-           (is_big || request->base_ns <= room->prefill_ns_max[request->class]) &&
-           (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens <= room->kv_tokens_max[request->class];
+    return room->may_pass && (is_big ? room->large_may_pass : request->base_ns <= room->prefill_ns_max) &&
+           tokens_of(request) <= room->kv_tokens_max;
 }
 
 /* Whether a tenant that always wants more leaves room for the others. It may have its share, and beyond that what they
@@ -226,15 +269,14 @@ static void follow_greedy(struct admission *admission, nanos now)
 }
 
 /* Says which bound it was that made somebody wait: only that one may grow. */
-static void note_block(struct admission *admission, const struct sched_request *request, const struct queue_room *room)
+static void note_block(struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
     struct limiter_census *census = &admission->census;
-    if (!room->class_may_pass[request->class]) {
+    if (!room->may_pass) {
         bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
         census->blocked_by_headroom |= is_headroom;
         census->blocked_by_count |= !is_headroom;
-    } else if ((uint64_t)request->cost.prompt_tokens + request->cost.output_tokens >
-               room->kv_tokens_max[request->class]) {
+    } else if (tokens_of(request) > room->kv_tokens_max) {
         census->blocked_by_kv = true;
     } else {
         census->blocked_by_prefill = true;
@@ -243,6 +285,7 @@ static void note_block(struct admission *admission, const struct sched_request *
 
 /* ---- grants ---- */
 
+/* Its base_ns is of this moment. */
 static void grant(struct admission *admission, nanos now, struct sched_request *request)
 {
     struct limiter_census *census = &admission->census;
@@ -250,10 +293,9 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     request->granted_ns = now;
     request->first_token_ns = 0;
     request->emitted_tokens = 0;
-    request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
     census->in_flight++;
     admission->in_flight_of[request->class]++;
-    census->kv_expected += (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
+    census->kv_expected += tokens_of(request);
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
         request->ahead_ns = census->pending_base_ns + admission->large_base_ns +
@@ -299,35 +341,36 @@ static void judge_prediction(struct admission *admission, nanos now, const struc
     admission->wait_real_ns += (real - admission->wait_real_ns) / ERROR_WEIGHT;
 }
 
-static void shed(struct admission *admission, struct sched_request *request, enum sched_shed why, nanos retry_after_ns)
+/* When it is worth trying again: once those who wait now have gone, or the backend's pause is over. Who was shed for
+ * another reason than the pace, or before there was one to see, would come back at once otherwise. */
+static nanos retry_after(const struct admission *admission, nanos now, enum sched_shed why)
+{
+    double wait = admission->grant_gap_ns * (queue_length(admission->queue) + 1);
+    nanos after = wait > RETRY_NS_MAX ? RETRY_NS_MAX : (nanos)wait;
+    nanos pause = admission->paused_until_ns > now ? admission->paused_until_ns - now : 0;
+    nanos least = admission->grant_gap_ns == 0 || why == SCHED_SHED_PRESSURE ? RETRY_NS_UNKNOWN : 0;
+    after = after > least ? after : least;
+    return after > pause ? after : pause;
+}
+
+static void shed(struct admission *admission, nanos now, struct sched_request *request, enum sched_shed why)
 {
     request->state = SCHED_OUT;
     admission->counters.shed[why]++;
     admission->counters.shed_of_class[request->class]++;
-    admission->events->on_shed(admission->context, request, why, retry_after_ns);
+    admission->events->on_shed(admission->context, request, why, retry_after(admission, now, why));
 }
 
-/* When it is worth trying again: once those who wait now have gone, or the backend's pause is over. */
-static nanos retry_after(const struct admission *admission, nanos now)
+static void look_up_base(const struct admission *admission, struct sched_request *request)
 {
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    double wait = admission->grant_gap_ns * (figures.requests + 1);
-    nanos after = wait > 60e9 ? 60 * NANOS_PER_S : (nanos)wait;
-    nanos pause = admission->paused_until_ns > now ? admission->paused_until_ns - now : 0;
-    return after > pause ? after : pause;
+    request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
 }
 
-/* When its first token would come if it were sent now. */
-static nanos first_token_at(const struct admission *admission, nanos now, const struct sched_request *request)
-{
-    nanos base = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
-    return now + base + admission->limiter.excess_ns;
-}
-
+/* Whether its first token would come too late if it were sent now; by its base_ns. */
 static bool is_late(const struct admission *admission, nanos now, const struct sched_request *request)
 {
-    return request->deadline_ns != NANOS_NEVER && first_token_at(admission, now, request) > request->deadline_ns;
+    return request->deadline_ns != NANOS_NEVER &&
+           now + request->base_ns + admission->limiter.excess_ns > request->deadline_ns;
 }
 
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
@@ -345,13 +388,14 @@ static struct sched_request *choose(struct admission *admission, nanos now)
     return request;
 }
 
-void admission_pump(struct admission *admission, nanos now)
+static void grant_all_that_fit(struct admission *admission, nanos now)
 {
     struct sched_request *request;
     while ((request = choose(admission, now)) != NULL) {
+        look_up_base(admission, request);
         if (is_late(admission, now, request)) {
             queue_remove(admission->queue, request);
-            shed(admission, request, SCHED_SHED_LATE_DISPATCH, retry_after(admission, now));
+            shed(admission, now, request, SCHED_SHED_LATE_DISPATCH);
             continue;
         }
         queue_take(admission->queue, request);
@@ -360,9 +404,14 @@ void admission_pump(struct admission *admission, nanos now)
         grant(admission, now, request);
         admission->events->on_grant(admission->context, request);
     }
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    if (figures.requests == 0) {
+}
+
+void admission_pump(struct admission *admission, nanos now)
+{
+    if (queue_length(admission->queue) > 0 || admission->waiting_since_ns != 0) {
+        grant_all_that_fit(admission, now);
+    }
+    if (queue_length(admission->queue) == 0) {
         admission->last_grant_ns = 0; /* the gap that follows is for want of requests */
         admission->waiting_since_ns = 0;
     }
@@ -378,7 +427,7 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
 
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
 {
-    struct queue_room room = room_at(admission, now);
+    struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
     if (!fits(admission, request, &room)) {
         admission->counters.would_have_waited++;
         note_block(admission, request, &room);
@@ -417,7 +466,7 @@ static void shed_all(struct admission *admission, nanos now, struct list_node *e
     struct list_node *node;
     while ((node = list_pop_front(evicted)) != NULL) {
         struct sched_request *request = CONTAINER_OF(node, struct sched_request, place.lane);
-        shed(admission, request, SCHED_SHED_EVICTED, retry_after(admission, now));
+        shed(admission, now, request, SCHED_SHED_EVICTED);
     }
 }
 
@@ -428,7 +477,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     queue_offer(admission->queue, now, request);
     admission->class_seen_ns[request->class] = now;
     request->endpoint = SCHED_ENDPOINT_ANY;
-    request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
+    look_up_base(admission, request);
     request->start_by_ns = request->deadline_ns;
     if (request->deadline_ns != NANOS_NEVER) {
         request->start_by_ns -= request->base_ns < request->deadline_ns ? request->base_ns : request->deadline_ns;
@@ -437,7 +486,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         observe(admission, now, request);
         return true;
     }
-    struct queue_room room = room_at(admission, now);
+    struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
     bool does_fit = fits(admission, request, &room) && leaves_room_for_others(admission, now, request);
     if (does_fit && queue_ahead_of(admission->queue, request) == 0) {
         queue_charge(admission->queue, request);
@@ -457,7 +506,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         why = queue_put(admission->queue, now, request, &evicted);
     }
     if (why != SCHED_SHED_NONE) {
-        shed(admission, request, why, retry_after(admission, now));
+        shed(admission, now, request, why);
         return false;
     }
     request->state = SCHED_QUEUED;
@@ -486,9 +535,7 @@ nanos admission_next_ns(const struct admission *admission)
     nanos deadline = queue_deadline(admission->queue, &first);
     next = deadline < next ? deadline : next;
     if (admission->paused_until_ns != 0 && admission->paused_until_ns < next) {
-        struct queue_figures figures;
-        queue_figures(admission->queue, &figures);
-        next = figures.requests > 0 ? admission->paused_until_ns : next;
+        next = queue_length(admission->queue) > 0 ? admission->paused_until_ns : next;
     }
     return next;
 }
@@ -498,7 +545,7 @@ static void expire(struct admission *admission, nanos now)
     struct sched_request *request;
     while (queue_deadline(admission->queue, &request) <= now) {
         queue_remove(admission->queue, request);
-        shed(admission, request, SCHED_SHED_LATE_DISPATCH, retry_after(admission, now));
+        shed(admission, now, request, SCHED_SHED_LATE_DISPATCH);
     }
 }
 
@@ -508,7 +555,7 @@ static void note_standing_block(const struct admission *admission, nanos now, st
     double limit = floor(admission->limiter.limit);
     double held = ceil(limit * admission->options.holdback_percent / 100.0);
     census->is_headroom_held =
-        admission->greedy.seen_ns != 0 || standing_of(admission, SCHED_CLASSES - 1, now).is_below;
+        admission->greedy.seen_ns != 0 || standing_of(classes_in_use(admission, now), SCHED_CLASSES - 1).is_below;
     if (census->waiting > 0) {
         census->blocked_by_count |= census->in_flight >= limit;
         census->blocked_by_headroom |= census->is_headroom_held && census->in_flight >= limit - held;
@@ -556,14 +603,12 @@ int admission_lendable(const struct admission *admission, nanos now)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    if (figures.requests > 0 || now < admission->paused_until_ns) {
+    if (queue_length(admission->queue) > 0 || now < admission->paused_until_ns) {
         return -1;
     }
     unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
     double part = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
-    double held = standing_of(admission, lowest, now).is_below ? part : 0;
+    double held = standing_of(classes_in_use(admission, now), lowest).is_below ? part : 0;
     double limit = floor(limiter->limit * share_under_pressure(admission, lowest)) - held;
     double free = limit - (double)(census->in_flight + admission->lent);
     bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||

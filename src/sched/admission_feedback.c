@@ -7,15 +7,20 @@
 
 /* ---- the census ---- */
 
-struct limiter_census admission_census(const struct admission *admission, nanos now)
+/* All but who stalls. */
+static struct limiter_census census_without_stall(const struct admission *admission)
 {
     struct limiter_census census = admission->census;
-    struct queue_figures figures;
-    queue_figures(admission->queue, &figures);
-    census.waiting = figures.requests;
+    census.waiting = queue_length(admission->queue);
     census.in_flight += admission->lent_in_use;
     census.stalled_since_ns = NANOS_NEVER;
     census.stalled_ns = 0;
+    return census;
+}
+
+struct limiter_census admission_census(const struct admission *admission, nanos now)
+{
+    struct limiter_census census = census_without_stall(admission);
     /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
      */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
@@ -148,7 +153,7 @@ static void tell_limiter(struct admission *admission, nanos now, nanos ended, co
                          const struct admission_outcome *outcome)
 {
     struct limiter *limiter = &admission->limiter;
-    struct limiter_census census = admission_census(admission, now);
+    struct limiter_census census = census_without_stall(admission);
     if (outcome->is_refused) {
         limiter->ops->on_refused(limiter, now, request->granted_ns, &census);
     }

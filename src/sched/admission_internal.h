@@ -37,6 +37,8 @@ struct admission {
     nanos last_grant_ns;                /* while somebody waited; 0: nobody did */
     double grant_gap_ns;                /* between two grants while somebody waits, exponential mean; 0: never seen */
     nanos class_seen_ns[SCHED_CLASSES]; /* when one last arrived; 0: never */
+    nanos class_seen_for_ns;            /* so long it counts as in use after that */
+    nanos standing_after_ns;            /* who has waited for so long stands, is no burst */
 
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;

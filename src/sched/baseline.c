@@ -142,21 +142,25 @@ static void begin_bucket(struct baseline *baseline, struct baseline_bucket *buck
     bucket->size_count = 1;
 }
 
-/* Where in its octave the base stands: at the mean size of the samples that were as fast. */
-static void place_point(struct baseline_bucket *bucket, uint32_t size, nanos took_ns)
+/* Where in its octave the base stands: at the mean size of the samples that were as fast. Whether it has moved. */
+static bool place_point(struct baseline_bucket *bucket, uint32_t size, nanos took_ns)
 {
     if (took_ns < bucket->base_ns) {
         bucket->base_ns = took_ns;
         bucket->size_sum = size;
         bucket->size_count = 1;
-    } else if ((double)took_ns <= (double)bucket->base_ns * SAME_BASE) {
+        return true;
+    }
+    if ((double)took_ns <= (double)bucket->base_ns * SAME_BASE) {
         if (bucket->size_count == SIZES_MAX) {
             bucket->size_sum /= 2;
             bucket->size_count /= 2;
         }
         bucket->size_sum += size;
         bucket->size_count++;
+        return true;
     }
+    return false;
 }
 
 void baseline_add(struct baseline *baseline, nanos now, uint32_t size, nanos took_ns, bool at_low_load)
@@ -168,10 +172,10 @@ void baseline_add(struct baseline *baseline, nanos now, uint32_t size, nanos too
     bool is_first = bucket->base_ns == 0;
     if (is_first) {
         begin_bucket(baseline, bucket, size, took_ns, at_low_load);
-    } else {
-        place_point(bucket, size, took_ns);
     }
-    make_points(baseline);
+    if (is_first || place_point(bucket, size, took_ns)) {
+        make_points(baseline);
+    }
 
     double ratio = (double)took_ns / (double)baseline_of(baseline, size);
     /* A larger sample of the same octave takes longer without anything having become slower. */

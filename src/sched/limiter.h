@@ -43,15 +43,15 @@ struct limiter_options {
 
 /* What there is in flight, at the moment of the call. */
 struct limiter_census {
-    uint32_t in_flight;      /* all that was granted and is not over */
-    uint32_t pending;        /* of them, waiting for their first token */
-    uint32_t running;        /* of them, past it, or without one to show */
-    uint32_t streaming;      /* of running, those that told a first token */
-    uint64_t kv_tokens;      /* held now, as estimated: prompts, and what was emitted */
-    uint64_t kv_expected;    /* the same when all have come to their expected end */
-    nanos pending_base_ns;   /* sum of base_ns over pending */
-    nanos stalled_ns;        /* by how much the oldest pending one is beyond its base_ns; 0: it is not */
-    nanos stalled_since_ns;  /* when that one was granted; NANOS_NEVER: none is pending */
+    uint32_t in_flight;     /* all that was granted and is not over */
+    uint32_t pending;       /* of them, waiting for their first token */
+    uint32_t running;       /* of them, past it, or without one to show */
+    uint32_t streaming;     /* of running, those that told a first token */
+    uint64_t kv_tokens;     /* held now, as estimated: prompts, and what was emitted */
+    uint64_t kv_expected;   /* the same when all have come to their expected end */
+    nanos pending_base_ns;  /* sum of base_ns over pending */
+    nanos stalled_ns;       /* by how much the oldest pending one is beyond its base_ns; 0: it is not; only in a tick */
+    nanos stalled_since_ns; /* when that one was granted; NANOS_NEVER: none is; only in a tick */
     nanos stream_elapsed_ns; /* of the streams that run, since their first tokens, all together; only in a tick */
     uint64_t stream_tokens;  /* and what they emitted in it */
     uint64_t tokens_emitted; /* ever, of all streams */

@@ -433,6 +433,16 @@ void queue_destroy(struct queue *queue)
     free(queue);
 }
 
+uint32_t queue_length(const struct queue *queue)
+{
+    return queue->requests;
+}
+
+uint32_t queue_length_of(const struct queue *queue, unsigned class)
+{
+    return queue->classes[class].requests;
+}
+
 void queue_figures(const struct queue *queue, struct queue_figures *ret_figures)
 {
     struct queue_figures figures = {

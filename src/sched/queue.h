@@ -106,6 +106,10 @@ void queue_offer(struct queue *queue, nanos now, const struct sched_request *req
 /* One was granted. */
 void queue_served(struct queue *queue, nanos now, const struct sched_request *request);
 
+/* How many wait, of all and of one class. */
+uint32_t queue_length(const struct queue *queue);
+uint32_t queue_length_of(const struct queue *queue, unsigned class);
+
 struct queue_figures {
     uint32_t requests;
     uint64_t tokens;

@@ -11,7 +11,7 @@ static struct batch_options options_of(const struct config_batching *config)
     return (struct batch_options){
         .items_max = config->items_max,
         .tokens_max = config->tokens_max > 0 ? config->tokens_max : INT64_MAX,
-        .bytes_max = config->bytes_max,
+        .bytes_max = config->body_bytes_max,
         .waiting_max = config->waiting_max,
         .wait_max_ns = config->wait_max_ms * NANOS_PER_MS,
         .latency_max_ns = config->latency_max_ms * NANOS_PER_MS,
@@ -66,6 +66,7 @@ enum result batches_init(struct worker *worker)
     return batching_init(&worker->batching, &(struct batching_options){
                                                 .ring = worker->ring,
                                                 .index = worker->index,
+                                                .count = worker->server->worker_count,
                                                 .peers = worker->server->batchings,
                                                 .proxy = &worker->proxy,
                                                 .upstreams = worker->upstreams,

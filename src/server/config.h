@@ -153,7 +153,7 @@ struct config_batching {
     bool enabled;
     uint32_t items_max;
     uint64_t tokens_max; /* 0: no bound */
-    uint64_t bytes_max;
+    uint64_t body_bytes_max;
     uint32_t waiting_max;
     uint32_t wait_max_ms;
     uint32_t latency_max_ms; /* 0: no bound */

@@ -416,7 +416,7 @@ def test_an_error_of_one_part_is_the_answer_to_the_list(world):
 
 
 def test_calls_keep_to_the_budget_of_bytes(world):
-    scene = Scene(world, hold=True, limit=1, bytes_max=1024)
+    scene = Scene(world, hold=True, limit=1, body_bytes_max=1024)
     answers = merged(scene, [{'model': 'm', 'input': 'x' * 300 + str(i)} for i in range(6)])
     assert [embeddings(a) for a in answers] == [[vector_of('x' * 300 + str(i))] for i in range(6)]
     assert max(scene.arrays.sizes()) == 3

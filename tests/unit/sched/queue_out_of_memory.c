@@ -32,6 +32,8 @@ static void *failing_malloc(size_t bytes)
 #define queue_deadline      nth_queue_deadline
 #define queue_ahead_of      nth_queue_ahead_of
 #define queue_figures       nth_queue_figures
+#define queue_length        nth_queue_length
+#define queue_length_of     nth_queue_length_of
 #define queue_each_tenant   nth_queue_each_tenant
 #define queue_floor         nth_queue_floor
 #define queue_unlink        nth_queue_unlink
