@@ -161,6 +161,9 @@ void scene_init(struct scene *scene, const struct stage *stage, uint64_t seed)
     *scene = (struct scene){.stage = stage, .seed = seed};
     struct workload_spec spec = scene_spec(stage, seed);
     scene->workload = workload_create(&spec);
+    if (stage->options->delay_ms > 0) {
+        workload_delay(scene->workload, (nanos)(stage->options->delay_ms * 1e6), stage->options->delay_seed);
+    }
     fill_setup(&scene->setup, stage, scene->workload);
     set_phases(scene);
     oracle_find(&scene->setup, scene->phases, scene->phase_count);

@@ -25,6 +25,8 @@ struct scenario_options {
     bool is_output_known;
     bool is_oracle_strict;
     uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
+    double delay_ms;            /* arrivals are later by up to so much, by chance; 0: they are not */
+    unsigned delay_seed;
 };
 
 struct scene;
