@@ -33,6 +33,7 @@ test  | openai:                  | python3-openai
 bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
+bench | cmd:gnuplot              | gnuplot-nox
 bench | py:                      | python3
 bench | pc:liburcu-qsbr          | liburcu-dev
 check | cmd:clang-format         | clang-format

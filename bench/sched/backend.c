@@ -6,10 +6,11 @@ void backend_init(struct backend *backend, const struct backend_options *options
     backend->options = options;
     backend->profile = options->profile;
     backend->changes_done = 0;
-    engine_init(
-        &backend->engine,
-        &(struct engine_options){.profile = &backend->profile, .prefills_side_by_side = options->prefills_side_by_side},
-        on_event, context);
+    engine_init(&backend->engine,
+                &(struct engine_options){.profile = &backend->profile,
+                                         .time_scale_milli = options->time_scale_milli,
+                                         .prefills_side_by_side = options->prefills_side_by_side},
+                on_event, context);
 }
 
 nanos backend_next_ns(const struct backend *backend)

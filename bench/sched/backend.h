@@ -20,6 +20,7 @@ enum { BACKEND_CHANGES_MAX = 4 };
 struct backend_options {
     struct engine_profile profile;
     uint32_t prefills_side_by_side;
+    uint32_t time_scale_milli;                          /* as engine.h has it; 0: as the profile says */
     struct backend_change changes[BACKEND_CHANGES_MAX]; /* in order of at_ns */
     unsigned change_count;
 };

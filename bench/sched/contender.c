@@ -32,6 +32,7 @@ struct contender contender_from(const char *name)
 
 struct admission_options contender_admission(const struct run_setup *setup)
 {
+    uint32_t scale = setup->time_scale > 0 ? setup->time_scale : 1;
     return (struct admission_options){
         .limiter = {.kind = setup->contender.kind,
                     .initial = setup->contender.kind == LIMITER_FIXED ? setup->contender.fixed : 32,
@@ -40,17 +41,19 @@ struct admission_options contender_admission(const struct run_setup *setup)
                     .slo_first_ns = setup->first_token_max_ns,
                     .slo_token_ns = setup->token_max_ns,
                     .endpoints = 1,
-                    .seed = (uint32_t)setup->workload->seed + 1},
+                    .seed = (uint32_t)setup->workload->seed + 1,
+                    .time_scale_milli = 1000 * scale},
         .queue = {.requests_max = 4096,
                   .tokens_max = 0,
                   .bytes_max = 256 << 20,
                   .tenants_max = 1024,
                   .tenant_share_percent = 50,
                   .aged_share_percent = 5,
-                  .aged_after_ns = 5 * NANOS_PER_S,
+                  .aged_after_ns = 5 * NANOS_PER_S / scale,
                   .small_tokens_max = 4096,
                   .input_weight = 1000,
                   .output_weight = 2000,
+                  .catch_up_tokens = 10000,
                   .lifo_lowest = true},
         .holdback_percent = 8,
         .endpoint_count = 1,

@@ -34,6 +34,7 @@ static const char USAGE[] =
     "  --prefix-cache N   the backend keeps N blocks of prompts\n"
     "  --json FILE        all figures of all runs\n"
     "  --series DIR       DIR/SCENARIO-LIMITER.tsv, a line for each second of the first seed's run\n"
+    "  --export DIR       DIR/SCENARIO.arrivals, the requests of the first seed: for bench/sched/live\n"
     "Exit status 1: the first limiter missed what is wanted of it.\n"
     "scenarios:";
 
@@ -44,7 +45,7 @@ struct arguments {
     const char *limiters[NAMES_MAX];
     unsigned limiter_count;
     unsigned seeds, first_seed, jobs;
-    const char *json, *series;
+    const char *json, *series, *export;
 };
 
 /* ---- the command line ---- */
@@ -110,6 +111,8 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         arguments->json = value;
     } else if (strcmp(option, "--series") == 0) {
         arguments->series = value;
+    } else if (strcmp(option, "--export") == 0) {
+        arguments->export = value;
     } else if (strcmp(option, "--arrivals") == 0) {
         options->arrivals = arrivals_from(value);
     } else if (strcmp(option, "--seeds") == 0) {
@@ -191,13 +194,26 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static void make_folder(const char *path)
+{
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+        bench_die("cannot make the folder %s", path);
+    }
+}
+
+static void write_arrivals(const struct arguments *arguments, const struct scene *scene)
+{
+    char path[4096];
+    make_folder(arguments->export);
+    snprintf(path, sizeof path, "%s/%s.arrivals", arguments->export, scene->stage->scenario->name);
+    report_arrivals(scene, path);
+}
+
 static void write_series(const struct arguments *arguments, const struct scene *scene, const char *limiter,
                          const struct run_result *result)
 {
     char path[4096];
-    if (mkdir(arguments->series, 0777) != 0 && errno != EEXIST) {
-        bench_die("cannot make the folder %s", arguments->series);
-    }
+    make_folder(arguments->series);
     snprintf(path, sizeof path, "%s/%s-%s.tsv", arguments->series, scene->stage->scenario->name, limiter);
     report_series(scene, result, path);
 }
@@ -232,6 +248,9 @@ static void measure_seed(const struct arguments *arguments, const struct stage *
     struct scene scene;
     scene_init(&scene, stage, arguments->first_seed + seed);
     *ret_record = (struct seed_record){.seed = seed, .phase_count = scene.phase_count};
+    if (arguments->export != NULL && seed == 0) {
+        write_arrivals(arguments, &scene);
+    }
     for (unsigned i = 0; i < arguments->limiter_count; i++) {
         play(arguments, &scene, arguments->limiters[i], &ret_record->outcomes[i]);
     }

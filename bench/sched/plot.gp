@@ -1,4 +1,5 @@
-# Given by bench/sched/plot: series (a TSV), picture (an SVG), name.
+# Given by bench/sched/plot: series (a TSV: second, limit, in flight, queued, good/s, the oracle's), other (the same of
+# the simulation, or empty), picture (an SVG), name.
 set terminal svg size 900,640 font "sans-serif,11" background "white"
 set output picture
 set datafile separator "\t"
@@ -7,24 +8,22 @@ set grid ytics lc rgb "#dddddd"
 set border 3
 set tics nomirror
 set lmargin 8
-set rmargin 22
+set rmargin 24
 set yrange [0:1<*]
-stats series skip 1 using 1 nooutput
+stats series using 1 nooutput
 set xrange [0:STATS_max]
+has_other = strlen(other) > 0
+background = has_other ? other : series
 set multiplot layout 3,1 title name noenhanced
 set ylabel "requests"
-plot series skip 1 using 1:2 with lines lw 2 lc rgb "#1f5fa8" title "limit", \
-     series skip 1 using 1:3 with lines lw 1 lc rgb "#e08214" title "in flight"
-plot series skip 1 using 1:4 with lines lw 1 lc rgb "#7b3294" title "queued"
-# Goodput is counted by second of arrival; a mean of 20 s is drawn.
+plot series using 1:3 with lines lw 1 lc rgb "#e08214" title "in flight", \
+     background using 1:(has_other ? $2 : NaN) with lines lw 1 lc rgb "#999999" title has_other ? "limit, simulated" : "", \
+     series using 1:2 with lines lw 2 lc rgb "#1f5fa8" title "limit"
+plot background using 1:(has_other ? $4 : NaN) with lines lw 1 lc rgb "#999999" title has_other ? "queued, simulated" : "", \
+     series using 1:4 with lines lw 1 lc rgb "#7b3294" title "queued"
 set ylabel "good requests/s"
 set xlabel "s"
-n = 20
-array ours[n]
-array best[n]
-do for [i=1:n] { ours[i] = 0; best[i] = 0 }
-smooth_ours(t, v) = (ours[int(t) % n + 1] = v, (sum [i=1:n] ours[i]) / n)
-smooth_best(t, v) = (best[int(t) % n + 1] = v < 0 ? 0 : v, (sum [i=1:n] best[i]) / n)
-plot series skip 1 using ($6 < 0 ? NaN : $1):(smooth_best($1, $6)) with lines lw 1 lc rgb "#999999" title "best fixed limit", \
-     series skip 1 using 1:(smooth_ours($1, $5)) with lines lw 2 lc rgb "#1b7837" title "goodput"
+plot series using 1:6 with lines lw 1 lc rgb "#bbbbbb" title "best fixed limit", \
+     background using 1:(has_other ? $5 : NaN) with lines lw 1 lc rgb "#666666" title has_other ? "goodput, simulated" : "", \
+     series using 1:5 with lines lw 2 lc rgb "#1b7837" title "goodput"
 unset multiplot

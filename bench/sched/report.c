@@ -274,3 +274,33 @@ void report_series(const struct scene *scene, const struct run_result *result, c
         bench_die("cannot write %s", path);
     }
 }
+
+/* ---- arrivals ---- */
+
+void report_arrivals(const struct scene *scene, const char *path)
+{
+    static const char *const kinds[] = {
+        [BACKEND_HALVE] = "halve", [BACKEND_DOUBLE] = "double", [BACKEND_SLOW] = "slow"};
+    const struct stage *stage = scene->stage;
+    FILE *to = fopen(path, "w");
+    if (to == NULL) {
+        bench_die("cannot write %s", path);
+    }
+    fprintf(to, "# window %.3f %.3f\n", (double)stage->from / 1e9, (double)stage->to / 1e9);
+    fprintf(to, "# engine %s %u %u %u\n", stage->backend.profile.name, stage->backend.profile.sequences_max,
+            stage->backend.profile.kv_tokens_max, stage->backend.prefills_side_by_side);
+    for (unsigned i = 0; i < stage->backend.change_count; i++) {
+        const struct backend_change *change = &stage->backend.changes[i];
+        fprintf(to, "# change %.3f %s\n", (double)change->at_ns / 1e9, kinds[change->kind]);
+    }
+    fputs("# at_ms class tenant prompt_tokens prompt_bytes output_tokens first_token_max_ms\n", to);
+    for (size_t i = 0; i < scene->workload->count; i++) {
+        const struct workload_request *request = &scene->workload->requests[i];
+        fprintf(to, "%.3f\t%u\t%llu\t%u\t%u\t%u\t%.3f\n", (double)request->at_ns / 1e6, request->class,
+                (unsigned long long)request->tenant, request->prompt_tokens, request->prompt_bytes,
+                request->output_tokens, (double)request->first_token_max_ns / 1e6);
+    }
+    if (fclose(to) != 0) {
+        bench_die("cannot write %s", path);
+    }
+}

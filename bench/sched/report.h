@@ -28,4 +28,7 @@ void report_json(const struct report *report, FILE *to);
  */
 void report_series(const struct scene *scene, const struct run_result *result, const char *path);
 
+/* The requests of a scene, a line each, behind lines that say what its backend does. */
+void report_arrivals(const struct scene *scene, const char *path);
+
 #endif

@@ -27,6 +27,9 @@ struct run_setup {
     uint32_t prefix_blocks_max; /* of the backend's prefix cache, and of the gateway's idea of it; 0: none */
     /* 1 in so many of those that would be shed is served all the same, when its turn comes; 0: none. */
     uint32_t spare_one_in;
+    /* The scheduler's own constants of time are so many times shorter; workload, backend and goals are the caller's to
+     * scale. 0: 1. */
+    uint32_t time_scale;
 };
 
 enum run_fate {

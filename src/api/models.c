@@ -62,6 +62,24 @@ uint64_t model_directory_endpoints(const struct model_directory *directory, stru
     return bits == 0 ? UINT64_MAX : bits;
 }
 
+struct bytes model_directory_scheduled_as(const struct model_directory *directory, struct bytes model)
+{
+    struct bytes only = BYTES_NONE;
+    bool is_one = true;
+    for (unsigned i = 0; i < directory->upstream->endpoint_count; i++) {
+        const struct model_list *list = &directory->lists[i];
+        for (unsigned k = 0; k < list->count; k++) {
+            struct bytes name = bytes_from(list->names[k]);
+            if (bytes_equal(name, model)) {
+                return model;
+            }
+            is_one = is_one && (only.ptr == NULL || bytes_equal(name, only));
+            only = only.ptr == NULL ? name : only;
+        }
+    }
+    return only.ptr == NULL ? model : is_one ? only : BYTES_NONE;
+}
+
 bool model_directory_matters(const struct model_directory *directory)
 {
     const struct model_list *first = &directory->lists[0];

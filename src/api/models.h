@@ -33,6 +33,11 @@ void model_directory_fini(struct model_directory *directory);
 /* The endpoints (a bit each) that offer `model`; all when nobody is known to, or it is empty. */
 uint64_t model_directory_endpoints(const struct model_directory *directory, struct bytes model);
 
+/* Under which name a request for `model` is scheduled: its own when it is offered, or nothing is known; what nobody
+ * offers is served by the only model there is (engines with one model take any name), or refused: empty. *Borrows*, or
+ * is the directory's until it turns. */
+struct bytes model_directory_scheduled_as(const struct model_directory *directory, struct bytes model);
+
 /* Whether the endpoints differ in what they offer, so that it matters which model is asked for. */
 bool model_directory_matters(const struct model_directory *directory);
 

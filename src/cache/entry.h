@@ -66,6 +66,8 @@ struct entry {
     bool was_connected;         /* it failed with a connection to the upstream, or after one */
     uint8_t shed;               /* of RESULT_SHED: why, in the filler's terms; */
     uint32_t retry_after_ms;    /* and when it is worth trying again */
+    uint32_t batch_items;       /* of the upstream call that it is a part of; 0: it was a call of its own */
+    uint32_t batch_requests;    /* that shared it */
     bool is_mid_event;          /* an event stream broke off within an event */
     bool is_look_again;         /* FAILED, because what the readers want is to be found in the cache */
     bool is_stored;             /* it will be found in the cache */

@@ -127,7 +127,8 @@ static nanos fetch_deadline(const struct fetch *fetch)
         break;
     case FETCH_IDLE:
     case FETCH_OVER: break;
-    case FETCH_QUEUED: return NANOS_NEVER; /* the gate sees to that */
+    case FETCH_QUEUED: return NANOS_NEVER;   /* the gate sees to that */
+    case FETCH_DETOURED: return NANOS_NEVER; /* the call that is made in its place has its own */
     }
     if (options->total_timeout_ms != 0) {
         nanos total = fetch->started_ns + options->total_timeout_ms * ms;
@@ -185,7 +186,6 @@ static void fetch_on_timer(struct ring_timer *timer)
 /* ---- outcomes ---- */
 
 static void fetch_conclude(struct fetch *fetch);
-static void fetch_end(struct fetch *fetch, enum result result);
 
 void fetch_settle(struct fetch *fetch, enum result outcome)
 {
@@ -197,7 +197,7 @@ void fetch_settle(struct fetch *fetch, enum result outcome)
         fiber_wake(fetch->fiber); /* it waits for a connection */
     } else if (fetch->phase == FETCH_SENDING || fetch->phase == FETCH_BODY) {
         fetch_conclude(fetch);
-    } else if (fetch->phase == FETCH_QUEUED) {
+    } else if (fetch->phase == FETCH_QUEUED || fetch->phase == FETCH_DETOURED) {
         fetch_end(fetch, outcome);
     }
 }
@@ -333,7 +333,7 @@ static bool is_refused(const struct fetch *fetch, enum result result)
     return fetch->status == 429 || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
 }
 
-static void fetch_leave_gate(struct fetch *fetch, enum result result)
+void fetch_leave_gate(struct fetch *fetch, enum result result)
 {
     struct admission_outcome *outcome = &fetch->pass.outcome;
     if (fetch->is_abandoned || result == RESULT_CANCELED || is_out_of_resources(result)) {
@@ -347,7 +347,7 @@ static void fetch_leave_gate(struct fetch *fetch, enum result result)
 }
 
 /* The end, good or bad: the connection goes back or away, the readers hear of it. */
-static void fetch_end(struct fetch *fetch, enum result result)
+void fetch_end(struct fetch *fetch, enum result result)
 {
     fetch->phase = FETCH_OVER;
     fetch->outcome = result;
@@ -361,9 +361,11 @@ static void fetch_end(struct fetch *fetch, enum result result)
     uint32_t trailer_bytes = fetch->body.trailer_bytes;
     fetch->body.trailers = NULL;
     if (result == RESULT_OK) {
-        endpoint_succeeded(fetch->endpoint);
         struct upstream_conn *conn = fetch->conn;
-        if (fetch->keep_alive && fetch->sent_ns != 0 && conn->outbox == NULL) {
+        if (conn != NULL) { /* else it came by a detour */
+            endpoint_succeeded(fetch->endpoint);
+        }
+        if (conn != NULL && fetch->keep_alive && fetch->sent_ns != 0 && conn->outbox == NULL) {
             fetch->conn = NULL;
             upstream_conn_release(conn);
         }
@@ -391,6 +393,11 @@ static void fetch_end(struct fetch *fetch, enum result result)
     }
     if (fetch->pass.gate != NULL) {
         fetch_leave_gate(fetch, result);
+    }
+    struct fetch_detour *detour = fetch->detour;
+    if (UNLIKELY(detour != NULL)) {
+        fetch->detour = NULL;
+        detour->on_end(detour, fetch, result);
     }
     struct fetch_observer *observer = fetch->observer;
     if (observer != NULL) {
@@ -546,12 +553,19 @@ static bool fetch_may_go(struct fetch *fetch)
     return true;
 }
 
+void fetch_ask(struct fetch *fetch)
+{
+    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
+        fetch_go(fetch);
+    }
+}
+
 void fetch_start(struct fetch *fetch)
 {
     fetch->started_ns = ring_now(fetch->proxy->ring);
     fetch_ref(fetch); /* until fetch_end */
-    if (fetch->pass.gate == NULL || fetch_may_go(fetch)) {
-        fetch_go(fetch);
+    if (LIKELY(!fetch_is_detoured(fetch))) {
+        fetch_ask(fetch);
     }
 }
 

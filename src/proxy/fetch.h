@@ -9,7 +9,8 @@
  * tell │ (gate.h)        │ no                      ▲     │ reused and dead │ no              └─▶ fetch_run (fiber):
  * ───┘◀────┘ ├─▶ queued ─▶ again     choose, connect └─▶ shed ─▶ fetch_end
  *
- * Nothing but the fetch itself is held while it is queued: no fiber, no connection. */
+ * Nothing but the fetch itself is held while it is queued: no fiber, no connection. Before it asks, a detour may take
+ * it, and have an answer come that another fetch has brought. */
 #ifndef SLUICE_PROXY_FETCH_H
 #define SLUICE_PROXY_FETCH_H
 
@@ -78,9 +79,37 @@ struct fetch_interim {
     void (*on_interim)(struct fetch_interim *interim, const struct http_head *head, const char *base);
 };
 
+/* Who may have another call answer in a fetch's place: a batch. */
+struct fetch_detour {
+    /* It begins, and has not asked its gate. True: taken; later, and not from inside, fetch_go_on, fetch_answer or
+     * fetch_give_up is called, unless it ends before. False: it goes as any other. */
+    bool (*on_start)(struct fetch_detour *detour, struct fetch *fetch);
+    /* It is over. Only after on_start gave true, and then the last call; `fetch` is not kept. */
+    void (*on_end)(struct fetch_detour *detour, struct fetch *fetch, enum result result);
+};
+
+/* An answer that came another way. *Borrowed*. */
+struct fetch_answer {
+    struct bytes head; /* status line, lines, the blank one: as from the wire, with Content-Length */
+    struct bytes body;
+    unsigned endpoint;       /* that gave it */
+    uint32_t batch_items;    /* of the call that it was a part of */
+    uint32_t batch_requests; /* that shared it */
+};
+
+/* Why there is none. */
+struct fetch_failure {
+    enum result result;
+    const char *fault; /* static; NULL */
+    bool was_connected;
+    uint8_t shed; /* of RESULT_SHED */
+    uint32_t retry_after_ms;
+};
+
 enum fetch_phase {
     FETCH_IDLE,
-    FETCH_QUEUED, /* waits until its gate lets it go */
+    FETCH_DETOURED, /* its detour has it */
+    FETCH_QUEUED,   /* waits until its gate lets it go */
     FETCH_CONNECTING,
     FETCH_SENDING, /* and waiting for the head, which may come before all is sent */
     FETCH_BODY,
@@ -95,6 +124,7 @@ struct fetch {
     struct fetch_observer *observer; /* NULL: none */
     struct fetch_interim *interim;   /* NULL: none; to be taken out before it goes */
     struct fetch_meter *meter;       /* NULL: none; told to the end */
+    struct fetch_detour *detour;     /* NULL: none; until it has ended */
 
     /* how it went; valid when the entry has ended */
     const char *fault;         /* static: what was wrong with a response; NULL */
@@ -143,6 +173,17 @@ struct fetch *fetch_create(struct proxy *proxy, bool is_private);
 
 /* Runs it. It may have ended when this returns. When no fiber is to be had the entry fails with RESULT_LIMIT. */
 void fetch_start(struct fetch *fetch);
+
+/* ---- for a detour ---- */
+
+/* It goes as if there had been none. It may have ended when this returns. */
+void fetch_go_on(struct fetch *fetch);
+
+/* It has its answer, and is over. */
+void fetch_answer(struct fetch *fetch, const struct fetch_answer *answer);
+
+/* It has none, and is over. */
+void fetch_give_up(struct fetch *fetch, const struct fetch_failure *failure);
 
 static inline void fetch_ref(struct fetch *fetch)
 {

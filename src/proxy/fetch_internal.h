@@ -25,8 +25,23 @@ void fetch_settle_later(struct fetch *fetch, enum result outcome);
 /* Looks at the deadline again after something that may have moved it nearer. */
 void fetch_arm_timer(struct fetch *fetch);
 
+/* Takes a whole response that came another way than by a connection. */
+MUST_USE enum result fetch_feed(struct fetch *fetch, struct bytes head, struct bytes body);
+
+/* Whether its detour has taken it; else it goes as any other. */
+bool fetch_is_detoured(struct fetch *fetch);
+
+/* Asks its gate, if it has one, and goes when it may. It may be over after it. */
+void fetch_ask(struct fetch *fetch);
+
+/* The end, good or bad: the connection goes back or away, the readers hear of it. */
+void fetch_end(struct fetch *fetch, enum result result);
+
 /* The entry has room again. */
 void fetch_resume_receive(struct fetch *fetch);
+
+/* The gate is told how it went, and has its slot back; once is enough. */
+void fetch_leave_gate(struct fetch *fetch, enum result result);
 
 void fetch_drop_partial(struct fetch *fetch);
 

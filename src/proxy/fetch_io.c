@@ -251,8 +251,11 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         return RESULT_MORE;
     }
     fetch->status = head->status;
-    if (fetch->pass.gate != NULL && (head->status == 429 || head->status == 503)) {
-        read_retry_after(fetch, head, base);
+    if (fetch->pass.gate != NULL) {
+        fetch->pass.outcome.answered_ns = fetch->progress_ns;
+        if (head->status == 429 || head->status == 503) {
+            read_retry_after(fetch, head, base);
+        }
     }
     if (fetch->meter != NULL) {
         fetch->meter->on_head(fetch->meter, fetch, head, base);
@@ -275,6 +278,9 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
     http_body_init(&fetch->body, parser);
     if (fetch->entry.is_event_stream) {
         sse_scanner_init(&fetch->sse);
+        if (fetch->pass.gate != NULL && gate_is_plain(fetch->pass.gate)) {
+            fetch_leave_gate(fetch, RESULT_OK); /* it waits for news, perhaps for hours, and nothing is worked on */
+        }
     }
     fetch->phase = FETCH_BODY;
     fetch_arm_timer(fetch);
@@ -421,6 +427,19 @@ static void fetch_on_data(struct upstream_user *user, struct bytes data)
         }
         fetch_unref(fetch);
     }
+}
+
+enum result fetch_feed(struct fetch *fetch, struct bytes head, struct bytes body)
+{
+    size_t used = 0;
+    fetch->progress_ns = ring_now(fetch->proxy->ring);
+    fetch->first_byte_ns = fetch->progress_ns;
+    fetch->any_byte = true;
+    enum result result = read_head(fetch, head, &used);
+    if (result == RESULT_OK) {
+        result = read_body(fetch, body);
+    }
+    return result == RESULT_MORE ? RESULT_INTERNAL : result;
 }
 
 void fetch_resume_receive(struct fetch *fetch)

@@ -147,6 +147,12 @@ void gates_close(struct gates *gates)
 
 /* ---- gates ---- */
 
+/* Names spread over the workers by their hash; plain upstreams, few and all used, in turn. */
+static unsigned owner_of(const struct gates *gates, const struct gate_key *key)
+{
+    return key->model.len > 0 ? (unsigned)(key->hash % gates->count) : key->upstream % gates->count;
+}
+
 static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
 {
     struct gate *gate = calloc(1, sizeof(*gate) + key->model.len);
@@ -158,8 +164,7 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
     bytes_put(gate->model, key->model);
     gate->key.model.ptr = gate->model;
     list_init(&gate->node);
-    /* Names spread over the workers by their hash; plain upstreams, few and all used, in turn. */
-    unsigned owner_index = key->model.len > 0 ? (unsigned)(key->hash % gates->count) : key->upstream % gates->count;
+    unsigned owner_index = owner_of(gates, key);
     if (owner_index == gates->index) {
         gate->owner = gate_owner_use(gates, &gate->key);
     } else {
@@ -248,14 +253,32 @@ static bool has_room(struct gates *gates, unsigned upstream)
     return true;
 }
 
+static bool is_name(struct bytes model)
+{
+    return model.len > 0 && model.len <= GATE_MODEL_BYTES_MAX;
+}
+
+static struct gate_key key_of_model(unsigned upstream, struct bytes model)
+{
+    const uint64_t hash = XXH3_64bits_withSeed(model.ptr, model.len, upstream);
+    return (struct gate_key){.upstream = upstream, .hash = hash, .model = model};
+}
+
+unsigned gates_owner_of(const struct gates *gates, unsigned upstream, struct bytes model)
+{
+    const struct gate_key nameless = {.upstream = upstream};
+    const struct gate_key key = is_name(model) ? key_of_model(upstream, model) : nameless;
+    return owner_of(gates, &key);
+}
+
 struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model)
 {
     if (!gates->options[upstream].is_enabled) {
         return NULL;
     }
-    struct gate_key key = {.upstream = upstream, .model = model};
-    if (model.len > 0 && model.len <= GATE_MODEL_BYTES_MAX) {
-        key.hash = XXH3_64bits_withSeed(model.ptr, model.len, upstream);
+    struct gate_key key;
+    if (is_name(model)) {
+        key = key_of_model(upstream, model);
         struct gate *gate = find(&gates->models, &key);
         if (gate != NULL || has_room(gates, upstream)) {
             return find_or_create(gates, &gates->models, &key);
@@ -263,6 +286,16 @@ struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes mo
     }
     key = (struct gate_key){.upstream = upstream};
     return find_or_create(gates, &gates->nameless, &key);
+}
+
+uint32_t gate_limit(const struct gate *gate)
+{
+    if (gate == NULL || gate->owner == NULL) {
+        return 0;
+    }
+    struct admission_figures figures;
+    admission_figures(gate->owner->admission, ring_now(gate->gates->ring), &figures);
+    return figures.limit < 1 ? 1 : figures.limit > INT32_MAX ? INT32_MAX : (uint32_t)figures.limit;
 }
 
 struct cost_model *gate_cost(struct gate *gate)
@@ -430,6 +463,11 @@ void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint)
     }
 }
 
+bool gate_is_plain(const struct gate *gate)
+{
+    return gate->key.is_plain;
+}
+
 unsigned gate_endpoint(const struct gate_pass *pass)
 {
     return pass->state == GATE_HELD ? pass->request.endpoint : SCHED_ENDPOINT_ANY;
@@ -447,7 +485,7 @@ void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate
             .is_plain = owner->key.is_plain,
             .model = owner->key.model,
             .admission = owner->admission,
-            .lent = owner->lent,
+            .lent = owner->lent - owner->own_free - owner->own_in_use,
         };
         visit(&view, context);
     }

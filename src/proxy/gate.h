@@ -97,6 +97,13 @@ struct gate *gates_plain(struct gates *gates, unsigned upstream);
 /* The gate of a model; of an empty name, and beyond the bounds: the one of all such. Likewise. */
 struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model);
 
+/* The worker that has the admission of a model, whether there is one or not: what else is to be in one place for a
+ * model can be there, too. */
+unsigned gates_owner_of(const struct gates *gates, unsigned upstream, struct bytes model);
+
+/* How many the admission would let be in flight now; 0: it is not this worker's, or there is none. */
+uint32_t gate_limit(const struct gate *gate);
+
 /* What this worker has learned of a model's costs, from its own fetches. NULL: of a plain service, of no gate, or
  * memory is out. Valid as long as a pass is for the gate. */
 struct cost_model *gate_cost(struct gate *gate);
@@ -159,6 +166,9 @@ void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
 
 /* Which endpoint serves it. */
 void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint);
+
+/* Whether it is for a plain service. */
+bool gate_is_plain(const struct gate *gate);
 
 /* The endpoint that the grant names; SCHED_ENDPOINT_ANY: the pool chooses. */
 unsigned gate_endpoint(const struct gate_pass *pass);

@@ -70,6 +70,7 @@ struct admission_outcome {
     nanos retry_after_ns; /* what the backend asked for with it; 0: nothing */
     bool is_failed;       /* timed out, or broke off */
     bool is_canceled;     /* the client left */
+    nanos answered_ns; /* when a plain service's answer began: what follows goes at its reader's pace; 0: it did not */
     bool has_usage;
     struct sched_cost usage; /* what it really took */
 };

@@ -191,6 +191,12 @@ static void sample_whole(struct admission *admission, nanos now, nanos ended, st
     sample(admission, now, request->granted_ns + first, request);
 }
 
+/* When the backend was through with it. */
+static nanos served_at(const struct admission *admission, nanos ended, const struct admission_outcome *outcome)
+{
+    return admission->options.is_plain && outcome->answered_ns != 0 ? outcome->answered_ns : ended;
+}
+
 static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
                    const struct admission_outcome *outcome)
 {
@@ -214,9 +220,9 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
     leave_flight(admission, request);
     admission->counters.released++;
     if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
-        sample_whole(admission, now, now, request, outcome);
+        sample_whole(admission, now, served_at(admission, now, outcome), request, outcome);
     }
-    settle(admission, now, now, request, outcome);
+    settle(admission, now, served_at(admission, now, outcome), request, outcome);
 }
 
 void admission_release(struct admission *admission, nanos now, struct sched_request *request,
@@ -258,11 +264,11 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
                      met_no_load(admission, &request));
         sample(admission, now, request.first_token_ns, &request);
     } else if (is_good && !lent->is_streamed) {
-        sample_whole(admission, now, lent->ended_ns, &request, outcome);
+        sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
-    settle(admission, now, lent->ended_ns, &request, outcome);
-    admission_arm_tick(admission,
-                       now); /* where there is one there are more, of which nothing is heard before they end */
+    settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
+    /* Where there is one there are more, of which nothing is heard before they end. */
+    admission_arm_tick(admission, now);
 }
 
 void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)

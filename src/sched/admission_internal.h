@@ -4,6 +4,13 @@
 
 #include "sched/admission.h"
 
+/* A tenant that has more than its share, and always more waiting. */
+struct greedy_tenant {
+    uint64_t tenant;
+    nanos seen_ns;      /* when it last asked for more; 0: there is none */
+    double others_mean; /* in flight, of all others */
+};
+
 struct admission {
     struct admission_options options;
     const struct admission_events *events;
@@ -19,6 +26,7 @@ struct admission {
     uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
     uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;                  /* sum of base_ns over them */
+    struct greedy_tenant greedy;
     uint32_t lent;
     uint32_t lent_in_use;
     uint32_t pressure_milli;

@@ -291,8 +291,16 @@ void batch_on_end(struct batch_former *former, nanos now, const struct batch_end
     CHECK(group != NULL && group->calls > 0 && former->calls_in_flight > 0 && end->items > 0);
     group->calls--;
     former->calls_in_flight--;
-    batch_pace_learn(&former->pace, now, end);
+    if (!end->is_canceled) {
+        batch_pace_learn(&former->pace, now, end);
+    }
     refresh(former, now, group);
+    dispatch(former, now);
+}
+
+void batch_set_calls_max(struct batch_former *former, nanos now, uint32_t calls_max)
+{
+    former->options.calls_max = calls_max;
     dispatch(former, now);
 }
 

@@ -74,10 +74,14 @@ void batch_cancel(struct batch_former *former, struct batch_item *item); /* of a
 struct batch_end {
     uint64_t key;
     uint32_t items;
-    nanos took_ns;  /* since it was flushed, the wait for admission included */
-    bool is_failed; /* the backend could not do it (time-out, reset, 5xx); not that it refused what was asked */
+    nanos took_ns;    /* since it was flushed, the wait for admission included */
+    bool is_failed;   /* the backend could not do it (time-out, reset, 5xx); not that it refused what was asked */
+    bool is_canceled; /* or it says nothing of the backend: nothing is learned from it */
 };
 void batch_on_end(struct batch_former *former, nanos now, const struct batch_end *end);
+
+/* How many calls may be in flight at once from now on; 0: any number. More may let something leave. */
+void batch_set_calls_max(struct batch_former *former, nanos now, uint32_t calls_max);
 
 nanos batch_next_ns(const struct batch_former *former);
 void batch_advance(struct batch_former *former, nanos now);

@@ -56,6 +56,7 @@ void limiter_init(struct limiter *limiter, const struct limiter_options *options
     limiter->kv_tokens = options->kv_tokens_max > 0 ? options->kv_tokens_max : INFINITY;
     limiter->prefill_ns = NANOS_NEVER;
     limiter->large_max = UINT32_MAX;
+    limiter->is_found = options->kind != LIMITER_EXCESS;
     limiter->ops->init(limiter, now);
 }
 

@@ -117,6 +117,7 @@ struct limiter {
 
     /* what it says */
     double limit;       /* requests in flight; ≥ 1 */
+    bool is_found;      /* the limit is one that was met, not merely the beginning of a search */
     double kv_tokens;   /* estimated tokens at their expected end, in flight; INFINITY: no bound */
     nanos prefill_ns;   /* sum of base_ns of those pending; NANOS_NEVER: no bound */
     uint32_t large_max; /* large prompts pending beside the small ones; UINT32_MAX: no bound */

@@ -41,7 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = 16 };
+enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = SAMPLES };
 
 struct excess_sample {
     nanos at_ns;
@@ -106,17 +106,20 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define TOKEN_WINDOW_NS (2 * NANOS_PER_S)
 #define REFUSED_FACTOR  0.7
 #define WHOLE_CUT_MIN   0.8
+#define TRIAL_TIMES     8.0  /* of the excess: so long a trial takes */
 #define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
 #define CUBIC_S        6.0 /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
-#define PROBE_EVERY_NS (60 * NANOS_PER_S) /* each costs class 0 a second without headroom */
+#define PROBE_EVERY_NS (90 * NANOS_PER_S) /* each costs class 0 a second without headroom */
 #define PROBE_NS       (2 * NANOS_PER_S)
+#define PROBE_FILLED   0.9
 #define PROBE_SHARE    0.08 /* of the limit: more than is usually held back */
 #define USED_SHARE     0.8  /* of the limit: only a limit in use is cut */
 #define USED_MARGIN    1.2  /* how far an unused limit stands above what is used; 1.1: bursts lose 1 % */
-#define KV_ALIKE 0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
-                            */
+#define KV_ALIKE                                                                                        \
+    0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
+         */
 #define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
 #define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
 #define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
@@ -219,6 +222,7 @@ static void cut_to(struct limiter *limiter, nanos now, double limit, enum limite
     state->epoch_ns = now;
     state->cut_ns = now;
     state->had_cut = true;
+    limiter->is_found = true;
     state->sample_count = 0;
     state->probe_end_ns = 0;
     state->probe_step = 0;
@@ -350,10 +354,15 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
 }
 
 /* Whether the last cut made whole answers faster, once enough of them were granted after it. */
-static void judge_trial(struct limiter *limiter, const struct limiter_census *census, double excess_ns)
+static void judge_trial(struct limiter *limiter, nanos now, const struct limiter_census *census, double excess_ns)
 {
     struct excess_state *state = state_of(limiter);
     if (!state->is_on_trial || state->sample_count < TRIAL_SAMPLES || census->in_flight > state->count + 1) {
+        return;
+    }
+    /* Of those granted after the cut the quick ones end first: until the slow ones have had time to, it seems to have
+     * helped. */
+    if ((double)(now - state->cut_ns) < TRIAL_TIMES * state->trial_excess_ns) {
         return;
     }
     state->is_on_trial = false;
@@ -439,7 +448,7 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     bool is_known = median_excess(limiter, now, &excess, &net);
     bool is_whole = census->streaming + census->pending == 0;
     if (is_known && is_whole) {
-        judge_trial(limiter, census, excess);
+        judge_trial(limiter, now, census, excess);
         net = fmax(net - state->natural_ns, 0);
         state->natural_ns *= NATURAL_DECAY;
     }
@@ -449,13 +458,15 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     }
     adapt_kv(limiter, now, census, is_stalled, net);
     bool is_blocked = census->blocked_by_count || census->blocked_by_headroom;
-    end_probe(limiter, now, is_blocked);
+    /* As much as headroom lets in of what the probe allows. */
+    end_probe(limiter, now, is_blocked && census->in_flight + 2 >= PROBE_FILLED * state->count);
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
     if (is_stalled || (is_known && net > d)) {
         double seen = seen_capacity(limiter, census, is_stalled, (net - d) / d);
         bool is_in_force = census->in_flight <= state->count + 1 || now - state->cut_ns > 40 * limiter->period_ns;
-        if (is_used && is_in_force && seen < state->count) {
+        bool is_undecided = is_whole && state->is_on_trial;
+        if (is_used && is_in_force && !is_undecided && seen < state->count) {
             seen = fmax(seen, state->count / 2);
             state->is_on_trial = is_whole;
             state->trial_excess_ns = excess;
@@ -463,7 +474,7 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
     } else if (is_blocked && state->count <= state->token_limit) {
-        if (census->is_headroom_held && state->count >= state->running_mean) {
+        if (census->is_headroom_held && state->had_cut && state->count >= state->running_mean) {
             probe(limiter, now);
         } else {
             grow(limiter, now, 1 - net / d);

@@ -353,6 +353,18 @@ void queue_take(struct queue *queue, struct sched_request *request)
     note_left(class, seat);
 }
 
+void queue_offer(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    struct queue_tenant *tenant = queue_tenant_get(queue, request->tenant);
+    double tokens = (double)tokens_of(request);
+    rate_add(queue, &tenant->offered, now, tokens);
+}
+
+void queue_served(struct queue *queue, nanos now, const struct sched_request *request)
+{
+    rate_add(queue, &queue->served, now, (double)tokens_of(request));
+}
+
 void queue_charge(struct queue *queue, struct sched_request *request)
 {
     CHECK(request->class < SCHED_CLASSES && request->place.tenant == NULL);

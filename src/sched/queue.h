@@ -44,7 +44,9 @@ struct queue_room {
     bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
     uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
     uint64_t endpoints;                    /* with room; 0: any */
-    bool is_overloaded;                    /* standing overload: for adaptive LIFO */
+    bool is_tenant_held;                   /* this one leaves room for the others */
+    uint64_t held_tenant;
+    bool is_overloaded; /* standing overload: for adaptive LIFO */
 };
 
 struct queue;
@@ -88,6 +90,21 @@ nanos queue_deadline(const struct queue *queue, struct sched_request **ret_reque
 
 /* How many would be served before a request of this class and tenant if it came now, as far as the order tells. */
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request);
+
+/* How the tenant of a request stands among those that have something waiting or in flight. */
+struct queue_share {
+    uint32_t own;    /* of its requests in flight: charged, and not over */
+    uint32_t others; /* of all others */
+    double share;    /* its weight among all of theirs */
+    double greed;    /* what it asks for ÷ its share of what is served, in tokens over half a minute */
+};
+struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request);
+
+/* A request has come, whatever becomes of it: for queue_share.greed. */
+void queue_offer(struct queue *queue, nanos now, const struct sched_request *request);
+
+/* One was granted. */
+void queue_served(struct queue *queue, nanos now, const struct sched_request *request);
 
 /* How many wait, of all and of one class. */
 uint32_t queue_length(const struct queue *queue);

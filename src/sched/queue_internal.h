@@ -38,13 +38,21 @@ struct queue_seat {
     struct queue_sum sum; /* over node's subtree */
 };
 
+/* A sum that forgets: a rate, times the window over which it does. */
+struct queue_rate {
+    double sum;
+    nanos at_ns;
+};
+
 struct queue_tenant {
     struct queue_tenant *chained; /* in its bucket of the table */
     struct list_node node;        /* on busy, or on idle when nobody holds it */
     uint64_t id;
     uint32_t weight;
-    uint32_t holders;  /* requests that wait, or were charged and are not over */
-    uint32_t requests; /* that wait */
+    uint32_t held_weight;      /* while it is on busy: what it adds to the queue's busy_weight */
+    uint32_t holders;          /* requests that wait, or were charged and are not over */
+    uint32_t requests;         /* that wait */
+    struct queue_rate offered; /* tokens that came, served or not */
     uint64_t tokens, bytes;
     double served;
     struct queue_seat seats[SCHED_CLASSES];
@@ -86,9 +94,15 @@ struct queue {
     struct queue_tenant **buckets;
     uint32_t buckets_mask;
     uint32_t tenants;            /* in the table */
+    uint32_t holders;            /* of all tenants together */
+    struct queue_rate served;    /* tokens that were granted */
+    uint64_t busy_weight;        /* of those on busy */
     struct list_node busy, idle; /* idle: the one that has been so for longest comes first */
     struct queue_tenant strangers;
 };
+
+double rate_at(const struct queue *queue, const struct queue_rate *rate, nanos now);
+void rate_add(const struct queue *queue, struct queue_rate *rate, nanos now, double amount);
 
 static inline struct queue_place *place_of(const struct treap_node *node)
 {

@@ -27,6 +27,8 @@ struct limits {
     bool large_may_pass;
     uint64_t kv_tokens_max;
     uint64_t endpoints;
+    bool is_tenant_held;
+    uint64_t held_tenant;
 };
 
 /* Whether one that fits may be among so many; for a single one: whether it fits. */
@@ -40,6 +42,9 @@ static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 
 static bool fits(const struct sched_request *request, const struct limits *limits)
 {
+    if (limits->is_tenant_held && request->tenant == limits->held_tenant) {
+        return false;
+    }
     return may_fit(&request->place.own, limits);
 }
 
@@ -50,6 +55,8 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
         .large_may_pass = room->large_may_pass[class],
         .kv_tokens_max = room->kv_tokens_max[class],
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+        .is_tenant_held = room->is_tenant_held,
+        .held_tenant = room->held_tenant,
     };
 }
 
@@ -61,6 +68,8 @@ static struct limits limits_of_its_own(const struct queue_room *room, bool large
         .large_may_pass = large_may_pass,
         .kv_tokens_max = UINT64_MAX,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
+        .is_tenant_held = room->is_tenant_held,
+        .held_tenant = room->held_tenant,
     };
 }
 
@@ -87,7 +96,8 @@ static struct sched_request *seek_in_class(const struct treap_node *node, const 
     while (node != NULL && *budget > 0 && may_fit(&seat_of(node)->sum.fit, limits)) {
         --*budget;
         struct sched_request *found = seek_in_class(node->left, limits, budget);
-        if (found == NULL) {
+        bool is_held = limits->is_tenant_held && seat_of(node)->tenant->id == limits->held_tenant;
+        if (found == NULL && !is_held) {
             found = seek_in_seat(seat_of(node)->requests.root, limits, budget);
         }
         if (found != NULL) {

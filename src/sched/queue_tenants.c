@@ -3,6 +3,26 @@
 
 #include "sched/queue_internal.h"
 
+enum { RATE_WINDOWS = 6 }; /* rates are over so many times aged_after_ns: half a minute */
+
+/* e^-x, near enough: rates need no more. */
+static double faded(const struct queue *queue, nanos elapsed)
+{
+    double x = (double)elapsed / (double)(RATE_WINDOWS * queue->options.aged_after_ns + 1);
+    return 1 / (1 + x + x * x / 2 + x * x * x / 6);
+}
+
+double rate_at(const struct queue *queue, const struct queue_rate *rate, nanos now)
+{
+    return rate->sum * faded(queue, now > rate->at_ns ? now - rate->at_ns : 0);
+}
+
+void rate_add(const struct queue *queue, struct queue_rate *rate, nanos now, double amount)
+{
+    rate->sum = rate_at(queue, rate, now) + amount;
+    rate->at_ns = now;
+}
+
 static struct queue_tenant **bucket_of(const struct queue *queue, uint64_t id)
 {
     /* Tenants are hashes already, but not necessarily good ones in their low bits. */
@@ -127,7 +147,10 @@ const struct queue_tenant *queue_tenant_find(const struct queue *queue, uint64_t
 
 void queue_tenant_hold(struct queue *queue, struct queue_tenant *tenant)
 {
+    queue->holders++;
     if (tenant->holders++ == 0) {
+        tenant->held_weight = tenant->weight;
+        queue->busy_weight += tenant->held_weight;
         list_remove(&tenant->node);
         list_push_back(&queue->busy, &tenant->node);
     }
@@ -136,13 +159,35 @@ void queue_tenant_hold(struct queue *queue, struct queue_tenant *tenant)
 void queue_tenant_let_go(struct queue *queue, struct queue_tenant *tenant)
 {
     CHECK(tenant->holders > 0);
+    queue->holders--;
     if (--tenant->holders > 0) {
         return;
     }
+    queue->busy_weight -= tenant->held_weight;
     list_remove(&tenant->node);
     if (tenant != &queue->strangers) {
         list_push_back(&queue->idle, &tenant->node);
     }
+}
+
+struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request)
+{
+    const struct queue_tenant *tenant = request->place.tenant;
+    if (tenant == NULL) {
+        tenant = queue_tenant_find(queue, request->tenant);
+    }
+    uint32_t in_flight = queue->holders - queue->requests;
+    bool is_busy = tenant != NULL && tenant->holders > 0;
+    uint32_t weight = is_busy ? tenant->held_weight : request->weight == 0 ? 1000 : request->weight;
+    uint32_t own = is_busy ? tenant->holders - tenant->requests : 0;
+    double share = weight / (double)(queue->busy_weight + (is_busy ? 0 : weight));
+    double served = rate_at(queue, &queue->served, now);
+    return (struct queue_share){
+        .own = own,
+        .others = in_flight - own,
+        .share = share,
+        .greed = tenant != NULL && served > 0 ? rate_at(queue, &tenant->offered, now) / (served * share) : 0,
+    };
 }
 
 void queue_each_tenant(const struct queue *queue,

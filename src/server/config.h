@@ -36,6 +36,7 @@ struct config_scheduling {
     uint32_t first_token_ms;
     uint32_t token_ms; /* 0: no bound */
     uint32_t holdback_percent;
+    uint32_t time_scale;
     struct {
         uint32_t requests_max;
         uint64_t tokens_max;     /* 0: no bound */
@@ -139,6 +140,27 @@ struct config_cache {
     bool tool_calls;
 };
 
+/* An API that takes an array. */
+struct config_array {
+    struct bytes path;
+    struct bytes items;
+    struct bytes results;
+    struct bytes index; /* .len 0: in order */
+};
+
+/* Of an inference route: which requests are merged, and how. */
+struct config_batching {
+    bool enabled;
+    uint32_t items_max;
+    uint64_t tokens_max; /* 0: no bound */
+    uint64_t body_bytes_max;
+    uint32_t waiting_max;
+    uint32_t wait_max_ms;
+    uint32_t latency_max_ms; /* 0: no bound */
+    unsigned array_count;
+    const struct config_array *arrays;
+};
+
 struct config_route {
     struct bytes name;        /* for metrics: as configured, or made from its path */
     struct bytes host;        /* lower case; empty: any; "*.example.com": any name below it */
@@ -160,6 +182,7 @@ struct config_route {
     uint64_t body_bytes_max;      /* http: 0 = none (streamed anyway); inference: what is buffered, default 10 MB */
     bool half_close_is_departure; /* a client's FIN counts as gone: default inference true, http false */
     struct config_cache cache;
+    struct config_batching batching; /* inference */
     uint32_t class;
     bool trust_class;
     uint32_t deadline_ms; /* 0: the upstream's wait_max_ms */

@@ -1,6 +1,7 @@
 /* What is wrong between keys that are each right: names and addresses given twice, limits that contradict
  * each other. Routes have a file of their own. */
 
+#include "sched/limiter.h"
 #include "server/config_internal.h"
 
 /* The element of a list that stands at `index`. */
@@ -113,11 +114,50 @@ static void check_upstreams(struct config_reader *reader, const struct config_no
     }
 }
 
+static void check_scheduling(struct config_reader *reader, const struct config_node *list)
+{
+    const struct config *config = reader->config;
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        struct config_scheduling *scheduling = &config->upstreams[i].scheduling;
+        const struct config_node *node = config_node_get(item_at(list, i), "scheduling");
+        if (scheduling->concurrency_min > scheduling->concurrency_max) {
+            config_complain(reader, at_key(node, "concurrency_min"),
+                            "scheduling.concurrency_min: %u is more than concurrency_max, which is %u; it should be at "
+                            "most that",
+                            scheduling->concurrency_min, scheduling->concurrency_max);
+        }
+        if (scheduling->limiter == LIMITER_FIXED && scheduling->concurrency == 0) {
+            config_complain(
+                reader, at_key(node, "limiter"),
+                "the limiter 'fixed' has to be told how many; add concurrency: 16, or whatever it can take");
+        }
+    }
+}
+
+/* One key has one class and one share. Its text stays out of messages: they end up in logs. */
+static void check_tenants(struct config_reader *reader, const struct config_node *list)
+{
+    const struct config *config = reader->config;
+    for (unsigned i = 1; i < config->tenant_count; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            struct bytes key = config->tenants[i].key;
+            if (key.len > 0 && bytes_equal(key, config->tenants[j].key)) {
+                config_complain(reader, at_key(item_at(list, i), "key"),
+                                "tenant '%s' has the same key as the one at line %u; give each its own",
+                                config_shown(reader, config->tenants[i].name), item_at(list, j)->line);
+                break;
+            }
+        }
+    }
+}
+
 void config_check(struct config_reader *reader, const struct config_node *root)
 {
     check_limits(reader, config_node_get(root, "limits"));
     check_listeners(reader, root);
     check_upstreams(reader, config_node_get(root, "upstreams"));
+    check_scheduling(reader, config_node_get(root, "upstreams"));
+    check_tenants(reader, config_node_get(root, "tenants"));
     config_check_routes(reader, config_node_get(root, "routes"));
     config_check_cache(reader, root);
 }

@@ -69,7 +69,7 @@ struct config_reader {
     bool no_memory;               /* sticky: an allocation failed, and the outcome is RESULT_NO_MEMORY */
 };
 
-/* ---- the table of keys (config_keys.c, config_keys_cache.c, config_keys_sched.c) ---- */
+/* ---- the table of keys (config_keys*.c) ---- */
 
 enum config_type {
     CONFIG_SECTION,  /* a mapping into the same struct; its defaults hold when it is left out */

@@ -357,7 +357,7 @@ enum { OWN_COUNT = ARRAY_COUNT(keys) };
 
 unsigned config_key_count(void)
 {
-    return OWN_COUNT + config_keys_cache_count + config_keys_sched_count;
+    return OWN_COUNT + config_keys_cache_count + config_keys_batching_count + config_keys_sched_count;
 }
 
 const struct config_key *config_key_at(unsigned index)
@@ -367,8 +367,12 @@ const struct config_key *config_key_at(unsigned index)
         return &keys[index];
     }
     index -= OWN_COUNT;
-    return index < config_keys_cache_count ? &config_keys_cache[index]
-                                           : &config_keys_sched[index - config_keys_cache_count];
+    if (index < config_keys_cache_count) {
+        return &config_keys_cache[index];
+    }
+    index -= config_keys_cache_count;
+    return index < config_keys_batching_count ? &config_keys_batching[index]
+                                              : &config_keys_sched[index - config_keys_batching_count];
 }
 
 bool config_key_is_in(const struct config_key *key, const struct config_key *container)

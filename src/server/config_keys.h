@@ -1,6 +1,6 @@
 /* What the files that hold the table of keys share; nobody else includes it. The table is in parts, so that each can be
  * read: config_keys.c has the file's own keys and the sections of all others, config_keys_cache.c what stands in the
- * sections called `cache`, config_keys_sched.c what scheduling is told. */
+ * sections called `cache`, config_keys_sched.c what scheduling is told, config_keys_batching.c what batching is. */
 #ifndef SLUICE_SERVER_CONFIG_KEYS_H
 #define SLUICE_SERVER_CONFIG_KEYS_H
 
@@ -28,5 +28,7 @@ extern const struct config_key config_keys_cache[];
 extern const unsigned config_keys_cache_count;
 extern const struct config_key config_keys_sched[];
 extern const unsigned config_keys_sched_count;
+extern const struct config_key config_keys_batching[];
+extern const unsigned config_keys_batching_count;
 
 #endif

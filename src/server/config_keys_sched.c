@@ -48,7 +48,7 @@ const struct config_key config_keys_sched[] = {
      .zero = "auto",
      .fallback = "auto",
      .help = "Requests in flight to begin with; with `fixed` always. `auto`: 32 for each endpoint of an inference "
-             "upstream, 256 of an ordinary one."},
+             "upstream, 1024 of an ordinary one."},
     {.path = "upstreams[].scheduling.concurrency_min",
      .type = CONFIG_NUMBER,
      AT(config_upstream, scheduling.concurrency_min),
@@ -94,6 +94,13 @@ const struct config_key config_keys_sched[] = {
      BOUNDS(0, 50),
      .fallback = "5",
      .help = "How much is kept free for upper classes, as long as there are requests of such."},
+    {.path = "upstreams[].scheduling.time_scale",
+     .type = CONFIG_NUMBER,
+     AT(config_upstream, scheduling.time_scale),
+     BOUNDS(1, 1000),
+     .fallback = "1",
+     .help = "The scheduler's own constants of time are so many times shorter: for tests against a backend in "
+             "accelerated time, with first_token_ms, token_ms and deadlines divided alike."},
     {.path = "upstreams[].scheduling.queue", .type = CONFIG_SECTION, .help = "Those that wait, per model."},
     {.path = "upstreams[].scheduling.queue.requests_max",
      .type = CONFIG_NUMBER,

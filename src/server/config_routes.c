@@ -106,6 +106,31 @@ static void check_respond(struct config_reader *reader, struct config_route *rou
     check_headers(reader, route, config_node_get(respond, "headers"));
 }
 
+/* What batching is told. */
+static void check_batching(struct config_reader *reader, const struct config_route *route,
+                           const struct config_node *inference)
+{
+    const struct config_batching *batching = &route->batching;
+    const struct config_node *list = config_node_get(config_node_get(inference, "batching"), "arrays");
+    const struct config_node *item = list == NULL ? NULL : list->children;
+    for (unsigned i = 0; i < batching->array_count && item != NULL; i++, item = item->next) {
+        const struct config_array *array = &batching->arrays[i];
+        if (array->items.len > 0 && bytes_equal(array->index, array->results)) {
+            config_complain(reader, item,
+                            "'index' and 'results' are both '%s', but one lies in the other; 'index' is "
+                            "a member of each result",
+                            config_shown(reader, array->results));
+        }
+        for (unsigned j = 0; j < i && array->path.len > 0; j++) {
+            if (bytes_equal(array->path, batching->arrays[j].path)) {
+                config_complain(reader, item, "path '%s' is given twice among these arrays; keep one of them",
+                                config_shown(reader, array->path));
+                break;
+            }
+        }
+    }
+}
+
 /* ---- one route beside the others ---- */
 
 static bool names_method(const struct config_route *route, struct bytes method)
@@ -238,6 +263,10 @@ void config_check_routes(struct config_reader *reader, const struct config_node 
         const struct config_node *respond = config_node_get(node, "respond");
         if (respond != NULL) {
             check_respond(reader, route, respond);
+        }
+        const struct config_node *inference = config_node_get(node, "inference");
+        if (inference != NULL) {
+            check_batching(reader, route, inference);
         }
     }
     node = list == NULL ? NULL : list->children;

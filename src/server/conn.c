@@ -11,7 +11,8 @@
 enum {
     KEPT_BYTES_MAX = 65536, /* pipelined while an exchange runs; beyond it nothing is received */
     INPUT_BYTES_MIN = 4096,
-    SEND_LOOKS = 4, /* at a send within its timeout: one that takes long may only be slow */
+    SEND_LOOKS = 4,            /* at a send within its timeout: one that takes long may only be slow */
+    DRAIN_FIRST_BYTE_MS = 250, /* for the request of a connection that was taken while draining */
 };
 
 static nanos now_of(const struct conn *conn)
@@ -52,6 +53,9 @@ static nanos conn_deadline(const struct conn *conn)
     case CONN_READY:
         if (conn->input != NULL && conn->input->has_parser) {
             deadline = conn->phase_ns + config->limits.head_timeout_ms * ms;
+        } else if (conn->worker->draining) {
+            /* Taken from the queue of a listener that is being closed: what it had sent by then is answered. */
+            deadline = conn->active_ns + DRAIN_FIRST_BYTE_MS * ms;
         } else if (conn->requests == 0) {
             deadline = conn->active_ns + config->limits.head_timeout_ms * ms;
         } else {

@@ -6,6 +6,7 @@
 
 #include "api/inference.h"
 #include "base/check.h"
+#include "server/batches.h"
 #include "server/cache_api.h"
 #include "server/cached.h"
 #include "server/exchange_internal.h"
@@ -340,6 +341,7 @@ static void exchange_on_body_ready(struct exchange *exchange)
         request->length = exchange->buffered;
         exchange->buffer = NULL;
         choose_by_model(exchange);
+        batches_take(exchange);
     }
     if (exchange->deletion != NULL) {
         cache_api_delete(exchange, exchange->deletion);

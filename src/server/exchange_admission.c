@@ -101,7 +101,9 @@ struct bytes exchange_admission_choose(struct exchange *exchange)
     if (demand->model_is_escaped && !inference_model(&exchange->arena, body, &model)) {
         model = BYTES_NONE;
     }
-    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, model);
+    const struct model_directory *directory = fetch->request.upstream->models;
+    struct bytes scheduled = directory == NULL ? model : model_directory_scheduled_as(directory, model);
+    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, scheduled);
     gate_pass_choose(&fetch->pass, gate);
     struct sched_request *request = &fetch->pass.request;
     struct cost_question question;

@@ -139,10 +139,23 @@ static char *put_lines(const struct exchange *exchange, char *at)
     return bytes_put(at, BYTES("\r\n"));
 }
 
+/* What call it was a part of: an item with a parameter (RFC 8941 §3.3). */
+static char *put_batch(const struct entry *entry, char *at)
+{
+    if (entry->batch_items == 0) {
+        return at;
+    }
+    at = bytes_put(at, BYTES("X-Sluice-Batch: "));
+    at += bytes_put_u64(at, entry->batch_items);
+    at = bytes_put(at, BYTES("; requests="));
+    at += bytes_put_u64(at, entry->batch_requests);
+    return bytes_put(at, BYTES("\r\n"));
+}
+
 static enum result send_head(struct exchange *exchange, struct outbox *outbox)
 {
     const struct entry *entry = exchange->reader.entry;
-    size_t bytes_max = 128 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
+    size_t bytes_max = 192 + entry->head_bytes + CONN_COMMON_BYTES_MAX + exchange->request_id.len + 96;
     struct cache_status status;
     bool has_status = exchange_cache_status(exchange, &status);
     bytes_max += has_status ? CACHE_STATUS_BYTES_MAX + 32 : 0;
@@ -166,6 +179,7 @@ static enum result send_head(struct exchange *exchange, struct outbox *outbox)
         at += cache_status_put(at, &status);
         at = bytes_put(at, BYTES("\r\n"));
     }
+    at = put_batch(entry, at);
     at = bytes_put(at, BYTES("Via: 1.1 sluice\r\n"));
     struct conn_answer answer = exchange_answer_of(exchange);
     answer.keep_alive = exchange->keep_alive && !worker_of(exchange)->draining;

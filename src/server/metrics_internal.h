@@ -29,4 +29,7 @@ void metrics_put_process(FILE *out, const struct server *server);
 /* What the schedulers of models and services say. */
 void metrics_put_sched(FILE *out, const struct server *server);
 
+/* What batching says, of routes that have it. */
+void metrics_put_batching(FILE *out, const struct server *server);
+
 #endif

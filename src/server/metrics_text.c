@@ -427,6 +427,7 @@ struct bytes metrics_text(const struct server *server)
     put_ring(out, server);
     metrics_put_process(out, server);
     metrics_put_sched(out, server);
+    metrics_put_batching(out, server);
     if (server->cache != NULL) {
         put_cache_routes(out, server);
         put_prefetch(out, server);

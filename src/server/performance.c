@@ -318,7 +318,7 @@ static bool put_all(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct serv
     put_cache(doc, root, server, recent);
     put_connections(doc, root, server);
     put_upstreams(doc, root, server);
-    return performance_put_models(doc, root, server);
+    return performance_put_models(doc, root, server) && performance_put_batching(doc, root, server);
 }
 
 /* *Gives* the text; NULL when memory is out. */

@@ -22,6 +22,9 @@ void performance_put_latency(yyjson_mut_doc *doc, yyjson_mut_val *into, const ch
 /* "models": what the schedulers say. False when memory is out. */
 bool performance_put_models(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server);
 
+/* "batching": what it says, for each route that has it. False when memory is out. */
+bool performance_put_batching(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server);
+
 /* "history": a list for each figure, all of one length; empty ones for NULL. */
 void performance_put_history(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct performance_history *history);
 

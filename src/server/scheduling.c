@@ -9,7 +9,7 @@ enum {
     TENANTS_KNOWN_MAX = 1024, /* per model, at a time: beyond it strangers share one record */
     WEIGHT_ORDINARY = 1000,
     MODEL_CONCURRENCY = 32, /* for each endpoint, to begin with: what engines batch without strain */
-    PLAIN_CONCURRENCY = 256,
+    PLAIN_CONCURRENCY = 1024,
     INPUT_WEIGHT = 1000, /* a prompt's token against an answer's */
     OUTPUT_WEIGHT = 2000,
     TENANTS_LEARNED_MAX = 128, /* per model and worker: whose answers' lengths are known apart */
@@ -44,7 +44,7 @@ static struct admission_options admission_options_of(const struct config_upstrea
                 .slo_token_ns = is_plain ? 0 : config->token_ms * NANOS_PER_MS,
                 .endpoints = upstream->endpoint_count,
                 .seed = 1,
-                .time_scale_milli = 1000,
+                .time_scale_milli = config->time_scale * 1000,
             },
         .queue =
             {
@@ -54,7 +54,7 @@ static struct admission_options admission_options_of(const struct config_upstrea
                 .tenants_max = TENANTS_KNOWN_MAX,
                 .tenant_share_percent = config->queue.tenant_share_percent,
                 .aged_share_percent = config->queue.aged_share_percent,
-                .aged_after_ns = AGED_AFTER_NS,
+                .aged_after_ns = AGED_AFTER_NS / config->time_scale,
                 .small_tokens_max = config->queue.small_tokens_max,
                 .input_weight = INPUT_WEIGHT,
                 .output_weight = OUTPUT_WEIGHT,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "proxy/warming.h"
 #include "ring/topology.h"
+#include "server/batches.h"
 #include "server/cache_api.h"
 #include "server/observer.h"
 
@@ -396,6 +397,8 @@ static void server_free(struct server *server)
     }
     free(server->workers);
     free(server->gates);
+    free(server->batchings);
+    batches_destroy(server->batching_routes, server->config);
     scheduling_fini(&server->scheduling);
     cache_destroy(server->cache);
     if (server->group != NULL) {
@@ -425,13 +428,19 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     server.group = ring_group_create(server.worker_count);
     server.workers = calloc(server.worker_count, sizeof(*server.workers));
     server.gates = calloc(server.worker_count, sizeof(struct gates *));
-    for (unsigned w = 0; server.workers != NULL && server.gates != NULL && w < server.worker_count; w++) {
+    server.batchings = calloc(server.worker_count, sizeof(struct batching *));
+    server.batching_routes = batches_create(config);
+    bool ok = server.group != NULL && server.workers != NULL && server.gates != NULL && server.batchings != NULL &&
+              server.batching_routes != NULL;
+    for (unsigned w = 0; server.workers != NULL && w < server.worker_count; w++) {
         list_init(&server.workers[w].deletions);
-        server.gates[w] = &server.workers[w].gates;
     }
-    if (server.group == NULL || server.workers == NULL || server.gates == NULL ||
-        scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) || !make_resolved(&server) ||
-        !open_listeners(&server)) {
+    for (unsigned w = 0; ok && w < server.worker_count; w++) {
+        server.gates[w] = &server.workers[w].gates;
+        server.batchings[w] = &server.workers[w].batching;
+    }
+    if (!ok || scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) ||
+        !make_resolved(&server) || !open_listeners(&server)) {
         server_free(&server);
         free(topology);
         return 1;

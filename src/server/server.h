@@ -22,13 +22,15 @@ struct server {
     struct worker *workers;
     struct ring_group *group;
     struct scheduling scheduling;
-    struct gates **gates;              /* the workers', by index: so that they find each other's */
-    struct cache *cache;               /* NULL: it is off */
-    struct store *store;               /* its second tier; NULL: none */
-    struct resolved **resolved;        /* [upstream][endpoint]; the main thread's */
-    struct observer *observer;         /* from before the first connection until after the last */
-    int *listen_fds;                   /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;           /* the admin's included */
+    struct gates **gates;                   /* the workers', by index: so that they find each other's */
+    struct batching **batchings;            /* likewise */
+    struct batching_route *batching_routes; /* by route */
+    struct cache *cache;                    /* NULL: it is off */
+    struct store *store;                    /* its second tier; NULL: none */
+    struct resolved **resolved;             /* [upstream][endpoint]; the main thread's */
+    struct observer *observer;              /* from before the first connection until after the last */
+    int *listen_fds;                        /* [worker][listener], the admin's last; taken by the workers */
+    unsigned listener_count;                /* the admin's included */
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;

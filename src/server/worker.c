@@ -7,6 +7,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "proxy/warming.h"
+#include "server/batches.h"
 #include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
@@ -240,6 +241,9 @@ static enum result worker_start(struct worker *worker)
         result = make_gates(worker);
     }
     if (result == RESULT_OK) {
+        result = batches_init(worker);
+    }
+    if (result == RESULT_OK) {
         result = prefetching_create(worker);
     }
     return result == RESULT_OK ? make_listeners(worker) : result;
@@ -266,7 +270,7 @@ static bool is_settled(struct worker *worker)
 {
     uint64_t streams = counter_load(&ring_counters(worker->ring)->streams);
     return streams == 0 && worker->filling.open == 0 && gates_are_settled(&worker->gates) &&
-           (worker->cache == NULL || cache_core_is_settled(worker->cache));
+           batching_is_settled(&worker->batching) && (worker->cache == NULL || cache_core_is_settled(worker->cache));
 }
 
 static void worker_finish(struct worker *worker)
@@ -380,6 +384,7 @@ static void worker_free(struct worker *worker)
         upstream_fini(&worker->upstreams[i]);
     }
     ring_set_hooks(worker->ring, NULL);
+    batching_fini(&worker->batching);
     gates_fini(&worker->gates);
     prefetching_destroy(worker->prefetching);
     cache_core_destroy(worker->cache);

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "api/batching.h"
 #include "api/models.h"
 #include "cache/cache.h"
 #include "cache/chunk.h"
@@ -47,6 +48,7 @@ struct worker {
     struct chunk_pool pool;
     struct proxy proxy;
     struct gates gates;
+    struct batching batching;
     struct cache_core *cache; /* NULL: the cache is off */
     struct filling_env filling;
     struct warming *warming;         /* worker 0's, when there is a second tier; else NULL */

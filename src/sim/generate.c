@@ -50,6 +50,7 @@ struct wish {
     uint64_t n;
     uint64_t max_tokens; /* UINT64_MAX: not said */
     uint64_t min_tokens;
+    uint64_t exact_tokens; /* of the answer; 0: not said */
     const char *model;
 };
 
@@ -300,6 +301,30 @@ static void start_clock(struct generation *g, struct sim_connection *c)
 
 /* ---- the request ---- */
 
+/* A number that a client of tests puts into the head, so that the body, which what stands in front reads, does not tell
+ * it. 0: none. False: it is malformed, and 400 has been answered. */
+static bool read_head_number(struct sim_connection *c, const char *name, uint64_t *ret_value)
+{
+    struct bytes value = sim_connection_field(c, bytes_from(name));
+    *ret_value = 0;
+    if (value.ptr == NULL || (bytes_to_u64(value, ret_value) && *ret_value > 0 && *ret_value <= UINT32_MAX)) {
+        return true;
+    }
+    sim_answer_error(c, 400, "'%s' must be a number of at least 1.", name);
+    return false;
+}
+
+/* Has the prompt take as many tokens as the head says. */
+static bool replace_length(struct sim_connection *c, struct prompt *prompt)
+{
+    uint64_t tokens;
+    if (!read_head_number(c, "x-sim-prompt-tokens", &tokens)) {
+        return false;
+    }
+    prompt->tokens = tokens > 0 ? tokens : prompt->tokens;
+    return true;
+}
+
 static bool read_wish(struct sim_connection *c, yyjson_val *root, struct wish *wish)
 {
     uint64_t max_tokens;
@@ -307,7 +332,8 @@ static bool read_wish(struct sim_connection *c, yyjson_val *root, struct wish *w
     if ((wish->model = sim_openai_choose_model(c, root)) == NULL || !sim_openai_u64(c, root, "n", 1, &wish->n) ||
         !sim_openai_u64(c, root, "max_tokens", otherwise, &max_tokens) ||
         !sim_openai_u64(c, root, "max_completion_tokens", max_tokens, &wish->max_tokens) ||
-        !sim_openai_u64(c, root, "min_tokens", 0, &wish->min_tokens)) {
+        !sim_openai_u64(c, root, "min_tokens", 0, &wish->min_tokens) ||
+        !read_head_number(c, "x-sim-output-tokens", &wish->exact_tokens)) {
         return false;
     }
     if (wish->n < 1 || wish->n > SIM_CHOICES_MAX) {
@@ -359,7 +385,8 @@ static void init_choice(const struct sim_connection *c, struct generation *g, co
     choice->hash = sim_text_mix(prompt->hash, index % wish->n);
     uint64_t natural = sim_text_natural_tokens(choice->hash);
     natural = natural < wish->min_tokens ? wish->min_tokens : natural;
-    choice->ends_by_length = wish->ignore_eos || natural > most;
+    natural = wish->exact_tokens > 0 ? wish->exact_tokens : natural;
+    choice->ends_by_length = (wish->ignore_eos && wish->exact_tokens == 0) || natural > most;
     choice->output_tokens = (uint32_t)(choice->ends_by_length ? most : natural);
     choice->sequence.engine = (struct engine_sequence){
         .id = index,
@@ -446,7 +473,8 @@ void sim_generate_chat(struct sim_connection *c)
     yyjson_val *root = yyjson_doc_get_root(doc);
     struct wish wish = {.chat = true};
     struct prompt prompt;
-    if (read_wish(c, root, &wish) && sim_openai_messages(c, yyjson_obj_get(root, "messages"), &prompt)) {
+    if (read_wish(c, root, &wish) && sim_openai_messages(c, yyjson_obj_get(root, "messages"), &prompt) &&
+        replace_length(c, &prompt)) {
         generate(c, &wish, &prompt, 1);
     }
     yyjson_doc_free(doc);

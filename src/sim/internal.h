@@ -9,6 +9,7 @@
  *     plain.c        endpoints for testing gateways
  *     streams.c      endpoints that last: /bytes, /drip, /delay, /ticker
  *     metrics.c      /metrics
+ *     capacity.c     /sim/capacity
  *
  * A connection has one request at a time (what is pipelined behind it waits in `in`); its exchange is part of it. */
 #ifndef SLUICE_SIM_INTERNAL_H
@@ -122,7 +123,8 @@ struct sim_counters {
 };
 
 struct sim {
-    struct sim_options options;
+    struct sim_options options;  /* its profile as it is now */
+    struct engine_profile whole; /* as it was at start */
     struct ring_group *group;
     struct ring_message stop_message;
     _Atomic bool stop_asked;
@@ -269,6 +271,7 @@ void sim_generate_chat(struct sim_connection *c);
 void sim_generate_text(struct sim_connection *c);
 void sim_embeddings_answer(struct sim_connection *c);
 void sim_metrics_answer(struct sim_connection *c);
+void sim_capacity_answer(struct sim_connection *c);
 void sim_plain_echo(struct sim_connection *c);
 void sim_plain_upload(struct sim_connection *c);
 void sim_plain_status(struct sim_connection *c);

@@ -20,6 +20,7 @@ static const struct route ROUTES[] = {
     {.path = "/status/", .is_prefix = true, .any_method = true, .answer = sim_plain_status},
     {.path = "/delay/", .is_prefix = true, .any_method = true, .answer = sim_streams_delay},
     {.path = "/drip", .get = true, .answer = sim_streams_drip},
+    {.path = "/sim/capacity", .post = true, .answer = sim_capacity_answer},
     {.path = "/api/requests", .post = true, .answer = sim_plain_requests},
     {.path = "/api/compute", .post = true, .answer = sim_plain_compute},
 };

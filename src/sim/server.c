@@ -64,6 +64,7 @@ struct sim *sim_create(const struct sim_options *options)
         return NULL;
     }
     sim->options = *options;
+    sim->whole = options->profile;
     sim->group = ring_group_create(1);
     if (sim->group == NULL) {
         free(sim);

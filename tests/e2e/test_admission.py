@@ -7,7 +7,7 @@ import time
 import pytest
 from backend import OK
 from programs import http_route, inference_route
-from rawhttp import Client, get, post, wait_until
+from rawhttp import Client, wait_until
 
 CHAT = '/v1/chat/completions'
 
@@ -290,3 +290,111 @@ def test_a_streamed_body_waits_with_its_request(world, workers):
         scene.holding.let_go('b')
         assert client.response().status == 200
         sender.join()
+
+
+# ---- with the cache
+
+def cached_route(**cache):
+    route = http_route()
+    route['http']['cache'] = {'enabled': True, **cache}
+    return route
+
+
+def test_a_stale_answer_serves_who_would_be_turned_away(world, workers):
+    def answer(request):
+        return (b'HTTP/1.1 200 OK\r\nCache-Control: max-age=1, stale-if-error=600\r\nContent-Length: 3\r\n\r\nold')
+    scene = Scene(world, 'http', workers, answer=answer, routes=[cached_route()], queue={'requests_max': 1})
+    scene.ask('page')
+    assert scene.finish('page') == [200]
+    scene.holding.order.clear()
+    time.sleep(1.2)
+    scene.ask_in_turn('slow', 'queued')
+    scene.holding.wait_for('slow')
+    response = scene.ask('page').response()
+    assert (response.status, response.body) == (200, b'old')
+    assert 'hit' in response.fields['cache-status']
+    assert scene.finish('slow', 'queued') == [200, 200]
+
+
+def test_who_shares_a_fetch_is_turned_away_with_it_and_nothing_is_stored(world, workers):
+    scene = Scene(world, 'http', workers, routes=[cached_route(ttl_ms=60000)], queue={'wait_max_ms': 400})
+    scene.ask_in_turn('slow')
+    scene.holding.wait_for('slow')
+    both = [Asking(scene.gateway, 'page') for _ in range(2)]
+    for asking in both:
+        response = asking.response()
+        assert response.status == 503 and response.fields['x-sluice-reason'].startswith('late')
+    assert scene.finish('slow') == [200]
+    scene.ask('page')
+    assert scene.finish('page') == [200]
+
+
+# ---- many at once
+
+def test_however_many_ask_on_however_many_workers_the_limit_is_kept(world, kind, workers):
+    limit, lock = 6, threading.Lock()
+    now = {'in': 0, 'most': 0, 'all': 0}
+
+    def script(peer):
+        while True:
+            request = peer.request()
+            if request is None:
+                return
+            if request.target.endswith('/models'):
+                peer.send(OK)
+                continue
+            with lock:
+                now['in'] += 1
+                now['all'] += 1
+                now['most'] = max(now['most'], now['in'])
+            time.sleep(0.002)
+            with lock:
+                now['in'] -= 1
+            peer.send(OK)
+
+    backend = world.backend(script)
+    scheduling = {'limiter': 'fixed', 'concurrency': limit, 'holdback_percent': 0}
+    gateway = world.gateway([route_of(kind)], endpoints=[backend], workers=workers, upstream={'scheduling': scheduling})
+
+    def client(number):
+        for turn in range(15):
+            with Client(gateway.address) as it:
+                # Now few, within what is lent, now more than the limit.
+                for _ in range(3):
+                    if kind == 'http':
+                        response = it.request('GET /x HTTP/1.1\r\nHost: t\r\n\r\n')
+                    else:
+                        body = '{"model": "m", "messages": []}'
+                        response = it.request(f'POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(body)}\r\n\r\n{body}',
+                                              method='POST')
+                    assert response.status == 200
+            time.sleep(0.01 * ((number + turn) % 4))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert now['all'] == 16 * 15 * 3
+    assert now['most'] <= limit
+    wait_until(lambda: gateway.metrics().value('sluice_sched_grants_outstanding') == 0, what='no grant is outstanding')
+
+
+def test_event_streams_of_a_plain_service_hold_no_slot(world, workers):
+    head = b'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n: hi\n\n\n\r\n'
+
+    def script(peer):
+        if peer.request() is not None:
+            peer.send(head)
+            peer.wait_end()
+
+    backend = world.backend(script)
+    gateway = world.gateway(endpoints=[backend], workers=workers,
+                            upstream={'scheduling': {'limiter': 'fixed', 'concurrency': 2}})
+    clients = [Client(gateway.address) for _ in range(8)]
+    for client in clients:
+        client.send('GET / HTTP/1.1\r\nHost: t\r\n\r\n')
+        assert client.head().status == 200
+    assert gateway.metrics().value('sluice_sched_grants_outstanding') == 0
+    for client in clients:
+        client.reset()

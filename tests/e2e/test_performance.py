@@ -274,6 +274,44 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
     assert metrics.value('sluice_sched_granted_total', model='one') == 2
 
 
+def test_any_worker_tells_of_limits_cuts_and_credits(world):
+    def script(peer, request):
+        peer.answer('no', status='503 Busy' if request.target == '/busy' else '200 OK')
+    backend = world.backend(keep_answering(script))
+    gateway = world.gateway([http_route()], endpoints=[backend], workers=3, cache={'memory': 0, 'api_token': TOKEN})
+
+    def told():
+        return model_of(performance(gateway, address=gateway.address, fields=f'Authorization: Bearer {TOKEN}\r\n'))
+
+    def lends():
+        get(gateway.address, '/well')  # each on a connection of its own, which any worker may get
+        return told() and told()['credits_lent'] > 0
+    wait_until(lends, what='credits of other workers')
+    before = told()
+    assert get(gateway.address, '/busy').status == 503
+    wait_until(lambda: told()['cuts']['refused'] == 1, what='the refusal')
+    for _ in range(20):
+        service = told()
+        assert service['cuts']['refused'] == 1 and 0 < service['limit'] < before['limit']
+        assert service['granted'] == service['released'] >= 1 and service['in_flight'] == 0
+        assert service['base_ms'] > 0 and service['excess_ms'] is not None
+        assert sum(c['count'] for c in service['wait_ms'].values()) > 0
+    labels = {'upstream': 'backend', 'model': ''}
+    metrics = gateway.metrics()
+    assert metrics.value('sluice_sched_cuts_total', cause='refused', **labels) == 1
+    assert metrics.value('sluice_sched_base_seconds', **labels) > 0
+    assert metrics.value('sluice_sched_limit', **labels) == pytest.approx(service['limit'], rel=0.2)
+
+
+def test_one_worker_alone_lends_to_nobody_else(world):
+    backend = world.backend(keep_answering(lambda peer, request: peer.answer('x')))
+    gateway = world.gateway([http_route()], endpoints=[backend], cache={'memory': 0})
+    for _ in range(10):
+        get(gateway.address, '/')
+    figures = until(gateway, lambda f: model_of(f) and model_of(f)['released'] >= 1, 'what was served')
+    assert model_of(figures)['credits_lent'] == 0
+
+
 # ---- pressure
 
 def test_who_was_stopped_feels_pressure_and_turns_the_lowest_class_away(world):

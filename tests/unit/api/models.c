@@ -89,6 +89,8 @@ Test(models, the_union_has_each_model_once_in_the_endpoints_order)
     cr_assert_eq(model_directory_endpoints(&directory, BYTES("unknown")), UINT64_MAX);
     cr_assert_eq(model_directory_endpoints(&directory, BYTES_NONE), UINT64_MAX);
     cr_assert(model_directory_matters(&directory));
+    cr_assert(bytes_equal(model_directory_scheduled_as(&directory, BYTES("b")), BYTES("b")));
+    cr_assert_eq(model_directory_scheduled_as(&directory, BYTES("unknown")).len, 0);
     stop();
 }
 
@@ -98,6 +100,16 @@ Test(models, equal_lists_in_any_order_do_not_matter)
     cr_assert_not(model_directory_matters(&directory), "nothing is known yet");
     gather(&plain);
     cr_assert_not(model_directory_matters(&directory));
+    stop();
+}
+
+Test(models, any_name_is_scheduled_as_the_only_model_there_is)
+{
+    start(2, "{\"data\":[{\"id\":\"a\"}]}", "{\"data\":[{\"id\":\"a\"}]}", NULL);
+    cr_assert(bytes_equal(model_directory_scheduled_as(&directory, BYTES("b")), BYTES("b")), "nothing is known yet");
+    gather(&plain);
+    cr_assert(bytes_equal(model_directory_scheduled_as(&directory, BYTES("b")), BYTES("a")));
+    cr_assert(bytes_equal(model_directory_scheduled_as(&directory, BYTES_NONE), BYTES("a")));
     stop();
 }
 

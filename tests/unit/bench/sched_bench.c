@@ -279,6 +279,44 @@ Test(bench_sched, another_seed_gives_another_run)
     end(&at);
 }
 
+/* Good requests of 480 s at about twice the capacity, which halves and comes back, all of it `scale` times faster. */
+static size_t good_in_accelerated_time(const char *limiter, uint32_t scale)
+{
+    struct fixture at;
+    begin(&at, 8, S(480));
+    for (size_t i = 0; i < at.workload->count; i++) {
+        at.workload->requests[i].at_ns /= scale;
+        at.workload->requests[i].first_token_max_ns /= scale;
+    }
+    at.backend.time_scale_milli = 1000 * scale;
+    at.backend.changes[0] = (struct backend_change){S(160) / scale, BACKEND_HALVE};
+    at.backend.changes[1] = (struct backend_change){S(320) / scale, BACKEND_DOUBLE};
+    at.backend.change_count = 2;
+    at.setup.contender = contender_from(limiter);
+    at.setup.first_token_max_ns /= scale;
+    at.setup.token_max_ns /= scale;
+    at.setup.time_scale = scale;
+    struct run_result *result = run(&at.setup);
+    assert_nobody_is_lost(&at, result);
+    size_t good = 0;
+    for (size_t i = 0; i < result->count; i++) {
+        good += metrics_is_good(&result->requests[i], at.setup.token_max_ns);
+    }
+    run_result_destroy(result);
+    end(&at);
+    return good;
+}
+
+Test(bench_sched, accelerated_time_changes_nothing_so_no_constant_of_time_escapes_the_scale)
+{
+    static const char *const names[] = {"excess", "fixed:8", "aimd", "vegas", "gradient2", "envoy"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t here = good_in_accelerated_time(names[i], 1), there = good_in_accelerated_time(names[i], 10);
+        cr_expect(there * 100 >= here * 97 && there * 100 <= here * 103, "%s: %zu good ones, accelerated %zu", names[i],
+                  here, there);
+    }
+}
+
 /* ---- figures ---- */
 
 Test(bench_sched, a_request_is_good_when_first_token_and_gaps_are_in_time)

@@ -393,6 +393,44 @@ Test(batch, sends_no_more_calls_than_may_be_in_flight)
     finish();
 }
 
+Test(batch, sends_what_waits_when_more_calls_are_allowed)
+{
+    struct batch_options options = usual();
+    options.calls_max = 1;
+    start(&options);
+    for (unsigned i = 0; i < 4; i++) {
+        add(0, i);
+    }
+    cr_assert_eq(record.call_count, 1);
+    batch_set_calls_max(record.former, 0, 3);
+    cr_assert_eq(record.call_count, 3);
+    batch_set_calls_max(record.former, 0, 1); /* those under way stay */
+    end(MS, 0, 1, MS);
+    cr_assert_eq(record.call_count, 3);
+    batch_set_calls_max(record.former, MS, 0);
+    cr_assert_eq(record.call_count, 4);
+    finish();
+}
+
+Test(batch, learns_nothing_from_a_call_that_was_canceled)
+{
+    const struct batch_options options = usual();
+    start(&options);
+    struct batch_figures before;
+    struct batch_figures after;
+    batch_figures(record.former, &before);
+    for (int is_canceled = 1; is_canceled >= 0; is_canceled--) { /* first so, then not */
+        add(0, 1);
+        record.calls[record.call_count - 1].is_over = true;
+        const struct batch_end ended = {
+            .key = 1, .items = 8, .took_ns = MS, .is_failed = true, .is_canceled = is_canceled == 1};
+        batch_on_end(record.former, MS, &ended);
+        batch_figures(record.former, &after);
+        cr_expect_eq(after.target_items < before.target_items, is_canceled == 0);
+    }
+    finish();
+}
+
 Test(batch, gives_every_eighth_call_to_who_waits_longest_while_all_calls_are_taken)
 {
     struct batch_options options = usual();

@@ -28,6 +28,7 @@ static void counting_free(void *block)
 #define batch_fits            nth_batch_fits
 #define batch_cancel          nth_batch_cancel
 #define batch_on_end          nth_batch_on_end
+#define batch_set_calls_max   nth_batch_set_calls_max
 #define batch_next_ns         nth_batch_next_ns
 #define batch_advance         nth_batch_advance
 #define batch_figures         nth_batch_figures

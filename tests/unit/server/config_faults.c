@@ -517,3 +517,33 @@ Test(config_faults, every_prefix_of_an_example_is_read_or_refused)
         free(exact);
     }
 }
+
+/* ---- scheduling ---- */
+
+Test(config_faults, a_fixed_limiter_is_told_how_many)
+{
+    FAULTS(LISTENERS ROUTES "upstreams:\n"
+                            "  - name: b\n"
+                            "    endpoints: [\"127.0.0.1:1\"]\n"
+                            "    scheduling: { limiter: fixed }\n",
+           "f.yaml:6:28: the limiter 'fixed' has to be told how many; add concurrency: 16, or whatever it can take\n");
+}
+
+Test(config_faults, the_least_concurrency_is_at_most_the_most)
+{
+    FAULTS(LISTENERS ROUTES "upstreams:\n"
+                            "  - name: b\n"
+                            "    endpoints: [\"127.0.0.1:1\"]\n"
+                            "    scheduling: { concurrency_min: 9, concurrency_max: 8 }\n",
+           "f.yaml:6:36: scheduling.concurrency_min: 9 is more than concurrency_max, which is 8; it should be at most "
+           "that\n");
+}
+
+Test(config_faults, no_two_tenants_have_one_key)
+{
+    FAULTS(LISTENERS ROUTES "tenants:\n"
+                            "  - { name: a, key: x }\n"
+                            "  - { name: b, key: y }\n"
+                            "  - { name: c, key: x }\n",
+           "f.yaml:6:21: tenant 'c' has the same key as the one at line 4; give each its own\n");
+}
