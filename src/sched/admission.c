@@ -10,6 +10,8 @@
 enum {
     GAP_WEIGHT = 16,       /* of the mean of gaps between grants */
     ERROR_WEIGHT = 64,     /* of the prediction's error */
+    CERTAIN_SHARE = 2,     /* of a predicted wait: half of it is as good as certain */
+    LATE_EXCESS_SHARE = 3, /* a third of the usual excess; all of it: a tenth of the shed would have made it */
     OTHERS_DEVIATIONS = 3, /* 2: the others' p99 is 1.55 times that without the greedy one, 3: 1.19; 4 gains nothing */
     GREED_MAX = 2,         /* asking for more than so many times its share makes a tenant greedy */
     BEYOND_PERCENT = 25,   /* of the limit, for the highest class in use */
@@ -344,6 +346,7 @@ static void judge_prediction(struct admission *admission, nanos now, const struc
     double off = fabs((double)request->predicted_ns - real);
     admission->wait_off_ns += (off - admission->wait_off_ns) / ERROR_WEIGHT;
     admission->wait_real_ns += (real - admission->wait_real_ns) / ERROR_WEIGHT;
+    admission->wait_paced_ns += ((double)request->paced_ns - admission->wait_paced_ns) / ERROR_WEIGHT;
 }
 
 /* When it is worth trying again: once those who wait now have gone, or the backend's pause is over. Who was shed for
@@ -375,7 +378,7 @@ static void look_up_base(const struct admission *admission, struct sched_request
 static bool is_late(const struct admission *admission, nanos now, const struct sched_request *request)
 {
     return request->deadline_ns != NANOS_NEVER &&
-           now + request->base_ns + admission->limiter.excess_ns > request->deadline_ns;
+           now + request->base_ns + admission->limiter.excess_ns / LATE_EXCESS_SHARE > request->deadline_ns;
 }
 
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
@@ -424,10 +427,25 @@ void admission_pump(struct admission *admission, nanos now)
 
 /* ---- arrival ---- */
 
+/* By the pace of grants and those ahead alone. Some of those never get their turn, so it is too much under overload. */
+static nanos paced_wait(const struct admission *admission, const struct sched_request *request)
+{
+    return (nanos)(admission->grant_gap_ns * (queue_ahead_of(admission->queue, request) + 1));
+}
+
+/* As experience corrects it: what waits really were ÷ what the pace said. */
+static nanos corrected(const struct admission *admission, nanos paced_ns)
+{
+    if (admission->wait_paced_ns <= 0) {
+        return paced_ns;
+    }
+    double factor = admission->wait_real_ns / admission->wait_paced_ns;
+    return (nanos)((double)paced_ns * fmin(fmax(factor, 0.25), 2));
+}
+
 nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request)
 {
-    uint32_t ahead = queue_ahead_of(admission->queue, request);
-    return (nanos)(admission->grant_gap_ns * (ahead + 1));
+    return corrected(admission, paced_wait(admission, request));
 }
 
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
@@ -462,7 +480,7 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
     if (admission->waiting_since_ns == 0) {
         return SCHED_SHED_NONE;
     }
-    nanos certain = wait - wait / 4;
+    nanos certain = wait / CERTAIN_SHARE;
     return is_late(admission, now + certain, request) ? SCHED_SHED_LATE_ARRIVAL : SCHED_SHED_NONE;
 }
 
@@ -500,7 +518,8 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         return true;
     }
     request->was_blocked = true;
-    request->predicted_ns = admission_predict_wait(admission, request);
+    request->paced_ns = paced_wait(admission, request);
+    request->predicted_ns = corrected(admission, request->paced_ns);
     enum sched_shed why = hopeless(admission, now, request, request->predicted_ns);
     if (why == SCHED_SHED_NONE && share_under_pressure(admission, request->class) == 0) {
         why = SCHED_SHED_PRESSURE;

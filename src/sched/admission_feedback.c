@@ -21,12 +21,13 @@ static struct limiter_census census_without_stall(const struct admission *admiss
 struct limiter_census admission_census(const struct admission *admission, nanos now)
 {
     struct limiter_census census = census_without_stall(admission);
-    /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
-     */
+    /* The oldest that should have been served by now. How long a large one takes is known too roughly to tell; but
+     * where one stands still, so do the small ones behind it. */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        bool is_large = sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
         nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
-        if (request->base_ns > 0 && due < now) {
+        if (!is_large && request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
             census.stalled_since_ns = request->granted_ns;
             break;

@@ -42,6 +42,7 @@ struct admission {
 
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;
+    double wait_paced_ns; /* what the pace alone said of them */
     struct histogram waits[SCHED_CLASSES];
     struct admission_counters counters;
 };
