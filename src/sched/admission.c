@@ -307,6 +307,13 @@ static void note_block(struct admission *admission, const struct sched_request *
 
 /* ---- grants ---- */
 
+void admission_arm_tick(struct admission *admission, nanos now)
+{
+    if (admission->next_tick_ns == NANOS_NEVER) {
+        admission->next_tick_ns = now + admission->limiter.period_ns;
+    }
+}
+
 /* Its base_ns is of this moment. */
 static void grant(struct admission *admission, nanos now, struct sched_request *request)
 {
@@ -342,9 +349,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     queue_served(admission->queue, now, request);
     admission->counters.granted++;
     histogram_add(&admission->waits[request->class], now - request->arrived_ns);
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
 }
 
 static void learn_gap(struct admission *admission, nanos now)
@@ -564,9 +569,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     } else {
         note_block(admission, request, &room);
     }
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
     return false;
 }
 

@@ -55,6 +55,9 @@ struct admission {
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);
 
+/* Something is in flight or waits: from now on the limiter is called each period. */
+void admission_arm_tick(struct admission *admission, nanos now);
+
 /* What the census is at this moment. */
 struct limiter_census admission_census(const struct admission *admission, nanos now);
 
