@@ -117,6 +117,7 @@ enum result scheduling_init(struct scheduling *scheduling, const struct config *
     ring_entropy(&scheduling->seed, sizeof(scheduling->seed));
     for (unsigned i = 0; i < config->upstream_count; i++) {
         scheduling->upstreams[i] = (struct gate_options){
+            .name = config->upstreams[i].name,
             .is_enabled = config->upstreams[i].scheduling.enabled,
             .model = admission_options_of(&config->upstreams[i], false),
             .plain = admission_options_of(&config->upstreams[i], true),

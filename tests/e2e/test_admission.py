@@ -259,6 +259,28 @@ def test_observing_holds_nothing_back(world, kind, workers):
     assert scene.finish('c', 'b', 'a') == [200] * 3
 
 
+def test_observing_says_what_would_have_been_done(world, workers):
+    scene = Scene(world, 'inference', workers, observe_only=True)
+    for name in ('a', 'b', 'c', 'd'):
+        before = scene.active()
+        scene.ask(name, fields='x-request-timeout-ms: 1\r\n' if name == 'd' else '', model='m\n=')
+        wait_until(lambda: scene.active() == before + 1, what=f'{name} is under way')
+        time.sleep(0.05)  # at such a pace, who would be behind two others would miss a deadline of a millisecond
+    scene.holding.wait_for('a', 'b', 'c', 'd')
+
+    def would(what):
+        return scene.gateway.metrics().value('sluice_sched_would_have_total', what=what)
+    wait_until(lambda: would('wait') == 3, what='three that would have waited')
+    assert would('shed') == 1
+    scene.gateway.wait_line('scheduling only observes: .* upstream=backend model=m%0A= would_have_waited=3 '
+                            'would_have_shed=1 of=4 seconds=10$', seconds=15)
+    assert scene.finish('a', 'b', 'c', 'd') == [200] * 4
+    time.sleep(1)
+    scene.ask('e')
+    assert scene.finish('e') == [200]
+    assert sum('scheduling only observes' in line for line in scene.gateway.lines) == 1
+
+
 def test_nothing_is_held_back_without_scheduling(world, kind, workers):
     scene = Scene(world, kind, workers, enabled=False)
     scene.ask_in_turn('a', 'b', 'c')
