@@ -66,6 +66,14 @@ def route_of(kind, **more):
     return {**(http_route() if kind == 'http' else inference_route()), **more}
 
 
+def told_to_come_back(response):
+    """The reason, of an answer that says all that an SDK obeys: it looks at the first of these, else at the second."""
+    ms, seconds = int(response.fields['retry-after-ms']), int(response.fields['retry-after'])
+    assert 0 < ms <= 60_000 and seconds == -(-ms // 1000)
+    assert response.fields['x-should-retry'] == 'true'
+    return response.fields['x-sluice-reason']
+
+
 class Scene:
     def __init__(self, world, kind='http', workers=1, answer=OK, routes=None, tenants=None, route=None, **scheduling):
         self.world, self.kind = world, kind
@@ -142,9 +150,7 @@ def test_who_cannot_be_kept_in_the_queue_is_told_so(world, kind, workers):
     scene.holding.wait_for('a')
     response = scene.ask('c').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'queue_full'
-    assert response.fields['x-should-retry'] == 'true'
-    assert int(response.fields['retry-after']) * 1000 >= int(response.fields['retry-after-ms']) > 0
+    assert told_to_come_back(response) == 'queue_full'
     if kind == 'inference':
         error = json.loads(response.body)['error']
         assert error['code'] == 'queue_full' and error['type'] == 'overloaded_error'
@@ -161,7 +167,7 @@ def test_a_deadline_that_passes_in_the_queue_is_503(world, kind, workers):
     began = time.monotonic()
     response = scene.ask('b').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'late_dispatch'
+    assert told_to_come_back(response) == 'late_dispatch'
     assert 0.2 < time.monotonic() - began < 2
     assert scene.finish('a') == [200]
     assert scene.holding.order == ['a']
@@ -175,7 +181,7 @@ def test_a_tenant_with_too_much_of_the_queue_gets_429_while_others_wait(world, k
     scene.ask_in_turn('x', fields=other)
     response = scene.ask('c', one).response()
     assert response.status == 429
-    assert response.fields['x-sluice-reason'] == 'tenant_share'
+    assert told_to_come_back(response) == 'tenant_share'
     if kind == 'inference':
         assert json.loads(response.body)['error']['type'] == 'rate_limit_error'
     scene.ask_in_turn('y', fields=other)
@@ -248,7 +254,7 @@ def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, worke
     assert scene.asking['a'].response().status == 503
     response = scene.ask('b').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'backend_busy'
+    assert told_to_come_back(response) == 'backend_busy'
     assert 15 <= int(response.fields['retry-after']) <= 20
 
 
