@@ -119,10 +119,11 @@ static double share_under_pressure(const struct admission *admission, unsigned c
 /* Whether a class may have one more in flight, by count alone. A part of the limit is kept free for the classes above,
  * as long as they are in use. The highest in use may go beyond the limit, as long as those like it alone do not reach
  * it: what the lower ones have in flight cannot be taken back, and would hold it up whenever the limit is cut. */
-static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing)
+static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing,
+                          uint32_t in_flight_large)
 {
     double limit = floor(admission->limiter.limit * share_under_pressure(admission, class));
-    double in_flight = admission->census.in_flight + admission->lent;
+    double in_flight = admission->census.in_flight + admission->lent - in_flight_large;
     if (in_flight == 0) {
         return limit > 0; /* or nothing would ever be learned again */
     }
@@ -144,7 +145,7 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
     bool is_highest = standing.is_above && !standing.is_below;
-    if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER || is_highest) {
+    if (census->pending == admission->large_pending || limiter->prefill_ns == NANOS_NEVER || is_highest) {
         return NANOS_NEVER;
     }
     nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
@@ -153,8 +154,11 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
 
 /* One of the highest class in use goes at once here, too; one of a class below it only where nothing else is pending,
  * since what comes behind it waits for all of it. */
-static bool may_bring_large(const struct admission *admission, struct standing standing)
+static bool may_bring_large(const struct admission *admission, unsigned class, struct standing standing)
 {
+    if (!fits_by_count(admission, class, standing, 0)) {
+        return false;
+    }
     if (standing.is_below) {
         return admission->census.pending == 0;
     }
@@ -194,9 +198,13 @@ static struct class_room class_room_at(const struct admission *admission, nanos 
 {
     uint64_t endpoints = admission_endpoints_with_room(admission, now);
     struct standing standing = standing_of(in_use, class);
+    /* The lane of the small: large ones, each of which may hold what many small ones would, take no places from them
+     * where the limit is learned. */
+    uint32_t lane = admission->options.limiter.kind == LIMITER_EXCESS ? admission->large_in_flight : 0;
     return (struct class_room){
-        .may_pass = endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing),
-        .large_may_pass = may_bring_large(admission, standing),
+        .may_pass =
+            endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing, lane),
+        .large_may_pass = may_bring_large(admission, class, standing),
         .prefill_ns_max = prefill_room(admission, standing),
         .kv_tokens_max = kv_room(admission, standing),
         .endpoints = endpoints,
@@ -299,6 +307,13 @@ static void note_block(struct admission *admission, const struct sched_request *
 
 /* ---- grants ---- */
 
+void admission_arm_tick(struct admission *admission, nanos now)
+{
+    if (admission->next_tick_ns == NANOS_NEVER) {
+        admission->next_tick_ns = now + admission->limiter.period_ns;
+    }
+}
+
 /* Its base_ns is of this moment. */
 static void grant(struct admission *admission, nanos now, struct sched_request *request)
 {
@@ -310,6 +325,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     admission_endpoints_grant(admission, now, request);
     census->in_flight++;
     admission->in_flight_of[request->class]++;
+    admission->large_in_flight += is_large(admission, request);
     census->kv_expected += tokens_of(request);
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
@@ -333,9 +349,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     queue_served(admission->queue, now, request);
     admission->counters.granted++;
     histogram_add(&admission->waits[request->class], now - request->arrived_ns);
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
 }
 
 static void learn_gap(struct admission *admission, nanos now)
@@ -555,9 +569,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     } else {
         note_block(admission, request, &room);
     }
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
     return false;
 }
 

@@ -21,12 +21,13 @@ static struct limiter_census census_without_stall(const struct admission *admiss
 struct limiter_census admission_census(const struct admission *admission, nanos now)
 {
     struct limiter_census census = census_without_stall(admission);
-    /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
-     */
+    /* The oldest that should have been served by now. How long a large one takes is known too roughly to tell; but
+     * where one stands still, so do the small ones behind it. */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        bool is_large = sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
         nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
-        if (request->base_ns > 0 && due < now) {
+        if (!is_large && request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
             census.stalled_since_ns = request->granted_ns;
             break;
@@ -85,6 +86,18 @@ static void sample(struct admission *admission, nanos now, nanos at, const struc
     admission->limiter.ops->on_first_token(&admission->limiter, now, &sample);
 }
 
+/* Of a running one: what is expected of it grows once there is more than was expected. */
+static void emit(struct admission *admission, struct sched_request *request, uint32_t tokens)
+{
+    struct limiter_census *census = &admission->census;
+    uint32_t before = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
+    request->emitted_tokens += tokens;
+    uint32_t after = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
+    census->kv_tokens += tokens;
+    census->kv_expected += after - before;
+    census->tokens_emitted += tokens;
+}
+
 void admission_on_first_token(struct admission *admission, nanos now, nanos at, struct sched_request *request)
 {
     if (request->state != SCHED_PENDING) {
@@ -94,13 +107,12 @@ void admission_on_first_token(struct admission *admission, nanos now, nanos at, 
     stop_pending(admission, request);
     request->state = SCHED_RUNNING;
     request->first_token_ns = at;
-    request->emitted_tokens = 1;
     list_remove(&request->node);
     list_push_back(&admission->running, &request->node);
     census->running++;
     census->streaming++;
-    census->kv_tokens += request->cost.prompt_tokens + 1;
-    census->tokens_emitted++;
+    census->kv_tokens += request->cost.prompt_tokens;
+    emit(admission, request, 1);
     admission->counters.first_tokens++;
     baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), at - request->granted_ns,
                  met_no_load(admission, request));
@@ -110,16 +122,9 @@ void admission_on_first_token(struct admission *admission, nanos now, nanos at, 
 
 void admission_on_tokens(struct admission *admission, struct sched_request *request, uint32_t tokens)
 {
-    if (request->state != SCHED_RUNNING) {
-        return;
+    if (request->state == SCHED_RUNNING) {
+        emit(admission, request, tokens);
     }
-    struct limiter_census *census = &admission->census;
-    uint32_t before = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
-    request->emitted_tokens += tokens;
-    uint32_t after = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
-    census->kv_tokens += tokens;
-    census->kv_expected += after - before;
-    census->tokens_emitted += tokens;
 }
 
 /* ---- the end ---- */
@@ -130,6 +135,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
     admission->in_flight_of[request->class]--;
+    admission->large_in_flight -= sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
     census->kv_expected -=
         prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     if (request->state == SCHED_PENDING) {
@@ -262,6 +268,8 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
         sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
     settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
+    /* Where there is one there are more, of which nothing is heard before they end. */
+    admission_arm_tick(admission, now);
 }
 
 void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)
@@ -304,11 +312,6 @@ void admission_figures(const struct admission *admission, nanos now, struct admi
     if (ret_figures->queue.requests > 0) {
         ret_figures->predicted_wait_ns = admission_predict_wait(admission, &ordinary);
     }
-}
-
-const struct admission_counters *admission_counters(const struct admission *admission)
-{
-    return &admission->counters;
 }
 
 const struct histogram *admission_waits(const struct admission *admission, unsigned class)

@@ -24,6 +24,7 @@ struct admission {
     struct list_node running;
     struct limiter_census census;         /* kept up to date, but for stalled_* and waiting, which are of the moment */
     uint32_t in_flight_of[SCHED_CLASSES]; /* of census.in_flight */
+    uint32_t large_in_flight;             /* of census.in_flight, those above queue.small_tokens_max */
     uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
     uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;                  /* sum of base_ns over them */
@@ -53,6 +54,9 @@ struct admission {
 
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);
+
+/* Something is in flight or waits: from now on the limiter is called each period. */
+void admission_arm_tick(struct admission *admission, nanos now);
 
 /* What the census is at this moment. */
 struct limiter_census admission_census(const struct admission *admission, nanos now);
