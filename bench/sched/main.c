@@ -32,6 +32,7 @@ static const char USAGE[] =
     "  --known-output 1   requests say how long their answers will be\n"
     "  --strict-oracle 1  the oracle may also give up requests earlier than their deadline\n"
     "  --prefix-cache N   the backend keeps N blocks of prompts\n"
+    "  --delay MS         each request arrives by up to so much later, drawn by --delay-seed N (1)\n"
     "  --json FILE        all figures of all runs\n"
     "  --series DIR       DIR/SCENARIO-LIMITER.tsv, a line for each second of the first seed's run\n"
     "  --export DIR       DIR/SCENARIO.arrivals, the requests of the first seed: for bench/sched/live\n"
@@ -111,6 +112,10 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         arguments->json = value;
     } else if (strcmp(option, "--series") == 0) {
         arguments->series = value;
+    } else if (strcmp(option, "--delay") == 0) {
+        options->delay_ms = number_from(option, value);
+    } else if (strcmp(option, "--delay-seed") == 0) {
+        options->delay_seed = (unsigned)number_from(option, value);
     } else if (strcmp(option, "--export") == 0) {
         arguments->export = value;
     } else if (strcmp(option, "--arrivals") == 0) {
@@ -164,7 +169,7 @@ static void expand_names(struct arguments *arguments)
 static void read_arguments(struct arguments *arguments, int argc, char **argv)
 {
     *arguments = (struct arguments){
-        .options = {.warmup_s = -1, .arrivals = -1},
+        .options = {.warmup_s = -1, .arrivals = -1, .delay_seed = 1},
         .scenarios = {"steady-overload"},
         .scenario_count = 1,
         .limiters = {"excess"},

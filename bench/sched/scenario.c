@@ -68,6 +68,7 @@ static void fill_setup(struct run_setup *setup, const struct stage *stage, const
         .backend = &stage->backend,
         .first_token_max_ns = FIRST_TOKEN_MAX_NS,
         .token_max_ns = TOKEN_MAX_NS,
+        .is_kv_known = stage->scenario->is_kv_known,
         .is_output_known = stage->options->is_output_known,
         .is_oracle_strict = stage->options->is_oracle_strict,
         .prefix_blocks_max = stage->options->prefix_blocks_max,
@@ -160,6 +161,9 @@ void scene_init(struct scene *scene, const struct stage *stage, uint64_t seed)
     *scene = (struct scene){.stage = stage, .seed = seed};
     struct workload_spec spec = scene_spec(stage, seed);
     scene->workload = workload_create(&spec);
+    if (stage->options->delay_ms > 0) {
+        workload_delay(scene->workload, (nanos)(stage->options->delay_ms * 1e6), stage->options->delay_seed);
+    }
     fill_setup(&scene->setup, stage, scene->workload);
     set_phases(scene);
     oracle_find(&scene->setup, scene->phases, scene->phase_count);

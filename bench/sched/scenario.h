@@ -25,6 +25,8 @@ struct scenario_options {
     bool is_output_known;
     bool is_oracle_strict;
     uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
+    double delay_ms;            /* arrivals are later by up to so much, by chance; 0: they are not */
+    unsigned delay_seed;
 };
 
 struct scene;
@@ -44,6 +46,7 @@ struct scenario {
     uint32_t patient_tokens_min;
     double patient_s;
     uint32_t kv_tokens_max; /* 0: the profile's */
+    bool is_kv_known;       /* the gateway's configuration says it */
     uint32_t prefills_side_by_side;
     struct {
         double at_s;

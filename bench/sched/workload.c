@@ -138,6 +138,17 @@ void workload_destroy(struct workload *workload)
     free(workload);
 }
 
+void workload_delay(struct workload *workload, nanos most_ns, uint64_t seed)
+{
+    uint64_t random = seed;
+    nanos last_ns = 0;
+    for (size_t i = 0; i < workload->count; i++) {
+        nanos at_ns = workload->requests[i].at_ns + (nanos)(random_share(&random) * (double)most_ns);
+        last_ns = at_ns > last_ns ? at_ns : last_ns;
+        workload->requests[i].at_ns = last_ns;
+    }
+}
+
 void workload_filter(struct workload *workload, bool (*keeps)(const struct workload_request *request, uint64_t bound),
                      uint64_t bound)
 {

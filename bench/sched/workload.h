@@ -56,6 +56,9 @@ struct workload {
 struct workload *workload_create(const struct workload_spec *spec);
 void workload_destroy(struct workload *workload);
 
+/* Has each arrive by up to `most_ns` later, drawn by seed, in the same order: as much as chance does in life. */
+void workload_delay(struct workload *workload, nanos most_ns, uint64_t seed);
+
 /* Leaves only those that `keeps` says; the others stay as they were, arrival by arrival. */
 void workload_filter(struct workload *workload, bool (*keeps)(const struct workload_request *request, uint64_t bound),
                      uint64_t bound);

@@ -110,6 +110,7 @@ bool gate_owner_take(struct gate_owner *owner, uint32_t *ret_in_flight);
 enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at);
+void gate_owner_endpoint(struct gate_owner *owner, struct gate_pass *pass, unsigned endpoint);
 
 /* Has the timer fire when something is to be looked at. */
 void gate_owner_arm(struct gate_owner *owner);
@@ -144,6 +145,7 @@ enum gate_answer gate_link_enter(struct gate_link *link, struct gate_pass *pass)
 void gate_link_leave(struct gate_link *link, struct gate_pass *pass);
 void gate_link_first_token(struct gate_link *link, struct gate_pass *pass, nanos at);
 void gate_link_tokens(struct gate_link *link, struct gate_pass *pass, uint32_t tokens);
+void gate_link_endpoint(struct gate_link *link, struct gate_pass *pass, unsigned endpoint);
 
 /* At the owner: takes note of what the asker has told. */
 void gate_link_look(struct gate_link *link);

@@ -288,7 +288,12 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
         admission_cancel(owner->admission, now, &pass->request);
         break;
     case GATE_TO_BE_SHED: list_remove(&pass->node); break;
-    case GATE_HELD: admission_release(owner->admission, now, &pass->request, &pass->outcome); break;
+    case GATE_HELD:
+        admission_release(owner->admission, now, &pass->request, &pass->outcome);
+        if (pass->outcome.is_refused) {
+            gate_owner_check(owner);
+        }
+        break;
     }
     gate_owner_arm(owner);
 }
@@ -296,4 +301,16 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
 void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at)
 {
     admission_on_first_token(owner->admission, now_of(owner), at, &pass->request);
+}
+
+void gate_owner_endpoint(struct gate_owner *owner, struct gate_pass *pass, unsigned endpoint)
+{
+    bool is_named = pass->request.endpoint != SCHED_ENDPOINT_ANY;
+    if (pass->request.endpoint == endpoint) {
+        return;
+    }
+    admission_on_endpoint(owner->admission, now_of(owner), &pass->request, endpoint);
+    if (is_named) {
+        gate_owner_check(owner); /* the one that was named is in trouble */
+    }
 }

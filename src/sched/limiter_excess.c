@@ -159,7 +159,7 @@ static void init(struct limiter *limiter, nanos now)
     limiter->period_ns = limiter_scaled(limiter, PERIOD_NS);
     limiter->prefill_ns = state->d_ns * options->endpoints;
     limiter->large_max = options->endpoints;
-    limiter->kv_tokens = options->kv_tokens_max > 0 ? options->kv_tokens_max : INFINITY;
+    limiter->kv_tokens = options->kv_tokens_max > 0 ? KV_SHARE * options->kv_tokens_max : INFINITY;
 }
 
 /* ---- samples ---- */

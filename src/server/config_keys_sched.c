@@ -66,7 +66,7 @@ const struct config_key config_keys_sched[] = {
      AT(config_upstream, scheduling.endpoint_concurrency_max),
      BOUNDS(0, CONCURRENCY_LIMIT),
      .fallback = "0",
-     .help = "Most in flight at one endpoint; 0: only what its refusals teach."},
+     .help = "Most in flight at one endpoint, of each model; 0: only what its refusals teach."},
     {.path = "upstreams[].scheduling.kv_tokens_max",
      .type = CONFIG_NUMBER,
      AT(config_upstream, scheduling.kv_tokens_max),

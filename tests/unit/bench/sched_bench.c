@@ -157,6 +157,33 @@ Test(bench_sched, a_filter_leaves_the_others_as_they_were)
 
 /* ---- runs ---- */
 
+Test(bench_sched, delays_are_bounded_keep_the_order_and_are_the_seeds)
+{
+    struct fixture at, same, other;
+    begin(&at, 20, S(60));
+    begin(&same, 20, S(60));
+    begin(&other, 20, S(60));
+    workload_delay(at.workload, S(1), 3);
+    workload_delay(same.workload, S(1), 3);
+    workload_delay(other.workload, S(1), 4);
+    struct workload *before = workload_create(&at.spec);
+    size_t moved = 0, alike = 0;
+    for (size_t i = 0; i < before->count; i++) {
+        nanos was = before->requests[i].at_ns, now = at.workload->requests[i].at_ns;
+        cr_assert(now >= was && now < was + S(1));
+        cr_assert(i == 0 || now >= at.workload->requests[i - 1].at_ns);
+        cr_assert_eq(now, same.workload->requests[i].at_ns);
+        moved += now > was;
+        alike += now == other.workload->requests[i].at_ns;
+    }
+    cr_expect(moved > before->count / 2);
+    cr_expect(alike < before->count / 2);
+    workload_destroy(before);
+    end(&at);
+    end(&same);
+    end(&other);
+}
+
 static void assert_nobody_is_lost(const struct fixture *at, const struct run_result *result)
 {
     size_t done = 0, shed = 0;
