@@ -34,6 +34,12 @@ struct gate_sampler {
     uint32_t passed; /* not told of, since the last that was */
 };
 
+/* What it would have done up to the last line of the log that said so, where it only observes. */
+struct gate_observed {
+    nanos told_ns; /* or when the first since then was counted */
+    uint64_t waited, shed, granted;
+};
+
 struct gate_owner {
     struct gates *gates;
     struct gate_key key;
@@ -52,6 +58,7 @@ struct gate_owner {
     bool own_is_recalled;
     bool own_was_used;
     struct gate_sampler sampler;
+    struct gate_observed observed;
     char model[];
 };
 

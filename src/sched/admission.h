@@ -142,6 +142,7 @@ struct admission_figures {
     nanos predicted_wait_ns; /* for one of the default class that came now */
 };
 void admission_figures(const struct admission *admission, nanos now, struct admission_figures *ret_figures);
+const struct admission_counters *admission_counters(const struct admission *admission);
 const struct histogram *admission_waits(const struct admission *admission, unsigned class);
 struct queue *admission_queue(const struct admission *admission);
 struct endpoints;
