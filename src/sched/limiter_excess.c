@@ -30,8 +30,9 @@
  *    their first tokens must be beyond it, too, for a burst of prefill passes by itself and does not fall with the
  *    limit. The aim moves so that one request in ten misses what is wanted.
  *
- * 5. Whole answers: a cut by 0.8 to 1 − 0.25 (e − D) ÷ D. If the median does not fall with it, the time is not spent
- *    waiting: the cut is taken back, and the excess counts as natural from then on.
+ * 5. Whole answers: half the limit on trial. Where answers wait for each other they take half the time then, and it
+ *    stays; where they do not, the cut is taken back, and the excess counts as natural from then on. Times vary so
+ *    widely from one answer to the next that anything less than a half, or fewer samples, would be judged by chance.
  *
  * Refusals (429, 503, reset) cut by 0.7, once per epoch. */
 #include "base/check.h"
@@ -41,12 +42,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4, TRIAL_SAMPLES = SAMPLES };
+enum { SAMPLES = 64, SAMPLES_MIN = 4, STALLS_KNOWN = 4 };
 
 struct excess_sample {
     nanos at_ns;
     int64_t excess_ns; /* over the base */
     int64_t net_ns;    /* over the base and the prefill that was ahead of it */
+    float log_took;    /* logarithm of the whole time in ns */
+    bool met_limit;    /* the limit was used up at its grant */
 };
 
 struct excess_state {
@@ -69,7 +72,8 @@ struct excess_state {
     /* whole answers: is a cut followed by shorter times? */
     double natural_ns; /* excess that no cut removes */
     bool is_on_trial;
-    double trial_excess_ns; /* before the cut, over the base alone */
+    double trial_log_took;  /* before the cut */
+    double trial_excess_ns; /* over the base alone */
     double trial_count;
 
     double peak; /* most in flight in this minute, and in the one before */
@@ -105,9 +109,12 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define MINUTE_NS       (60 * NANOS_PER_S)
 #define TOKEN_WINDOW_NS (2 * NANOS_PER_S)
 #define REFUSED_FACTOR  0.7
-#define WHOLE_CUT_MIN   0.8
-#define TRIAL_TIMES     8.0  /* of the excess: so long a trial takes */
-#define TRIAL_HELPED    0.93 /* of the excess that a cut by 0.8 must at least remove a part of */
+#define WHOLE_CUT_MIN   0.8 /* where there are streams, too, which say more */
+#define TRIAL_CUT       0.5
+#define TRIAL_HELPED    0.75 /* of the time that a cut by a half must leave at most */
+#define TRIAL_TIMES     8.0  /* an answer's usual time: so long a trial takes, for the quick ones end first */
+#define SETTLE_TIMES    2.0  /* the same before one begins */
+#define NATURAL_MARGIN  0.5  /* of the natural excess: by so much more it must become before that is tried again */
 
 /* Chosen with bench/sched over all its scenarios, 5 to 8 seeds each; beside each is what the others lost. */
 #define CUBIC_S        6.0 /* from a cut back to where it was; 12: doubled capacity is found ten seconds later */
@@ -175,6 +182,8 @@ static void on_first_token(struct limiter *limiter, nanos now, const struct limi
         .at_ns = now,
         .excess_ns = took - (int64_t)sample->base_ns,
         .net_ns = took - (int64_t)(sample->base_ns + sample->ahead_ns),
+        .log_took = logf((float)(took > 0 ? took : 1)),
+        .met_limit = sample->in_flight + 1 >= USED_SHARE * limiter->limit,
     };
     state->sample_next = (state->sample_next + 1) % SAMPLES;
     state->sample_count += state->sample_count < SAMPLES;
@@ -211,6 +220,24 @@ static bool median_excess(struct limiter *limiter, nanos now, double *ret_excess
     qsort(net, count, sizeof(net[0]), compare);
     *ret_excess_ns = fmax((double)recent[count / 2], 0);
     *ret_net_ns = fmax((double)net[count / 2], 0);
+    return true;
+}
+
+/* What answers took since the limit was last changed, of those that met it: the mean of the logarithms, and their mean
+ * excess. False: there are not enough. */
+static bool usual_time(const struct excess_state *state, double *ret_log_took, double *ret_excess_ns)
+{
+    double log_took = 0;
+    double excess = 0;
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        if (state->sample_count < SAMPLES || !state->samples[i].met_limit) {
+            return false;
+        }
+        log_took += (double)state->samples[i].log_took / SAMPLES;
+        excess += (double)state->samples[i].excess_ns / SAMPLES;
+    }
+    *ret_log_took = log_took;
+    *ret_excess_ns = fmax(excess, 0);
     return true;
 }
 
@@ -358,23 +385,38 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
     }
 }
 
-/* Whether the last cut made whole answers faster, once enough of them were granted after it. */
-static void judge_trial(struct limiter *limiter, nanos now, const struct limiter_census *census, double excess_ns)
+/* Whole answers: tries half the limit where they take longer than is natural, and judges a trial that is under way.
+ * Whether the limit may grow; `median_ns` is the excess of the last moments. */
+static bool adapt_whole(struct limiter *limiter, nanos now, bool is_used, double median_ns)
 {
     struct excess_state *state = state_of(limiter);
-    if (!state->is_on_trial || state->sample_count < TRIAL_SAMPLES || census->in_flight > state->count + 1) {
-        return;
+    double log_took;
+    double excess;
+    state->natural_ns *= NATURAL_DECAY;
+    double most = state->natural_ns + fmax((double)state->d_ns, NATURAL_MARGIN * state->natural_ns);
+    double times = state->is_on_trial ? TRIAL_TIMES : SETTLE_TIMES;
+    if (!is_used || !usual_time(state, &log_took, &excess) || (double)(now - state->cut_ns) < times * exp(log_took)) {
+        return !state->is_on_trial && median_ns <= most;
     }
-    /* Of those granted after the cut the quick ones end first: until the slow ones have had time to, it seems to have
-     * helped. */
-    if ((double)(now - state->cut_ns) < TRIAL_TIMES * state->trial_excess_ns) {
-        return;
+    if (state->is_on_trial) {
+        state->is_on_trial = false;
+        if (log_took > state->trial_log_took + log(TRIAL_HELPED)) {
+            state->natural_ns = fmax(excess, state->trial_excess_ns);
+            state->count = fmax(state->count, state->trial_count);
+            state->cut_ns = now; /* the next is judged by what is granted from now on */
+            state->sample_count = 0;
+        }
+        return false;
     }
-    state->is_on_trial = false;
-    if (excess_ns > TRIAL_HELPED * state->trial_excess_ns) {
-        state->natural_ns = fmax(state->natural_ns, excess_ns);
-        state->count = fmax(state->count, state->trial_count);
+    if (excess <= most) {
+        return true;
     }
+    state->is_on_trial = true;
+    state->trial_log_took = log_took;
+    state->trial_excess_ns = excess;
+    state->trial_count = state->count;
+    cut_to(limiter, now, state->count * TRIAL_CUT, LIMITER_CAUSE_EXCESS);
+    return false;
 }
 
 static void remember_peak(struct limiter *limiter, nanos now, const struct limiter_census *census)
@@ -477,11 +519,6 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     double net = 0;
     bool is_known = median_excess(limiter, now, &excess, &net);
     bool is_whole = census->streaming + census->pending == 0;
-    if (is_known && is_whole) {
-        judge_trial(limiter, now, census, excess);
-        net = fmax(net - state->natural_ns, 0);
-        state->natural_ns *= NATURAL_DECAY;
-    }
     bool is_stalled = census->stalled_since_ns != NANOS_NEVER && (double)census->stalled_ns > d;
     if (is_known) {
         limiter->excess_ns = (nanos)excess;
@@ -492,19 +529,21 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     end_probe(limiter, now, is_blocked && census->in_flight + 2 >= PROBE_FILLED * state->count);
     /* A limit that is not used up is not what let too many in. */
     bool is_used = census->in_flight >= USED_SHARE * state->count;
+    bool may_grow = true;
+    if (is_whole) {
+        may_grow = adapt_whole(limiter, now, is_used && census->in_flight <= state->count + 1, excess);
+        net = 0;
+    }
     if (is_stalled || (is_known && net > d)) {
         double seen = seen_capacity(limiter, census, is_stalled, (net - d) / d);
         bool is_in_force = census->in_flight <= state->count + 1 || now - state->cut_ns > 40 * limiter->period_ns;
-        bool is_undecided = is_whole && state->is_on_trial;
-        if (is_used && is_in_force && !is_undecided && seen < state->count) {
+        if (is_used && is_in_force && seen < state->count) {
             seen = fmax(seen, state->count / 2);
-            state->is_on_trial = is_whole;
-            state->trial_excess_ns = excess;
-            state->trial_count = state->count;
+            state->is_on_trial = false;
             cut_to(limiter, now, seen, is_stalled ? LIMITER_CAUSE_STALL : LIMITER_CAUSE_EXCESS);
         }
-    } else if (is_blocked && state->count <= state->token_limit) {
-        if (census->is_headroom_held && state->had_cut && state->count >= state->running_mean) {
+    } else if (is_blocked && may_grow && state->count <= state->token_limit) {
+        if (!is_whole && census->is_headroom_held && state->had_cut && state->count >= state->running_mean) {
             probe(limiter, now);
         } else {
             grow(limiter, now, 1 - net / d);
