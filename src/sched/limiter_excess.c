@@ -347,7 +347,9 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
             note_stall(state, census);
         }
         state->kv_seen = fmax(state->kv_seen, (double)census->kv_tokens);
-        limiter->kv_tokens = is_short_of_kv ? KV_SHARE * fmax(state->kv_seen, state->kv_before) : INFINITY;
+        /* A stall at which nothing is held says nothing; a bound of nothing would never grow again. */
+        double held = fmax(state->kv_seen, state->kv_before);
+        limiter->kv_tokens = is_short_of_kv && held > 0 ? KV_SHARE * held : INFINITY;
         state->kv_stall_ns = now;
     } else if (census->blocked_by_kv && excess_ns < (double)state->d_ns / 2) {
         double since_s = (double)(now - state->kv_stall_ns) / (double)limiter_scaled(limiter, NANOS_PER_S);
