@@ -41,6 +41,7 @@ struct admission_options contender_admission(const struct run_setup *setup)
                     .slo_first_ns = setup->first_token_max_ns,
                     .slo_token_ns = setup->token_max_ns,
                     .endpoints = 1,
+                    .kv_tokens_max = setup->is_kv_known ? setup->backend->profile.kv_tokens_max : 0,
                     .seed = (uint32_t)setup->workload->seed + 1,
                     .time_scale_milli = 1000 * scale},
         .queue = {.requests_max = 4096,

@@ -23,6 +23,7 @@ struct run_setup {
     nanos first_token_max_ns; /* the goal, as the limiter is told */
     nanos token_max_ns;
     bool is_oracle_strict;      /* it may also try margins before the deadline */
+    bool is_kv_known;           /* the configuration says how much memory the backend has for KV */
     bool is_output_known;       /* requests say how long their answer will be */
     uint32_t prefix_blocks_max; /* of the backend's prefix cache, and of the gateway's idea of it; 0: none */
     /* 1 in so many of those that would be shed is served all the same, when its turn comes; 0: none. */

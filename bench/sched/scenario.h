@@ -46,6 +46,7 @@ struct scenario {
     uint32_t patient_tokens_min;
     double patient_s;
     uint32_t kv_tokens_max; /* 0: the profile's */
+    bool is_kv_known;       /* the gateway's configuration says it */
     uint32_t prefills_side_by_side;
     struct {
         double at_s;

@@ -64,6 +64,7 @@ static const struct scenario SCENARIOS[] = {
      .patient_tokens_min = 8192,
      .patient_s = 120,
      .kv_tokens_max = 262144,
+     .is_kv_known = true,
      .prefills_side_by_side = 4,
      .measure = measure_mooncake},
     {.name = "kv-bound",

@@ -475,13 +475,16 @@ static void fetch_run(void *context)
     }
 }
 
-/* The endpoint that the gate has named, or the one that the pool chooses. */
+/* The endpoint that the gate has named, which knows what others have in flight there; or, where that is known to be out
+ * of reach, the one that the pool chooses. */
 static struct endpoint *fetch_choose(const struct fetch *fetch)
 {
     struct upstream *upstream = fetch->request.upstream;
     unsigned named = fetch->pass.gate == NULL ? SCHED_ENDPOINT_ANY : gate_endpoint(&fetch->pass);
     bool is_named = named < upstream->endpoint_count && (fetch->request.endpoints_allowed >> named & 1) != 0;
-    return is_named ? &upstream->endpoints[named] : upstream_choose(upstream, fetch->request.endpoints_allowed);
+    return is_named && !endpoint_is_failing(&upstream->endpoints[named])
+               ? &upstream->endpoints[named]
+               : upstream_choose(upstream, fetch->request.endpoints_allowed);
 }
 
 /* Chooses an endpoint. Nothing has to be waited for when it has an idle connection. */

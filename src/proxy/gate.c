@@ -364,6 +364,7 @@ bool gate_sample(struct gate_sampler *sampler, const struct gate_pass *pass, nan
         .tenant = request->tenant,
         .weight = request->weight,
         .class = request->class,
+        .endpoint = request->endpoint,
         .is_streamed = request->is_streamed,
         .cost = request->cost,
         .arrived_ns = request->arrived_ns,
@@ -458,8 +459,12 @@ void gate_on_tokens(struct gate_pass *pass, uint32_t tokens)
 
 void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint)
 {
-    if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
-        admission_on_endpoint(pass->gate->owner->admission, &pass->request, endpoint);
+    if (pass->state == GATE_LENT) {
+        pass->request.endpoint = (uint8_t)endpoint;
+    } else if (pass->state == GATE_HELD && pass->gate->owner != NULL) {
+        gate_owner_endpoint(pass->gate->owner, pass, endpoint);
+    } else if (pass->state == GATE_HELD) {
+        gate_link_endpoint(pass->gate->link, pass, endpoint);
     }
 }
 

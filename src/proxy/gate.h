@@ -41,6 +41,7 @@ struct gate_seat;
 
 /* What holds for one upstream's gates. Constant. */
 struct gate_options {
+    struct bytes name; /* the upstream's: for the log */
     bool is_enabled;
     struct admission_options model; /* of an inference API's models */
     struct admission_options plain; /* of an ordinary service */

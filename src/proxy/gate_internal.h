@@ -34,6 +34,12 @@ struct gate_sampler {
     uint32_t passed; /* not told of, since the last that was */
 };
 
+/* What it would have done up to the last line of the log that said so, where it only observes. */
+struct gate_observed {
+    nanos told_ns; /* or when the first since then was counted */
+    uint64_t waited, shed, granted;
+};
+
 struct gate_owner {
     struct gates *gates;
     struct gate_key key;
@@ -52,6 +58,7 @@ struct gate_owner {
     bool own_is_recalled;
     bool own_was_used;
     struct gate_sampler sampler;
+    struct gate_observed observed;
     char model[];
 };
 
@@ -110,6 +117,7 @@ bool gate_owner_take(struct gate_owner *owner, uint32_t *ret_in_flight);
 enum gate_answer gate_owner_enter(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass);
 void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at);
+void gate_owner_endpoint(struct gate_owner *owner, struct gate_pass *pass, unsigned endpoint);
 
 /* Has the timer fire when something is to be looked at. */
 void gate_owner_arm(struct gate_owner *owner);
@@ -144,6 +152,7 @@ enum gate_answer gate_link_enter(struct gate_link *link, struct gate_pass *pass)
 void gate_link_leave(struct gate_link *link, struct gate_pass *pass);
 void gate_link_first_token(struct gate_link *link, struct gate_pass *pass, nanos at);
 void gate_link_tokens(struct gate_link *link, struct gate_pass *pass, uint32_t tokens);
+void gate_link_endpoint(struct gate_link *link, struct gate_pass *pass, unsigned endpoint);
 
 /* At the owner: takes note of what the asker has told. */
 void gate_link_look(struct gate_link *link);

@@ -118,6 +118,7 @@ static void copy_request(struct sched_request *to, const struct sched_request *f
         .weight = from->weight,
         .tenant = from->tenant,
         .endpoints = from->endpoints,
+        .endpoint = SCHED_ENDPOINT_ANY,
         .arrived_ns = from->arrived_ns,
         .deadline_ns = from->deadline_ns,
         .body_bytes = from->body_bytes,
@@ -180,6 +181,7 @@ static void release_seat(struct gate_link *link, struct gate_seat *seat, const s
          &(struct lease_event){
              .kind = LEASE_RELEASED,
              .seat = seat,
+             .endpoint = request == NULL ? SCHED_ENDPOINT_ANY : request->endpoint,
              .at_ns = request == NULL ? 0 : request->first_token_ns,
              .outcome = *outcome,
          });
@@ -285,6 +287,21 @@ void gate_link_tokens(struct gate_link *link, struct gate_pass *pass, uint32_t t
     }
 }
 
+void gate_link_endpoint(struct gate_link *link, struct gate_pass *pass, unsigned endpoint)
+{
+    const struct gate_options *options = &link->gate->gates->options[link->gate->key.upstream];
+    uint32_t count = link->gate->key.is_plain ? options->plain.endpoint_count : options->model.endpoint_count;
+    if (pass->request.endpoint == endpoint || count <= 1) {
+        return;
+    }
+    bool is_named = pass->request.endpoint != SCHED_ENDPOINT_ANY;
+    pass->request.endpoint = (uint8_t)endpoint;
+    mention(link, &(struct lease_event){.kind = LEASE_ENDPOINT, .seat = pass->seat, .endpoint = (uint8_t)endpoint});
+    if (is_named) {
+        nudge(link); /* the next one is not to be sent where this one could not go */
+    }
+}
+
 /* ---- at the owner ---- */
 
 static void answer(struct gate_seat *seat, struct gates *owner, enum seat_answer what)
@@ -347,6 +364,9 @@ static void on_released(struct gate_link *link, struct gate_seat *seat, const st
         if (event->at_ns != 0) {
             gate_owner_first_token(owner, &seat->there, event->at_ns); /* if it was not heard of yet */
         }
+        if (event->endpoint != SCHED_ENDPOINT_ANY) {
+            gate_owner_endpoint(owner, &seat->there, event->endpoint); /* likewise */
+        }
         seat->there.outcome = event->outcome;
         gate_owner_leave(owner, &seat->there);
     }
@@ -369,6 +389,11 @@ static void take_event(struct gate_link *link, const struct lease_event *event)
     case LEASE_TOKENS:
         if (owner != NULL) {
             admission_on_tokens(owner->admission, &seat->there.request, event->tokens);
+        }
+        break;
+    case LEASE_ENDPOINT:
+        if (owner != NULL) {
+            gate_owner_endpoint(owner, &seat->there, event->endpoint);
         }
         break;
     case LEASE_ENDED:

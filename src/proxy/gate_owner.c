@@ -2,7 +2,9 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "proxy/gate_internal.h"
+#include "sched/snapshot.h"
 
 /* How often it looks at what other workers have told without sending a message: first tokens make room while somebody
  * waits, else they are only learned from. */
@@ -11,6 +13,9 @@
 
 /* Lent slots that nobody has used for so long come back. */
 #define AGE_NS NANOS_PER_S
+
+/* Between two lines of the log about what would have been done. */
+#define OBSERVED_NS (10 * NANOS_PER_S)
 
 enum { LEND_SHARE = 2 }; /* of what is free a half is lent at a time, to all workers together */
 
@@ -56,6 +61,48 @@ static bool is_waited_for(const struct gate_owner *owner)
     return figures.requests > 0;
 }
 
+/* ---- what it would have done */
+
+/* When there is something to be told; NANOS_NEVER: nothing. */
+static nanos observed_next_ns(struct gate_owner *owner)
+{
+    const struct admission_counters *counters = admission_counters(owner->admission);
+    struct gate_observed *observed = &owner->observed;
+    if (counters->would_have_waited == observed->waited && counters->would_have_shed == observed->shed) {
+        return NANOS_NEVER;
+    }
+    if (observed->told_ns == 0) {
+        observed->told_ns = now_of(owner);
+    }
+    return observed->told_ns + OBSERVED_NS;
+}
+
+static void tell_observed(struct gate_owner *owner)
+{
+    nanos now = now_of(owner);
+    struct gate_observed *observed = &owner->observed;
+    if (observed_next_ns(owner) > now) {
+        return;
+    }
+    const struct admission_counters *counters = admission_counters(owner->admission);
+    const struct bytes upstream = owner->gates->options[owner->key.upstream].name;
+    char room[SCHED_VIEW_LABEL_BYTES];
+    const struct bytes model = sched_label(owner->key.model, room);
+    log_info("scheduling only observes: some requests would have been held back upstream=%.*s model=%.*s "
+             "would_have_waited=%llu would_have_shed=%llu of=%llu seconds=%llu",
+             BYTES_ARG(upstream), BYTES_ARG(model),
+             (unsigned long long)(counters->would_have_waited - observed->waited),
+             (unsigned long long)(counters->would_have_shed - observed->shed),
+             (unsigned long long)(counters->granted - observed->granted),
+             (unsigned long long)((now - observed->told_ns) / NANOS_PER_S));
+    *observed = (struct gate_observed){
+        .told_ns = now,
+        .waited = counters->would_have_waited,
+        .shed = counters->would_have_shed,
+        .granted = counters->granted,
+    };
+}
+
 void gate_owner_arm(struct gate_owner *owner)
 {
     nanos next = admission_next_ns(owner->admission);
@@ -64,6 +111,8 @@ void gate_owner_arm(struct gate_owner *owner)
         nanos look = now_of(owner) + (is_urgent ? LOOK_WAITING_NS : LOOK_NS);
         next = look < next ? look : next;
     }
+    nanos report = observed_next_ns(owner);
+    next = report < next ? report : next;
     if (next < owner->timer.deadline_ns) {
         ring_timer_set(owner->gates->ring, &owner->timer, next);
     }
@@ -107,6 +156,7 @@ static void on_timer(struct ring_timer *timer)
     admission_set_lent(owner->admission, owner->lent, in_use);
     admission_advance(owner->admission, now_of(owner));
     take_back_unused(owner);
+    tell_observed(owner);
     gate_owner_check(owner);
     gate_owner_arm(owner);
 }
@@ -288,7 +338,12 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
         admission_cancel(owner->admission, now, &pass->request);
         break;
     case GATE_TO_BE_SHED: list_remove(&pass->node); break;
-    case GATE_HELD: admission_release(owner->admission, now, &pass->request, &pass->outcome); break;
+    case GATE_HELD:
+        admission_release(owner->admission, now, &pass->request, &pass->outcome);
+        if (pass->outcome.is_refused) {
+            gate_owner_check(owner);
+        }
+        break;
     }
     gate_owner_arm(owner);
 }
@@ -296,4 +351,16 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
 void gate_owner_first_token(struct gate_owner *owner, struct gate_pass *pass, nanos at)
 {
     admission_on_first_token(owner->admission, now_of(owner), at, &pass->request);
+}
+
+void gate_owner_endpoint(struct gate_owner *owner, struct gate_pass *pass, unsigned endpoint)
+{
+    bool is_named = pass->request.endpoint != SCHED_ENDPOINT_ANY;
+    if (pass->request.endpoint == endpoint) {
+        return;
+    }
+    admission_on_endpoint(owner->admission, now_of(owner), &pass->request, endpoint);
+    if (is_named) {
+        gate_owner_check(owner); /* the one that was named is in trouble */
+    }
 }

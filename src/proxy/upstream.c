@@ -77,12 +77,16 @@ void endpoint_failed(struct endpoint *endpoint)
     }
 }
 
+bool endpoint_is_failing(const struct endpoint *endpoint)
+{
+    return endpoint->failed_until_ns > ring_now(endpoint->upstream->proxy->ring) || endpoint->address_count == 0;
+}
+
 struct endpoint *upstream_choose(struct upstream *upstream, uint64_t allowed)
 {
     if (upstream->endpoint_count == 1) {
         return (allowed & 1) != 0 ? &upstream->endpoints[0] : NULL;
     }
-    nanos now = ring_now(upstream->proxy->ring);
     struct endpoint *best = NULL;
     bool best_failed = false;
     unsigned start = upstream->turn++;
@@ -91,7 +95,7 @@ struct endpoint *upstream_choose(struct upstream *upstream, uint64_t allowed)
         if ((allowed >> endpoint->index & 1) == 0) {
             continue;
         }
-        bool failed = endpoint->failed_until_ns > now || endpoint->address_count == 0;
+        bool failed = endpoint_is_failing(endpoint);
         bool better = best == NULL || (best_failed && !failed);
         if (!better && best_failed == failed) {
             better = failed ? endpoint->failed_until_ns < best->failed_until_ns

@@ -93,6 +93,9 @@ void endpoint_set_addresses(struct endpoint *endpoint, const struct ring_address
  * allowed. */
 struct endpoint *upstream_choose(struct upstream *upstream, uint64_t allowed);
 
+/* Whether it could not be connected to a moment ago, or has no address yet. */
+bool endpoint_is_failing(const struct endpoint *endpoint);
+
 /* Whether there is capacity for what nobody waits for: no endpoint has just failed, and of the connections that this
  * worker has to the upstream less than `busy_percent` carry a request, or none at all does. The pool is as large as the
  * last keepalive_idle_ms needed, so that it is the measure of what the upstream is used to. */

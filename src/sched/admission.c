@@ -10,6 +10,8 @@
 enum {
     GAP_WEIGHT = 16,       /* of the mean of gaps between grants */
     ERROR_WEIGHT = 64,     /* of the prediction's error */
+    CERTAIN_SHARE = 2,     /* of a predicted wait: half of it is as good as certain */
+    LATE_EXCESS_SHARE = 3, /* a third of the usual excess; all of it: a tenth of the shed would have made it */
     OTHERS_DEVIATIONS = 3, /* 2: the others' p99 is 1.55 times that without the greedy one, 3: 1.19; 4 gains nothing */
     GREED_MAX = 2,         /* asking for more than so many times its share makes a tenant greedy */
     BEYOND_PERCENT = 25,   /* of the limit, for the highest class in use */
@@ -43,7 +45,7 @@ struct admission *admission_create(const struct admission_options *options, cons
     admission->options = *options;
     admission->events = events;
     admission->context = context;
-    limiter_init(&admission->limiter, &options->limiter, now);
+    admission_endpoints_init(admission, now);
     baseline_init(&admission->baseline, limiter_scaled(&admission->limiter, 30 * NANOS_PER_S), now);
     admission->class_seen_for_ns = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
     admission->standing_after_ns = limiter_scaled(&admission->limiter, STANDING_NS);
@@ -117,10 +119,11 @@ static double share_under_pressure(const struct admission *admission, unsigned c
 /* Whether a class may have one more in flight, by count alone. A part of the limit is kept free for the classes above,
  * as long as they are in use. The highest in use may go beyond the limit, as long as those like it alone do not reach
  * it: what the lower ones have in flight cannot be taken back, and would hold it up whenever the limit is cut. */
-static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing)
+static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing,
+                          uint32_t in_flight_large)
 {
     double limit = floor(admission->limiter.limit * share_under_pressure(admission, class));
-    double in_flight = admission->census.in_flight + admission->lent;
+    double in_flight = admission->census.in_flight + admission->lent - in_flight_large;
     if (in_flight == 0) {
         return limit > 0; /* or nothing would ever be learned again */
     }
@@ -142,7 +145,7 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
     bool is_highest = standing.is_above && !standing.is_below;
-    if (census->pending == 0 || limiter->prefill_ns == NANOS_NEVER || is_highest) {
+    if (census->pending == admission->large_pending || limiter->prefill_ns == NANOS_NEVER || is_highest) {
         return NANOS_NEVER;
     }
     nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
@@ -151,8 +154,11 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
 
 /* One of the highest class in use goes at once here, too; one of a class below it only where nothing else is pending,
  * since what comes behind it waits for all of it. */
-static bool may_bring_large(const struct admission *admission, struct standing standing)
+static bool may_bring_large(const struct admission *admission, unsigned class, struct standing standing)
 {
+    if (!fits_by_count(admission, class, standing, 0)) {
+        return false;
+    }
     if (standing.is_below) {
         return admission->census.pending == 0;
     }
@@ -184,17 +190,24 @@ struct class_room {
     bool large_may_pass;
     nanos prefill_ns_max; /* of a small one */
     uint64_t kv_tokens_max;
+    uint64_t endpoints; /* with room */
 };
 
 static struct class_room class_room_at(const struct admission *admission, nanos now, unsigned class,
                                        struct classes_in_use in_use)
 {
+    uint64_t endpoints = admission_endpoints_with_room(admission, now);
     struct standing standing = standing_of(in_use, class);
+    /* The lane of the small: large ones, each of which may hold what many small ones would, take no places from them
+     * where the limit is learned. */
+    uint32_t lane = admission->options.limiter.kind == LIMITER_EXCESS ? admission->large_in_flight : 0;
     return (struct class_room){
-        .may_pass = now >= admission->paused_until_ns && fits_by_count(admission, class, standing),
-        .large_may_pass = may_bring_large(admission, standing),
+        .may_pass =
+            endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing, lane),
+        .large_may_pass = may_bring_large(admission, class, standing),
         .prefill_ns_max = prefill_room(admission, standing),
         .kv_tokens_max = kv_room(admission, standing),
+        .endpoints = endpoints,
     };
 }
 
@@ -215,6 +228,7 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
         room.prefill_ns_max[class] = of_class.prefill_ns_max;
         room.kv_tokens_max[class] = of_class.kv_tokens_max;
         room.large_may_pass[class] = of_class.large_may_pass;
+        room.endpoints = of_class.endpoints; /* of all alike; if there is none, nobody may pass */
     }
     return room;
 }
@@ -224,11 +238,16 @@ static uint64_t tokens_of(const struct sched_request *request)
     return (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
 }
 
+static bool has_endpoint(const struct class_room *room, const struct sched_request *request)
+{
+    return request->endpoints == 0 ? room->endpoints != 0 : (room->endpoints & request->endpoints) != 0;
+}
+
 static bool fits(const struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
     bool is_big = is_large(admission, request);
     return room->may_pass && (is_big ? room->large_may_pass : request->base_ns <= room->prefill_ns_max) &&
-           tokens_of(request) <= room->kv_tokens_max;
+           tokens_of(request) <= room->kv_tokens_max && has_endpoint(room, request);
 }
 
 /* Whether a tenant that always wants more leaves room for the others. It may have its share, and beyond that what they
@@ -272,6 +291,9 @@ static void follow_greedy(struct admission *admission, nanos now)
 static void note_block(struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
     struct limiter_census *census = &admission->census;
+    if (!has_endpoint(room, request)) {
+        return; /* a sub-limit's doing */
+    }
     if (!room->may_pass) {
         bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
         census->blocked_by_headroom |= is_headroom;
@@ -285,6 +307,13 @@ static void note_block(struct admission *admission, const struct sched_request *
 
 /* ---- grants ---- */
 
+void admission_arm_tick(struct admission *admission, nanos now)
+{
+    if (admission->next_tick_ns == NANOS_NEVER) {
+        admission->next_tick_ns = now + admission->limiter.period_ns;
+    }
+}
+
 /* Its base_ns is of this moment. */
 static void grant(struct admission *admission, nanos now, struct sched_request *request)
 {
@@ -293,8 +322,10 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     request->granted_ns = now;
     request->first_token_ns = 0;
     request->emitted_tokens = 0;
+    admission_endpoints_grant(admission, now, request);
     census->in_flight++;
     admission->in_flight_of[request->class]++;
+    admission->large_in_flight += is_large(admission, request);
     census->kv_expected += tokens_of(request);
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
@@ -318,9 +349,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     queue_served(admission->queue, now, request);
     admission->counters.granted++;
     histogram_add(&admission->waits[request->class], now - request->arrived_ns);
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
 }
 
 static void learn_gap(struct admission *admission, nanos now)
@@ -339,15 +368,18 @@ static void judge_prediction(struct admission *admission, nanos now, const struc
     double off = fabs((double)request->predicted_ns - real);
     admission->wait_off_ns += (off - admission->wait_off_ns) / ERROR_WEIGHT;
     admission->wait_real_ns += (real - admission->wait_real_ns) / ERROR_WEIGHT;
+    admission->wait_paced_ns += ((double)request->paced_ns - admission->wait_paced_ns) / ERROR_WEIGHT;
 }
 
 /* When it is worth trying again: once those who wait now have gone, or the backend's pause is over. Who was shed for
  * another reason than the pace, or before there was one to see, would come back at once otherwise. */
-static nanos retry_after(const struct admission *admission, nanos now, enum sched_shed why)
+static nanos retry_after(const struct admission *admission, nanos now, const struct sched_request *request,
+                         enum sched_shed why)
 {
     double wait = admission->grant_gap_ns * (queue_length(admission->queue) + 1);
     nanos after = wait > RETRY_NS_MAX ? RETRY_NS_MAX : (nanos)wait;
-    nanos pause = admission->paused_until_ns > now ? admission->paused_until_ns - now : 0;
+    nanos until = admission_paused_until(admission, now, request->endpoints);
+    nanos pause = until > now ? until - now : 0;
     nanos least = admission->grant_gap_ns == 0 || why == SCHED_SHED_PRESSURE ? RETRY_NS_UNKNOWN : 0;
     after = after > least ? after : least;
     return after > pause ? after : pause;
@@ -358,7 +390,7 @@ static void shed(struct admission *admission, nanos now, struct sched_request *r
     request->state = SCHED_OUT;
     admission->counters.shed[why]++;
     admission->counters.shed_of_class[request->class]++;
-    admission->events->on_shed(admission->context, request, why, retry_after(admission, now, why));
+    admission->events->on_shed(admission->context, request, why, retry_after(admission, now, request, why));
 }
 
 static void look_up_base(const struct admission *admission, struct sched_request *request)
@@ -370,7 +402,7 @@ static void look_up_base(const struct admission *admission, struct sched_request
 static bool is_late(const struct admission *admission, nanos now, const struct sched_request *request)
 {
     return request->deadline_ns != NANOS_NEVER &&
-           now + request->base_ns + admission->limiter.excess_ns > request->deadline_ns;
+           now + request->base_ns + admission->limiter.excess_ns / LATE_EXCESS_SHARE > request->deadline_ns;
 }
 
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
@@ -419,10 +451,25 @@ void admission_pump(struct admission *admission, nanos now)
 
 /* ---- arrival ---- */
 
+/* By the pace of grants and those ahead alone. Some of those never get their turn, so it is too much under overload. */
+static nanos paced_wait(const struct admission *admission, const struct sched_request *request)
+{
+    return (nanos)(admission->grant_gap_ns * (queue_ahead_of(admission->queue, request) + 1));
+}
+
+/* As experience corrects it: what waits really were ÷ what the pace said. */
+static nanos corrected(const struct admission *admission, nanos paced_ns)
+{
+    if (admission->wait_paced_ns <= 0) {
+        return paced_ns;
+    }
+    double factor = admission->wait_real_ns / admission->wait_paced_ns;
+    return (nanos)((double)paced_ns * fmin(fmax(factor, 0.25), 2));
+}
+
 nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request)
 {
-    uint32_t ahead = queue_ahead_of(admission->queue, request);
-    return (nanos)(admission->grant_gap_ns * (ahead + 1));
+    return corrected(admission, paced_wait(admission, request));
 }
 
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
@@ -449,7 +496,8 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
     if (request->deadline_ns == NANOS_NEVER) {
         return SCHED_SHED_NONE;
     }
-    if (admission->paused_until_ns > now && admission->paused_until_ns >= request->deadline_ns) {
+    nanos paused_until = admission_paused_until(admission, now, request->endpoints);
+    if (paused_until > now && paused_until >= request->deadline_ns) {
         return SCHED_SHED_BACKEND_BUSY;
     }
     /* The prediction errs; who might still make it is kept, and judged again when its turn comes. The first in the
@@ -457,7 +505,7 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
     if (admission->waiting_since_ns == 0) {
         return SCHED_SHED_NONE;
     }
-    nanos certain = wait - wait / 4;
+    nanos certain = wait / CERTAIN_SHARE;
     return is_late(admission, now + certain, request) ? SCHED_SHED_LATE_ARRIVAL : SCHED_SHED_NONE;
 }
 
@@ -495,7 +543,8 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         return true;
     }
     request->was_blocked = true;
-    request->predicted_ns = admission_predict_wait(admission, request);
+    request->paced_ns = paced_wait(admission, request);
+    request->predicted_ns = corrected(admission, request->paced_ns);
     enum sched_shed why = hopeless(admission, now, request, request->predicted_ns);
     if (why == SCHED_SHED_NONE && share_under_pressure(admission, request->class) == 0) {
         why = SCHED_SHED_PRESSURE;
@@ -520,9 +569,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     } else {
         note_block(admission, request, &room);
     }
-    if (admission->next_tick_ns == NANOS_NEVER) {
-        admission->next_tick_ns = now + admission->limiter.period_ns;
-    }
+    admission_arm_tick(admission, now);
     return false;
 }
 
@@ -534,8 +581,10 @@ nanos admission_next_ns(const struct admission *admission)
     struct sched_request *first;
     nanos deadline = queue_deadline(admission->queue, &first);
     next = deadline < next ? deadline : next;
-    if (admission->paused_until_ns != 0 && admission->paused_until_ns < next) {
-        next = queue_length(admission->queue) > 0 ? admission->paused_until_ns : next;
+    nanos pause = admission->paused_until_ns != 0 ? admission->paused_until_ns : NANOS_NEVER;
+    pause = admission->endpoint_pause_ns < pause ? admission->endpoint_pause_ns : pause;
+    if (pause < next) {
+        next = queue_length(admission->queue) > 0 ? pause : next;
     }
     return next;
 }
@@ -568,6 +617,7 @@ void admission_advance(struct admission *admission, nanos now)
     if (now >= admission->paused_until_ns) {
         admission->paused_until_ns = 0;
     }
+    admission_endpoints_advance(admission, now);
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
         follow_greedy(admission, now);
@@ -603,7 +653,8 @@ int admission_lendable(const struct admission *admission, nanos now)
 {
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
-    if (queue_length(admission->queue) > 0 || now < admission->paused_until_ns) {
+    if (queue_length(admission->queue) > 0 || now < admission->paused_until_ns ||
+        !admission_endpoints_are_free(admission, now)) {
         return -1;
     }
     unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */

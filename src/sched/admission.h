@@ -27,9 +27,9 @@ struct admission_options {
     struct queue_options queue;
     uint32_t holdback_percent; /* of the limit, for each class above: class 3 leaves thrice as much free as class 1 */
     uint32_t endpoint_limit;   /* requests in flight at one endpoint; 0: only what is learned from its refusals */
-    uint32_t endpoint_count;
-    bool observe_only; /* grants at once, and says what it would have done */
-    bool is_plain;     /* a plain service: no tokens; service time in place of the first token */
+    uint32_t endpoint_count;   /* 0 counts as 1; alone it has the whole limit, and needs no counting */
+    bool observe_only;         /* grants at once, and says what it would have done */
+    bool is_plain;             /* a plain service: no tokens; service time in place of the first token */
 };
 
 struct admission;
@@ -61,8 +61,9 @@ void admission_on_first_token(struct admission *admission, nanos now, nanos at, 
 /* Further tokens were emitted. */
 void admission_on_tokens(struct admission *admission, struct sched_request *request, uint32_t tokens);
 
-/* Which endpoint serves it after all (its first choice could not be reached). */
-void admission_on_endpoint(struct admission *admission, struct sched_request *request, unsigned endpoint);
+/* Which endpoint serves it after all: the one that the grant named could not be reached, or it named none. Of a request
+ * that is not granted: nothing. */
+void admission_on_endpoint(struct admission *admission, nanos now, struct sched_request *request, unsigned endpoint);
 
 /* How a granted request ended. */
 struct admission_outcome {
@@ -95,6 +96,7 @@ struct admission_lent {
     uint64_t tenant;
     uint32_t weight;
     uint8_t class;
+    uint8_t endpoint; /* that served it; SCHED_ENDPOINT_ANY: not known. In flight it counted at none */
     bool is_streamed;
     struct sched_cost cost; /* as it was estimated */
     nanos arrived_ns;
@@ -140,7 +142,10 @@ struct admission_figures {
     nanos predicted_wait_ns; /* for one of the default class that came now */
 };
 void admission_figures(const struct admission *admission, nanos now, struct admission_figures *ret_figures);
+const struct admission_counters *admission_counters(const struct admission *admission);
 const struct histogram *admission_waits(const struct admission *admission, unsigned class);
 struct queue *admission_queue(const struct admission *admission);
+struct endpoints;
+const struct endpoints *admission_endpoints(const struct admission *admission);
 
 #endif

@@ -21,12 +21,13 @@ static struct limiter_census census_without_stall(const struct admission *admiss
 struct limiter_census admission_census(const struct admission *admission, nanos now)
 {
     struct limiter_census census = census_without_stall(admission);
-    /* Large ones overtake nobody and may be overtaken: the oldest of those that should have been served by now counts.
-     */
+    /* The oldest that should have been served by now. How long a large one takes is known too roughly to tell; but
+     * where one stands still, so do the small ones behind it. */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
+        bool is_large = sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
         nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
-        if (request->base_ns > 0 && due < now) {
+        if (!is_large && request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
             census.stalled_since_ns = request->granted_ns;
             break;
@@ -85,34 +86,9 @@ static void sample(struct admission *admission, nanos now, nanos at, const struc
     admission->limiter.ops->on_first_token(&admission->limiter, now, &sample);
 }
 
-void admission_on_first_token(struct admission *admission, nanos now, nanos at, struct sched_request *request)
+/* Of a running one: what is expected of it grows once there is more than was expected. */
+static void emit(struct admission *admission, struct sched_request *request, uint32_t tokens)
 {
-    if (request->state != SCHED_PENDING) {
-        return;
-    }
-    struct limiter_census *census = &admission->census;
-    stop_pending(admission, request);
-    request->state = SCHED_RUNNING;
-    request->first_token_ns = at;
-    request->emitted_tokens = 1;
-    list_remove(&request->node);
-    list_push_back(&admission->running, &request->node);
-    census->running++;
-    census->streaming++;
-    census->kv_tokens += request->cost.prompt_tokens + 1;
-    census->tokens_emitted++;
-    admission->counters.first_tokens++;
-    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), at - request->granted_ns,
-                 met_no_load(admission, request));
-    sample(admission, now, at, request);
-    admission_pump(admission, now);
-}
-
-void admission_on_tokens(struct admission *admission, struct sched_request *request, uint32_t tokens)
-{
-    if (request->state != SCHED_RUNNING) {
-        return;
-    }
     struct limiter_census *census = &admission->census;
     uint32_t before = cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     request->emitted_tokens += tokens;
@@ -122,10 +98,33 @@ void admission_on_tokens(struct admission *admission, struct sched_request *requ
     census->tokens_emitted += tokens;
 }
 
-void admission_on_endpoint(struct admission *admission, struct sched_request *request, unsigned endpoint)
+void admission_on_first_token(struct admission *admission, nanos now, nanos at, struct sched_request *request)
 {
-    (void)admission;
-    request->endpoint = (uint8_t)endpoint;
+    if (request->state != SCHED_PENDING) {
+        return;
+    }
+    struct limiter_census *census = &admission->census;
+    stop_pending(admission, request);
+    request->state = SCHED_RUNNING;
+    request->first_token_ns = at;
+    list_remove(&request->node);
+    list_push_back(&admission->running, &request->node);
+    census->running++;
+    census->streaming++;
+    census->kv_tokens += request->cost.prompt_tokens;
+    emit(admission, request, 1);
+    admission->counters.first_tokens++;
+    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), at - request->granted_ns,
+                 met_no_load(admission, request));
+    sample(admission, now, at, request);
+    admission_pump(admission, now);
+}
+
+void admission_on_tokens(struct admission *admission, struct sched_request *request, uint32_t tokens)
+{
+    if (request->state == SCHED_RUNNING) {
+        emit(admission, request, tokens);
+    }
 }
 
 /* ---- the end ---- */
@@ -136,6 +135,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
     admission->in_flight_of[request->class]--;
+    admission->large_in_flight -= sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
     census->kv_expected -=
         prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     if (request->state == SCHED_PENDING) {
@@ -149,12 +149,13 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     request->state = SCHED_OUT;
 }
 
+/* `is_refused`: and not by one of several servers, whose own matter that is. */
 static void tell_limiter(struct admission *admission, nanos now, nanos ended, const struct sched_request *request,
-                         const struct admission_outcome *outcome)
+                         const struct admission_outcome *outcome, bool is_refused)
 {
     struct limiter *limiter = &admission->limiter;
     struct limiter_census census = census_without_stall(admission);
-    if (outcome->is_refused) {
+    if (is_refused) {
         limiter->ops->on_refused(limiter, now, request->granted_ns, &census);
     }
     struct limiter_end end = {
@@ -164,8 +165,8 @@ static void tell_limiter(struct admission *admission, nanos now, nanos ended, co
         .prompt_tokens = sched_uncached_tokens(&request->cost),
         .output_tokens = outcome->has_usage ? outcome->usage.output_tokens : request->emitted_tokens,
         .in_flight = request->in_flight_at_grant,
-        .is_dropped = outcome->is_refused || outcome->is_failed,
-        .is_canceled = outcome->is_canceled,
+        .is_dropped = is_refused || outcome->is_failed,
+        .is_canceled = outcome->is_canceled || (outcome->is_refused && !is_refused),
     };
     limiter->ops->on_end(limiter, now, &end, &census);
 }
@@ -196,14 +197,16 @@ static nanos served_at(const struct admission *admission, nanos ended, const str
 static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
                    const struct admission_outcome *outcome)
 {
-    tell_limiter(admission, now, ended, request, outcome);
+    bool is_told = admission_endpoints_told(admission, now, request, outcome);
+    bool is_refused = outcome->is_refused && !is_told;
+    tell_limiter(admission, now, ended, request, outcome, is_refused);
     struct sched_cost really = request->cost;
     really.output_tokens = request->emitted_tokens;
     if (outcome->has_usage) {
         really = outcome->usage;
     }
     queue_settle(admission->queue, request, &really, true);
-    if (outcome->is_refused && outcome->retry_after_ns > 0) {
+    if (is_refused && outcome->retry_after_ns > 0) {
         nanos until = now + outcome->retry_after_ns;
         admission->paused_until_ns = until > admission->paused_until_ns ? until : admission->paused_until_ns;
     }
@@ -219,6 +222,7 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
         sample_whole(admission, now, served_at(admission, now, outcome), request, outcome);
     }
     settle(admission, now, served_at(admission, now, outcome), request, outcome);
+    admission_endpoints_release(admission, request);
 }
 
 void admission_release(struct admission *admission, nanos now, struct sched_request *request,
@@ -239,6 +243,7 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
         .arrived_ns = lent->arrived_ns,
         .deadline_ns = NANOS_NEVER,
         .cost = lent->cost,
+        .endpoint = lent->endpoint,
         .granted_ns = lent->granted_ns,
         .first_token_ns = lent->first_token_ns,
         .emitted_tokens = lent->emitted_tokens,
@@ -263,6 +268,8 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
         sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
     settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
+    /* Where there is one there are more, of which nothing is heard before they end. */
+    admission_arm_tick(admission, now);
 }
 
 void admission_cancel(struct admission *admission, nanos now, struct sched_request *request)

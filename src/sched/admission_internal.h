@@ -3,6 +3,7 @@
 #define SLUICE_SCHED_ADMISSION_INTERNAL_H
 
 #include "sched/admission.h"
+#include "sched/endpoints.h"
 
 /* A tenant that has more than its share, and always more waiting. */
 struct greedy_tenant {
@@ -23,6 +24,7 @@ struct admission {
     struct list_node running;
     struct limiter_census census;         /* kept up to date, but for stalled_* and waiting, which are of the moment */
     uint32_t in_flight_of[SCHED_CLASSES]; /* of census.in_flight */
+    uint32_t large_in_flight;             /* of census.in_flight, those above queue.small_tokens_max */
     uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
     uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;                  /* sum of base_ns over them */
@@ -30,6 +32,9 @@ struct admission {
     uint32_t lent;
     uint32_t lent_in_use;
     uint32_t pressure_milli;
+
+    struct endpoints endpoints; /* counted where there are several */
+    nanos endpoint_pause_ns;    /* when the next of their pauses ends; NANOS_NEVER: none is paused */
 
     nanos next_tick_ns;                 /* NANOS_NEVER: nothing in flight, nothing waits */
     nanos paused_until_ns;              /* the backend asked for it */
@@ -42,12 +47,16 @@ struct admission {
 
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;
+    double wait_paced_ns; /* what the pace alone said of them */
     struct histogram waits[SCHED_CLASSES];
     struct admission_counters counters;
 };
 
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);
+
+/* Something is in flight or waits: from now on the limiter is called each period. */
+void admission_arm_tick(struct admission *admission, nanos now);
 
 /* What the census is at this moment. */
 struct limiter_census admission_census(const struct admission *admission, nanos now);
@@ -57,5 +66,29 @@ struct limiter_census admission_tick_census(const struct admission *admission, n
 
 /* For how long a request of this kind would wait if it came now. */
 nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request);
+
+/* ---- admission_endpoints.c */
+
+/* Makes the limiter, too, which the servers' sub-limits bound. */
+void admission_endpoints_init(struct admission *admission, nanos now);
+
+/* A bit for each that may take another one now; where there is only one, all. */
+uint64_t admission_endpoints_with_room(const struct admission *admission, nanos now);
+
+/* Names the one that is to serve it. */
+void admission_endpoints_grant(struct admission *admission, nanos now, struct sched_request *request);
+
+/* Tells the one that served it how it ended, before the release. False: it is not known which that was, or there is
+ * only one, so that it concerns them all. */
+bool admission_endpoints_told(struct admission *admission, nanos now, const struct sched_request *request,
+                              const struct admission_outcome *outcome);
+void admission_endpoints_release(struct admission *admission, const struct sched_request *request);
+void admission_endpoints_advance(struct admission *admission, nanos now);
+
+/* Whether nothing has to be counted: who goes on a slot that is lent is counted at none. */
+bool admission_endpoints_are_free(const struct admission *admission, nanos now);
+
+/* Until when all that may serve a request (a bit each; 0: all) want to be left alone; not after `now`: they do not. */
+nanos admission_paused_until(const struct admission *admission, nanos now, uint64_t allowed);
 
 #endif

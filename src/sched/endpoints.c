@@ -6,6 +6,11 @@
 
 #define CUT 0.7 /* as the limiter's own, on the same event */
 
+enum {
+    FORGET_PERIODS = 240, /* a minute of the limiter's periods */
+    PAUSE_PERIODS_MAX = 16,
+};
+
 _Static_assert(sizeof(struct endpoints) <= 4096, "the header promises so");
 
 static struct endpoint *endpoint_at(struct endpoints *endpoints, unsigned index)
@@ -99,6 +104,29 @@ void endpoints_move(struct endpoints *endpoints, unsigned from, unsigned to)
     endpoints_grant(endpoints, to);
 }
 
+static void pause_for(struct endpoint *endpoint, nanos now, nanos length_ns)
+{
+    nanos until_ns = length_ns < NANOS_NEVER - now ? now + length_ns : NANOS_NEVER;
+    endpoint->paused_until_ns = until_ns > endpoint->paused_until_ns ? until_ns : endpoint->paused_until_ns;
+}
+
+/* Whether it is new: it was sent when all that is known by now had had its effect. */
+static bool note_trouble(struct endpoint *endpoint, nanos now, nanos granted_ns)
+{
+    if (endpoint->trouble_ns != 0 && granted_ns <= endpoint->trouble_ns) {
+        return false;
+    }
+    endpoint->trouble_ns = now;
+    endpoint->troubles++;
+    return true;
+}
+
+static void back_off(const struct endpoints *endpoints, struct endpoint *endpoint, nanos now, uint32_t doublings)
+{
+    nanos periods = doublings < 4 ? 1u << doublings : PAUSE_PERIODS_MAX;
+    pause_for(endpoint, now, periods * endpoints->period_ns);
+}
+
 void endpoints_refuse(struct endpoints *endpoints, nanos now, unsigned index, nanos granted_ns, nanos retry_after_ns)
 {
     struct endpoint *endpoint = endpoint_at(endpoints, index);
@@ -106,17 +134,58 @@ void endpoints_refuse(struct endpoints *endpoints, nanos now, unsigned index, na
         return;
     }
     if (retry_after_ns > 0) {
-        nanos until_ns = retry_after_ns < NANOS_NEVER - now ? now + retry_after_ns : NANOS_NEVER;
-        endpoint->paused_until_ns = until_ns > endpoint->paused_until_ns ? until_ns : endpoint->paused_until_ns;
+        pause_for(endpoint, now, retry_after_ns);
     }
-    if (endpoint->cuts > 0 && granted_ns <= endpoint->cut_ns) {
-        return; /* it was sent before the last cut could have had an effect */
+    if (!note_trouble(endpoint, now, granted_ns)) {
+        return;
     }
-    double had = isinf(endpoint->limit) ? endpoint->in_flight : endpoint->limit;
+    double had = isinf(endpoint->limit) ? (double)endpoint->in_flight + endpoints->uncounted : endpoint->limit;
     endpoint->limit = fmax(1, had * CUT);
-    endpoint->cut_ns = now;
     endpoint->was_full = false;
+    endpoint->spare_periods = 0;
     endpoint->cuts++;
+    if (endpoint->troubles > 1) { /* the lower sub-limit was not enough */
+        back_off(endpoints, endpoint, now, endpoint->troubles - 2);
+    }
+}
+
+void endpoints_fail(struct endpoints *endpoints, nanos now, unsigned index, nanos granted_ns)
+{
+    struct endpoint *endpoint = endpoint_at(endpoints, index);
+    if (endpoint != NULL && note_trouble(endpoint, now, granted_ns)) {
+        back_off(endpoints, endpoint, now, endpoint->troubles - 1);
+    }
+}
+
+void endpoints_succeed(struct endpoints *endpoints, unsigned index)
+{
+    struct endpoint *endpoint = endpoint_at(endpoints, index);
+    if (endpoint != NULL) {
+        endpoint->troubles = 0;
+    }
+}
+
+bool endpoints_are_free(const struct endpoints *endpoints, nanos now)
+{
+    for (unsigned i = 0; i < endpoints->count; i++) {
+        const struct endpoint *endpoint = &endpoints->all[i];
+        if (!isinf(endpoint->limit) || endpoint->troubles > 0 || now < endpoint->paused_until_ns) {
+            return false;
+        }
+    }
+    return true;
+}
+
+nanos endpoints_paused_until(const struct endpoints *endpoints, nanos now, uint64_t allowed)
+{
+    nanos first_ns = NANOS_NEVER;
+    for (unsigned i = 0; i < endpoints->count; i++) {
+        nanos until_ns = endpoints->all[i].paused_until_ns;
+        if (allowed == 0 || (allowed >> i & 1) != 0) {
+            first_ns = until_ns < first_ns ? until_ns : first_ns;
+        }
+    }
+    return first_ns == NANOS_NEVER || first_ns <= now ? 0 : first_ns;
 }
 
 void endpoints_advance(struct endpoints *endpoints, nanos now)
@@ -127,8 +196,11 @@ void endpoints_advance(struct endpoints *endpoints, nanos now)
     endpoints->period_began_ns = now;
     for (unsigned i = 0; i < endpoints->count; i++) {
         struct endpoint *endpoint = &endpoints->all[i];
+        endpoint->spare_periods = endpoint->was_full ? 0 : endpoint->spare_periods + 1;
         if (endpoint->was_full) {
             endpoint->limit = fmin(endpoints->limit_max, endpoint->limit + 1);
+        } else if (endpoint->spare_periods >= FORGET_PERIODS) {
+            endpoint->limit = endpoints->limit_max;
         }
         endpoint->was_full = is_full(endpoint);
     }

@@ -29,6 +29,7 @@ enum lease_event_kind {
     LEASE_CANCELED,    /* nobody waits for seat's answer any more */
     LEASE_FIRST_TOKEN, /* of seat */
     LEASE_TOKENS,      /* likewise */
+    LEASE_ENDPOINT,    /* likewise: it is served by another one than its grant has named */
     LEASE_RELEASED,    /* likewise: its last */
 };
 
@@ -37,7 +38,8 @@ struct lease_event {
     void *seat; /* whose; of LEASE_ENDED: NULL */
     enum lease_event_kind kind;
     uint32_t tokens;
-    nanos at_ns; /* the first token, or the end */
+    uint8_t endpoint; /* of LEASE_ENDPOINT and LEASE_RELEASED */
+    nanos at_ns;      /* the first token, or the end */
     struct admission_outcome outcome;
     struct admission_lent lent; /* of LEASE_ENDED */
 };

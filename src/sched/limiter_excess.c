@@ -92,10 +92,10 @@ struct excess_state {
     uint64_t token_sum;     /* tokens_emitted at the window's beginning */
     double stream_time;     /* of this window: streams × ns */
     nanos token_last_ns;
-    double token_time_ns;  /* of the last whole window; 0: none */
-    double token_time_cut; /* when the last cut by it was made */
-    double token_low;      /* where that cut went */
-    bool token_is_settling;
+    double time_mean_ns; /* of the last windows */
+    double guard_count;  /* in flight, and the time, when the guard began to cut */
+    double guard_time_ns;
+    nanos guard_until_ns; /* until then it lets the limit be */
 };
 
 _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fits");
@@ -124,6 +124,9 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
 #define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
 #define KV_FAST       1e-5   /* the same while it is not known */
+#define FUTILE_SHARE  0.5    /* of what was in flight: by then a cut must have shown */
+#define FUTILE_TIME   0.95
+#define FUTILE_NS     (120 * NANOS_PER_S)
 #define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
 #define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
 #define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
@@ -156,7 +159,7 @@ static void init(struct limiter *limiter, nanos now)
     limiter->period_ns = limiter_scaled(limiter, PERIOD_NS);
     limiter->prefill_ns = state->d_ns * options->endpoints;
     limiter->large_max = options->endpoints;
-    limiter->kv_tokens = options->kv_tokens_max > 0 ? options->kv_tokens_max : INFINITY;
+    limiter->kv_tokens = options->kv_tokens_max > 0 ? KV_SHARE * options->kv_tokens_max : INFINITY;
 }
 
 /* ---- samples ---- */
@@ -344,7 +347,9 @@ static void adapt_kv(struct limiter *limiter, nanos now, const struct limiter_ce
             note_stall(state, census);
         }
         state->kv_seen = fmax(state->kv_seen, (double)census->kv_tokens);
-        limiter->kv_tokens = is_short_of_kv ? KV_SHARE * fmax(state->kv_seen, state->kv_before) : INFINITY;
+        /* A stall at which nothing is held says nothing; a bound of nothing would never grow again. */
+        double held = fmax(state->kv_seen, state->kv_before);
+        limiter->kv_tokens = is_short_of_kv && held > 0 ? KV_SHARE * held : INFINITY;
         state->kv_stall_ns = now;
     } else if (census->blocked_by_kv && excess_ns < (double)state->d_ns / 2) {
         double since_s = (double)(now - state->kv_stall_ns) / (double)limiter_scaled(limiter, NANOS_PER_S);
@@ -409,6 +414,31 @@ static double token_time(struct limiter *limiter, nanos now, const struct limite
     return time;
 }
 
+/* Whether cutting has not helped: with far fewer in flight the time is nearly what it was. Then it comes from prefill,
+ * or from the backend itself; the limit is given back, and for a while the guard lets it be. */
+static bool is_futile(struct limiter *limiter, nanos now, double in_flight)
+{
+    struct excess_state *state = state_of(limiter);
+    if (in_flight > FUTILE_SHARE * state->guard_count || state->time_mean_ns < FUTILE_TIME * state->guard_time_ns) {
+        return false;
+    }
+    state->token_limit = INFINITY;
+    state->count = fmax(state->count, state->guard_count);
+    state->guard_until_ns = now + limiter_scaled(limiter, FUTILE_NS);
+    return true;
+}
+
+static void cut_for_decode(struct limiter *limiter, double over, double in_flight)
+{
+    struct excess_state *state = state_of(limiter);
+    if (state->token_limit == INFINITY) {
+        state->guard_count = in_flight;
+        state->guard_time_ns = state->time_mean_ns;
+    }
+    state->token_limit = fmax(in_flight * clamp(2 - over, TOKEN_CUT_MIN, 0.98), limiter->options.min);
+    limiter->cuts[LIMITER_CAUSE_TOKENS]++;
+}
+
 static void guard_decode(struct limiter *limiter, nanos now, const struct limiter_census *census)
 {
     struct excess_state *state = state_of(limiter);
@@ -416,17 +446,17 @@ static void guard_decode(struct limiter *limiter, nanos now, const struct limite
     if (time == 0 || limiter->options.slo_token_ns == 0) {
         return;
     }
-    state->token_time_ns = time;
+    state->time_mean_ns = state->time_mean_ns > 0 ? state->time_mean_ns + (time - state->time_mean_ns) / 4 : time;
     double target = state->token_share * (double)limiter->options.slo_token_ns;
     double in_force = fmin(state->count, state->token_limit);
     /* What a cut does is seen only when it is in force; and one that is not used up is not to blame. */
     bool is_settled = census->in_flight <= in_force + 1 && census->in_flight >= USED_SHARE * in_force;
     double mean = census->stream_tokens > 0 ? (double)census->stream_elapsed_ns / (double)census->stream_tokens : 0;
-    if (time > target && mean > target && is_settled) {
-        double base = fmin(in_force, census->in_flight);
-        double cut = clamp(2 - time / target, TOKEN_CUT_MIN, 0.98);
-        state->token_limit = fmax(base * cut, limiter->options.min);
-        limiter->cuts[LIMITER_CAUSE_TOKENS]++;
+    if (time > target && mean > target && is_settled && now >= state->guard_until_ns) {
+        double in_flight = fmin(in_force, census->in_flight);
+        if (state->token_limit == INFINITY || !is_futile(limiter, now, in_flight)) {
+            cut_for_decode(limiter, time / target, in_flight);
+        }
     } else if (time < 0.95 * target && state->token_limit < INFINITY) {
         state->token_limit *= 1 + clamp(target / time - 1, 0, 0.1) * 0.5;
         if (state->token_limit > 2 * fmax(state->count, state->peak)) {

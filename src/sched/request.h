@@ -109,6 +109,7 @@ struct sched_request {
     nanos first_token_ns;  /* 0: not yet */
     nanos base_ns;         /* the first token's time without load, as known when it was granted; 0: nothing known */
     nanos ahead_ns;        /* base of all that was pending at its grant: prefill in front of it */
+    nanos paced_ns;        /* by the pace of grants alone: how long it would wait, when it arrived */
     nanos predicted_ns;    /* for how long it was expected to wait, when it arrived */
     struct list_node node; /* on pending or running */
     struct queue_place place;

@@ -52,10 +52,15 @@ void sched_view_fill(struct sched_view *view, const struct admission *admission,
 
 struct bytes sched_view_label(const struct sched_view *view, char out[SCHED_VIEW_LABEL_BYTES])
 {
+    return sched_label((struct bytes){view->model, view->model_bytes}, out);
+}
+
+struct bytes sched_label(struct bytes model, char out[SCHED_VIEW_LABEL_BYTES])
+{
     static const char digits[] = "0123456789ABCDEF";
     char *at = out;
-    for (uint32_t i = 0; i < view->model_bytes; i++) {
-        unsigned char c = (unsigned char)view->model[i];
+    for (size_t i = 0; i < model.len; i++) {
+        unsigned char c = (unsigned char)model.ptr[i];
         if (c >= 0x20 && c < 0x7f && c != '%') {
             *at++ = (char)c;
         } else {

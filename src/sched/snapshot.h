@@ -45,8 +45,9 @@ struct sched_view {
 /* Takes the figures of `admission`, on its own core; *borrows*. The rest of the view stays as it is. */
 void sched_view_fill(struct sched_view *view, const struct admission *admission, nanos now);
 
-/* The model's name as it can be shown anywhere: what is not printable ASCII, and %, stands as %XX, so that different
- * names stay different. Returns it, in `out`. */
+/* A model's name, of SCHED_VIEW_MODEL_BYTES at most, as it can be shown anywhere: what is not printable ASCII, and %,
+ * stands as %XX, so that different names stay different. Returns it, in `out`. */
+struct bytes sched_label(struct bytes model, char out[SCHED_VIEW_LABEL_BYTES]);
 struct bytes sched_view_label(const struct sched_view *view, char out[SCHED_VIEW_LABEL_BYTES]);
 
 struct sched_place;

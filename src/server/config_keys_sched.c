@@ -32,7 +32,9 @@ const struct config_key config_keys_sched[] = {
      .type = CONFIG_BOOL,
      AT(config_upstream, scheduling.observe_only),
      .fallback = "false",
-     .help = "Hold nothing back, and only count what would have waited or been turned away."},
+     .help = "Hold nothing back; only count what would have waited or been turned away, and sum it up in the log every "
+             "10 s "
+             "at most."},
     {.path = "upstreams[].scheduling.limiter",
      .type = CONFIG_WORD,
      AT(config_upstream, scheduling.limiter),
@@ -66,7 +68,7 @@ const struct config_key config_keys_sched[] = {
      AT(config_upstream, scheduling.endpoint_concurrency_max),
      BOUNDS(0, CONCURRENCY_LIMIT),
      .fallback = "0",
-     .help = "Most in flight at one endpoint; 0: only what its refusals teach."},
+     .help = "Most in flight at one endpoint, of each model; 0: only what its refusals teach."},
     {.path = "upstreams[].scheduling.kv_tokens_max",
      .type = CONFIG_NUMBER,
      AT(config_upstream, scheduling.kv_tokens_max),
@@ -92,7 +94,7 @@ const struct config_key config_keys_sched[] = {
      AT(config_upstream, scheduling.holdback_percent),
      .unit = "%",
      BOUNDS(0, 50),
-     .fallback = "5",
+     .fallback = "8",
      .help = "How much is kept free for upper classes, as long as there are requests of such."},
     {.path = "upstreams[].scheduling.time_scale",
      .type = CONFIG_NUMBER,

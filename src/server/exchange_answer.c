@@ -50,7 +50,7 @@ void exchange_answer_error(struct exchange *exchange, uint16_t status, const cha
                            enum metrics_error kind)
 {
     exchange_answer_error_with(exchange, status, message, code, kind,
-                               status == 503 ? BYTES("Retry-After: 1\r\n") : BYTES_NONE);
+                               status == 503 ? CONN_OVERLOADED_LINES : BYTES_NONE);
 }
 
 void exchange_answer_error_with(struct exchange *exchange, uint16_t status, const char *message, const char *code,

@@ -162,7 +162,7 @@ static void begin_exchange(struct request *request, const struct route *route)
     };
     if (exchange_begin(request->conn, &start) != RESULT_OK) {
         struct api_error error = {503, "the gateway is out of memory", "overloaded"};
-        refuse(request, exchange_dialect(route), &error, BYTES("Retry-After: 1\r\n"), METRICS_ERROR_OVERLOAD);
+        refuse(request, exchange_dialect(route), &error, CONN_OVERLOADED_LINES, METRICS_ERROR_OVERLOAD);
     }
 }
 

@@ -11,12 +11,16 @@ struct cache_key_source;
 
 struct scheduling_name;
 
+/* What it is that tells a tenant apart. Each has a seed of its own, or who sent a configured tenant's name as an API
+ * key would be that tenant. */
+enum identity_kind { IDENTITY_NAME, IDENTITY_KEY, IDENTITY_ADDRESS, IDENTITY_PART, IDENTITY_KINDS };
+
 struct scheduling {
     struct gate_options *upstreams; /* by index */
     const struct config *config;
     const struct config_tenant **by_key; /* sorted */
     struct scheduling_name *by_hash;     /* the same, by their hashes */
-    uint64_t seed;                       /* of tenants' hashes: nobody can make one that is another's */
+    uint64_t seeds[IDENTITY_KINDS];      /* of tenants' hashes: nobody can make one that is another's */
 };
 
 /* *Keeps* config. RESULT_NO_MEMORY leaves nothing behind. */

@@ -66,6 +66,14 @@ def route_of(kind, **more):
     return {**(http_route() if kind == 'http' else inference_route()), **more}
 
 
+def told_to_come_back(response):
+    """The reason, of an answer that says all that an SDK obeys: it looks at the first of these, else at the second."""
+    ms, seconds = int(response.fields['retry-after-ms']), int(response.fields['retry-after'])
+    assert 0 < ms <= 60_000 and seconds == -(-ms // 1000)
+    assert response.fields['x-should-retry'] == 'true'
+    return response.fields['x-sluice-reason']
+
+
 class Scene:
     def __init__(self, world, kind='http', workers=1, answer=OK, routes=None, tenants=None, route=None, **scheduling):
         self.world, self.kind = world, kind
@@ -142,9 +150,7 @@ def test_who_cannot_be_kept_in_the_queue_is_told_so(world, kind, workers):
     scene.holding.wait_for('a')
     response = scene.ask('c').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'queue_full'
-    assert response.fields['x-should-retry'] == 'true'
-    assert int(response.fields['retry-after']) * 1000 >= int(response.fields['retry-after-ms']) > 0
+    assert told_to_come_back(response) == 'queue_full'
     if kind == 'inference':
         error = json.loads(response.body)['error']
         assert error['code'] == 'queue_full' and error['type'] == 'overloaded_error'
@@ -161,7 +167,7 @@ def test_a_deadline_that_passes_in_the_queue_is_503(world, kind, workers):
     began = time.monotonic()
     response = scene.ask('b').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'late_dispatch'
+    assert told_to_come_back(response) == 'late_dispatch'
     assert 0.2 < time.monotonic() - began < 2
     assert scene.finish('a') == [200]
     assert scene.holding.order == ['a']
@@ -175,7 +181,7 @@ def test_a_tenant_with_too_much_of_the_queue_gets_429_while_others_wait(world, k
     scene.ask_in_turn('x', fields=other)
     response = scene.ask('c', one).response()
     assert response.status == 429
-    assert response.fields['x-sluice-reason'] == 'tenant_share'
+    assert told_to_come_back(response) == 'tenant_share'
     if kind == 'inference':
         assert json.loads(response.body)['error']['type'] == 'rate_limit_error'
     scene.ask_in_turn('y', fields=other)
@@ -248,7 +254,7 @@ def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, worke
     assert scene.asking['a'].response().status == 503
     response = scene.ask('b').response()
     assert response.status == 503
-    assert response.fields['x-sluice-reason'] == 'backend_busy'
+    assert told_to_come_back(response) == 'backend_busy'
     assert 15 <= int(response.fields['retry-after']) <= 20
 
 
@@ -257,6 +263,28 @@ def test_observing_holds_nothing_back(world, kind, workers):
     scene.ask_in_turn('a', 'b', 'c')
     scene.holding.wait_for('a', 'b', 'c')
     assert scene.finish('c', 'b', 'a') == [200] * 3
+
+
+def test_observing_says_what_would_have_been_done(world, workers):
+    scene = Scene(world, 'inference', workers, observe_only=True)
+    for name in ('a', 'b', 'c', 'd'):
+        before = scene.active()
+        scene.ask(name, fields='x-request-timeout-ms: 1\r\n' if name == 'd' else '', model='m\n=')
+        wait_until(lambda: scene.active() == before + 1, what=f'{name} is under way')
+        time.sleep(0.05)  # at such a pace, who would be behind two others would miss a deadline of a millisecond
+    scene.holding.wait_for('a', 'b', 'c', 'd')
+
+    def would(what):
+        return scene.gateway.metrics().value('sluice_sched_would_have_total', what=what)
+    wait_until(lambda: would('wait') == 3, what='three that would have waited')
+    assert would('shed') == 1
+    scene.gateway.wait_line('scheduling only observes: .* upstream=backend model=m%0A= would_have_waited=3 '
+                            'would_have_shed=1 of=4 seconds=10$', seconds=15)
+    assert scene.finish('a', 'b', 'c', 'd') == [200] * 4
+    time.sleep(1)
+    scene.ask('e')
+    assert scene.finish('e') == [200]
+    assert sum('scheduling only observes' in line for line in scene.gateway.lines) == 1
 
 
 def test_nothing_is_held_back_without_scheduling(world, kind, workers):

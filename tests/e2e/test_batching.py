@@ -1,12 +1,15 @@
 """Batching: requests to array APIs that are under way at the same time leave as one, and come apart again."""
 
+import base64
 import json
+import struct
 import threading
 import time
 
 import pytest
 from programs import inference_route
 from rawhttp import Client, get, post, wait_until
+from test_inference import openai  # noqa: F401  pylint: disable=unused-import
 
 EMBEDDINGS = '/v1/embeddings'
 JSON = 'Content-Type: application/json\r\n'
@@ -667,6 +670,50 @@ def test_a_simulated_engines_embeddings_are_the_same_merged(world):
     used = sum(json.loads(a.body)['usage']['total_tokens'] for a in answers)
     assert used == sum(json.loads(post(plain.address, EMBEDDINGS, json.dumps(b), JSON).body)['usage']['total_tokens']
                        for b in bodies)
+
+
+def test_an_openai_clients_embeddings_merge(world, openai):
+    scene = Scene(world, hold=True, limit=1)
+    scene.arrays.result = lambda i, item, body: (
+        f'{{"object":"embedding","embedding":"{base64.b64encode(struct.pack("<f", tokens_of(item))).decode()}",'
+        f'"index":{i}}}' if body.get('encoding_format') == 'base64' else Arrays.result(scene.arrays, i, item, body))
+    call = {'do': 'embeddings'}
+    found = {}
+
+    def run(number):
+        texts = ['w'] * 1 if number == 0 else ['w ' * (number + i) for i in range(2)]
+        found[number] = openai(scene.gateway.url + '/v1', {**call, 'params': {'model': 'm', 'input': texts}})[0]
+    threads = [threading.Thread(target=run, args=(0,))]
+    threads[0].start()
+    wait_until(lambda: len(scene.arrays.calls) == 1, 20)
+    threads += [threading.Thread(target=run, args=(n,)) for n in (1, 2, 3)]
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: scene.value('sluice_batch_waiting_items') == 6, 20)
+    scene.arrays.let_go()
+    for thread in threads:
+        thread.join()
+    for number in (1, 2, 3):
+        value = found[number]['value']
+        assert [d['embedding'] for d in value['data']] == [[float(number)], [float(number + 1)]]
+        assert value['usage']['total_tokens'] == 2 * number + 1
+    assert scene.arrays.sizes() == [1, 6]
+    scene.settle()
+
+
+def test_a_list_longer_than_calls_are_now_goes_as_one(world):
+    scene = Scene(world, hold=True, limit=1)
+    texts = [f'text {i}' for i in range(100)]
+    first = scene.hold_one()
+    asking = [scene.ask(texts), scene.ask('another'), scene.ask(texts[:30])]
+    scene.wait_waiting(131)
+    scene.arrays.let_go()
+    first.response()
+    assert embeddings(asking[0].response()) == [vector_of(t) for t in texts]
+    assert embeddings(asking[1].response()) == [vector_of('another')]
+    assert embeddings(asking[2].response()) == [vector_of(t) for t in texts[:30]]
+    assert max(scene.arrays.sizes()) >= 100
+    scene.settle()
 
 
 # ---- figures ----

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from backend import OK, keep_answering
@@ -110,6 +111,63 @@ def test_an_openai_client_waits_as_long_as_it_is_told_and_tries_again(world, ope
     assert result['value']['choices'][0]['message']['content'] == 'patience'
     assert 900 < result['ms'] < 5000
     assert len(backend.requests) == 2
+
+
+class Busy:
+    """A gateway that takes one request at a time and lets one wait, and a backend that holds the first until it is told.
+    """
+
+    def __init__(self, world, **queue):
+        self.go = threading.Event()
+        self.backend = world.backend(keep_answering(self.answer))
+        scheduling = {'limiter': 'fixed', 'concurrency': 1, 'queue': {'requests_max': 1, **queue}}
+        self.gateway = world.gateway([inference_route()], endpoints=[self.backend], upstream={'scheduling': scheduling})
+        self.clients = []
+
+    def answer(self, peer, request):
+        if request.target.endswith('/models'):
+            peer.answer('{"object": "list", "data": [{"id": "sluice-sim", "object": "model"}]}')
+            return
+        self.go.wait(20)
+        peer.answer(json.dumps({'id': 'x', 'object': 'chat.completion', 'created': 1, 'model': 'm', 'choices': [
+            {'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': 'patience'}}]}),
+            fields='Content-Type: application/json\r\n')
+
+    def occupy(self, count):
+        body = json.dumps({'model': 'sluice-sim', 'messages': messages('x')})
+        for i in range(count):
+            self.clients.append(Client(self.gateway.address))
+            self.clients[-1].send('POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n'
+                                  f'Content-Length: {len(body)}\r\n\r\n{body}')
+            wait_until(lambda: self.gateway.metrics().value('sluice_active_requests') == i + 1, what='one more')
+
+    def shed(self, reason):
+        return self.gateway.metrics().value('sluice_sched_shed_total', reason=reason, model='sluice-sim')
+
+
+def test_an_openai_client_that_was_turned_away_comes_back_when_it_was_told_to(world, openai):
+    busy = Busy(world)
+    busy.occupy(2)
+    done = []
+    client = threading.Thread(target=lambda: done.extend(openai(busy.gateway.url + '/v1', chat('x'), max_retries=2)))
+    client.start()
+    wait_until(lambda: busy.gateway.metrics().value('errors_total', type='shed') == 1, seconds=20, what='it was turned away')
+    busy.go.set()
+    client.join(30)
+    assert done[0]['value']['choices'][0]['message']['content'] == 'patience'
+    assert 950 < done[0]['ms'] < 5000  # nothing has shown yet how fast it goes, so it is a second; by itself it waits half
+    assert busy.gateway.metrics().value('errors_total', type='shed') == 1
+    wait_until(lambda: busy.shed('queue_full') == 1, what='the reason')
+
+
+def test_an_openai_client_does_not_come_back_with_what_is_too_large(world, openai):
+    busy = Busy(world, tokens_max=1000, requests_max=10)
+    busy.occupy(1)
+    result = openai(busy.gateway.url + '/v1', chat('word ' * 20_000), max_retries=2)[0]
+    busy.go.set()
+    assert (result['error'], result['status'], result['code']) == ('RateLimitError', 429, 'too_large')
+    wait_until(lambda: busy.shed('too_large') == 1, what='the reason')
+    assert busy.gateway.metrics().value('errors_total', type='shed') == 1
 
 
 def test_an_openai_client_sees_a_stream_that_broke_as_an_error(gateway, openai):

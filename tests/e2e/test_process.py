@@ -540,13 +540,17 @@ def test_out_of_descriptors_it_pauses_and_recovers(world):
     wait_until(lambda: gateway.descriptors() < 30)
 
 
-def test_out_of_descriptors_a_proxied_request_gets_an_error_and_later_ones_do_not(world):
+@pytest.mark.parametrize('route', [http_route(), inference_route()], ids=['http', 'inference'])
+def test_out_of_descriptors_a_proxied_request_gets_an_error_and_later_ones_do_not(world, route):
     backend = world.backend()
-    gateway = world.gateway(endpoints=[backend], start={'preexec': limit_descriptors(40)})
+    gateway = world.gateway([route], endpoints=[backend], start={'preexec': limit_descriptors(40)})
     clients = [Client(gateway.address) for _ in range(40)]
     time.sleep(0.2)
     clients[0].send(GET.format('/'))
-    assert clients[0].response().status in (502, 503)
+    answer = clients[0].response()
+    assert answer.status == 503
+    assert (answer.fields['retry-after'], answer.fields['retry-after-ms']) == ('1', '1000')
+    assert answer.fields['x-should-retry'] == 'true' and answer.fields['x-sluice-reason'] == 'overloaded'
     for client in clients:
         client.close()
     wait_until(lambda: get(gateway.address, '/').status == 200, 10)

@@ -200,6 +200,24 @@ Test(gate, a_name_that_is_too_long_has_none_of_its_own)
     gate_world_stop(&world);
 }
 
+Test(gate, its_owner_and_its_limit_are_known_where_it_is_owned)
+{
+    gate_world_start(&world, 2, 3);
+    unsigned owned[2] = {0};
+    for (unsigned i = 0; i < 8; i++) {
+        char name[16];
+        struct bytes model = {name, (size_t)snprintf(name, sizeof(name), "model-%u", i)};
+        unsigned owner = gates_owner_of(&world.gates[0], 0, model);
+        cr_expect_eq(owner, gates_owner_of(&world.gates[1], 0, model));
+        cr_expect_eq(gate_limit(gates_model(&world.gates[owner], 0, model)), 3);
+        cr_expect_eq(gate_limit(gates_model(&world.gates[1 - owner], 0, model)), 0);
+        owned[owner]++;
+    }
+    cr_expect(owned[0] > 0 && owned[1] > 0, "they are spread");
+    cr_expect_eq(gate_limit(NULL), 0);
+    gate_world_stop(&world);
+}
+
 /* ---- credit ---- */
 
 Test(gate, requests_that_nobody_waits_beside_go_on_credit)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "gate_world.h"
+#include "sched/endpoints.h"
 
 static struct gate_world world;
 static struct asker askers[16];
@@ -244,5 +245,91 @@ Test(gate_link, models_that_are_forgotten_are_let_go_of_by_their_owner)
         }
     }
     cr_expect_leq(owned, GATE_MODELS_MAX);
+    gate_world_stop(&world);
+}
+
+/* ---- several endpoints */
+
+static void start_with_endpoints(uint32_t endpoint_limit)
+{
+    gate_world_start(&world, 2, 100);
+    for (unsigned i = 0; i < 2; i++) {
+        world.options[i].plain.endpoint_count = 2;
+        world.options[i].plain.endpoint_limit = endpoint_limit;
+    }
+}
+
+static uint32_t in_flight_at(unsigned endpoint)
+{
+    return admission_endpoints(here()->owner->admission)->all[endpoint].in_flight;
+}
+
+Test(gate_link, a_grant_names_an_endpoint_and_the_owner_hears_where_it_went_instead)
+{
+    start_with_endpoints(2);
+    cr_assert_eq(ask(&askers[0], there()), GATE_QUEUED);
+    gate_world_run(&world);
+    unsigned named = gate_endpoint(&askers[0].pass);
+    cr_assert_lt(named, 2);
+    cr_expect_eq(in_flight_at(named), 1);
+    gate_on_endpoint(&askers[0].pass, 1 - named);
+    gate_world_run(&world);
+    cr_expect_eq(in_flight_at(named), 0);
+    cr_expect_eq(in_flight_at(1 - named), 1);
+    cr_assert_eq(ask(&others[0], here()), GATE_GRANTED);
+    cr_expect_eq(gate_endpoint(&others[0].pass), 1 - named, "the other is out of reach");
+    leave(&askers[0]);
+    leave(&others[0]);
+    gate_world_run(&world);
+    cr_expect_eq(in_flight_at(1 - named), 0);
+    gate_world_stop(&world);
+}
+
+Test(gate_link, where_it_went_is_heard_with_its_end_if_not_before)
+{
+    start_with_endpoints(2);
+    cr_assert_eq(ask(&askers[0], there()), GATE_QUEUED);
+    gate_world_run(&world);
+    unsigned named = gate_endpoint(&askers[0].pass);
+    askers[0].pass.request.endpoint = (uint8_t)(1 - named); /* as if there had been no room to mention it */
+    askers[0].pass.outcome.is_refused = true;
+    leave(&askers[0]);
+    gate_world_run(&world);
+    const struct endpoints *endpoints = admission_endpoints(here()->owner->admission);
+    cr_expect_eq(endpoints->all[1 - named].cuts, 1, "it is the one that has refused");
+    cr_expect_eq(endpoints->all[named].cuts, 0);
+    gate_world_stop(&world);
+}
+
+Test(gate_link, nothing_is_lent_where_endpoints_have_limits)
+{
+    start_with_endpoints(50);
+    for (unsigned i = 0; i < 8; i++) {
+        cr_assert_eq(ask(&askers[i], there()), GATE_QUEUED);
+        gate_world_run(&world);
+        cr_expect_eq(askers[i].pass.state, GATE_HELD);
+    }
+    cr_expect_eq(here()->owner->lent, 0);
+    cr_expect_eq(in_flight_at(0) + in_flight_at(1), 8);
+    for (unsigned i = 0; i < 8; i++) {
+        leave(&askers[i]);
+    }
+    gate_world_stop(&world);
+}
+
+Test(gate_link, a_refusal_of_one_on_credit_ends_the_lending)
+{
+    start_with_endpoints(0);
+    cr_assert_eq(ask(&askers[0], there()), GATE_QUEUED);
+    gate_world_run(&world);
+    cr_assert_eq(ask(&askers[1], there()), GATE_GRANTED, "on credit");
+    gate_on_endpoint(&askers[1].pass, 1);
+    cr_expect_gt(here()->owner->lent, 0);
+    askers[1].pass.outcome.is_refused = true;
+    leave(&askers[1]);
+    gate_world_run(&world);
+    cr_expect_eq(admission_endpoints(here()->owner->admission)->all[1].cuts, 1);
+    cr_expect_eq(here()->owner->lent, 0);
+    leave(&askers[0]);
     gate_world_stop(&world);
 }

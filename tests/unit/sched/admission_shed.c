@@ -80,7 +80,7 @@ Test(admission_shed, at_its_turn_who_can_no_longer_make_it)
     struct asking *running = asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     struct asking *next = asking_submitted(&world, 2);
-    world.admission->limiter.excess_ns = 2 * NANOS_PER_S;
+    world.admission->limiter.excess_ns = 20 * NANOS_PER_S;
     world.now += 1500 * NANOS_PER_MS;
     asking_release(&world, running);
     expect_shed(late, SCHED_SHED_LATE_DISPATCH);

@@ -131,7 +131,81 @@ Test(endpoints, one_may_always_be_sent)
         endpoints_refuse(&endpoints, now * 10, 0, now * 10 - 1, 0);
     }
     cr_assert_float_eq(endpoints.all[0].limit, 1, 1e-9);
-    cr_assert_eq(fill(&endpoints, 2000, 10), 1);
+    cr_assert_eq(fill(&endpoints, 2000 + 16 * PERIOD, 10), 1);
+}
+
+Test(endpoints, one_that_refuses_again_and_again_gets_longer_pauses_until_it_serves_one)
+{
+    struct endpoints endpoints = fresh(2, 10);
+    endpoints_refuse(&endpoints, 100, 0, 50, 0);
+    cr_assert_eq(endpoints_with_room(&endpoints, 100), 3, "the first may be for its load");
+    nanos now = 100;
+    nanos expected[] = {1, 2, 4, 8, 16, 16};
+    for (unsigned i = 0; i < 6; i++) {
+        endpoints_refuse(&endpoints, now + 2, 0, now + 1, 0);
+        endpoints_refuse(&endpoints, now + 3, 0, now + 1, 0); /* the same trouble */
+        now += 2;
+        cr_assert_eq(endpoints_next_ns(&endpoints, now), now + expected[i] * PERIOD);
+        cr_assert_eq(endpoints_with_room(&endpoints, now), 2);
+        now += expected[i] * PERIOD;
+        cr_assert_eq(endpoints_with_room(&endpoints, now), 3);
+    }
+    endpoints_succeed(&endpoints, 0);
+    endpoints_refuse(&endpoints, now + 2, 0, now + 1, 0);
+    cr_assert_eq(endpoints_with_room(&endpoints, now + 2), 3);
+}
+
+Test(endpoints, one_that_cannot_be_reached_is_left_alone_but_keeps_its_limit)
+{
+    struct endpoints endpoints = fresh(2, 10);
+    endpoints_fail(&endpoints, 100, 1, 50);
+    endpoints_fail(&endpoints, 101, 1, 60);
+    endpoints_fail(&endpoints, 102, SCHED_ENDPOINT_ANY, 60);
+    cr_assert_eq(endpoints_with_room(&endpoints, 101), 1);
+    cr_assert_eq(endpoints_next_ns(&endpoints, 101), 100 + PERIOD);
+    endpoints_fail(&endpoints, 200 + PERIOD, 1, 150 + PERIOD);
+    cr_assert_eq(endpoints_next_ns(&endpoints, 200 + PERIOD), 200 + 3 * PERIOD);
+    cr_assert_float_eq(endpoints.all[1].limit, 10, 1e-9);
+    cr_assert_eq(endpoints.all[1].cuts, 0);
+}
+
+Test(endpoints, what_was_learned_is_forgotten_when_it_was_not_reached_for_long)
+{
+    struct endpoints endpoints = fresh(2, 0);
+    grant(&endpoints, 0, 10);
+    cr_assert(endpoints_are_free(&endpoints, 0));
+    endpoints_refuse(&endpoints, 10, 0, 5, 0);
+    for (unsigned i = 0; i < 5; i++) {
+        endpoints_release(&endpoints, 0);
+    }
+    for (unsigned i = 1; i < 240; i++) {
+        endpoints_advance(&endpoints, i * PERIOD);
+    }
+    endpoints_succeed(&endpoints, 0);
+    cr_assert(!endpoints_are_free(&endpoints, 239 * PERIOD));
+    cr_assert_float_eq(endpoints.all[0].limit, 7, 1e-9);
+    endpoints_advance(&endpoints, 240 * PERIOD);
+    cr_assert(endpoints_are_free(&endpoints, 240 * PERIOD));
+}
+
+Test(endpoints, those_granted_elsewhere_count_for_what_a_refusal_teaches)
+{
+    struct endpoints endpoints = fresh(2, 0);
+    grant(&endpoints, 0, 10);
+    endpoints.uncounted = 20;
+    endpoints_refuse(&endpoints, 10, 0, 5, 0);
+    cr_assert_float_eq(endpoints.all[0].limit, 21, 1e-9);
+}
+
+Test(endpoints, all_are_paused_until_the_first_of_those_allowed_is_not)
+{
+    struct endpoints endpoints = fresh(3, 0);
+    endpoints_refuse(&endpoints, 100, 0, 50, 1000);
+    endpoints_refuse(&endpoints, 100, 1, 50, 2000);
+    cr_assert_eq(endpoints_paused_until(&endpoints, 100, 0), 0);
+    cr_assert_eq(endpoints_paused_until(&endpoints, 100, 3), 1100);
+    cr_assert_eq(endpoints_paused_until(&endpoints, 100, 2), 2100);
+    cr_assert_eq(endpoints_paused_until(&endpoints, 1100, 3), 0);
 }
 
 Test(endpoints, a_fraction_of_one_is_not_room)

@@ -40,6 +40,13 @@ static inline void limiter_run_cancel(struct limiter *limiter, double ended_ms, 
     limiter->ops->on_end(limiter, end.ended_ns, &end, &census);
 }
 
+/* The next of a series of numbers that look random: *state is the seed at first. */
+static inline uint64_t limiter_run_draw(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (*state ^ (*state >> 29)) >> 16;
+}
+
 /* Fills one window of a second, whose ten answers all took took_ms: *at_ms is when the last one ended, and moves on. */
 static inline void limiter_run_window(struct limiter *limiter, double *at_ms, double took_ms, uint32_t in_flight)
 {
