@@ -443,7 +443,7 @@ void admission_pump(struct admission *admission, nanos now)
     if (queue_length(admission->queue) > 0 || admission->waiting_since_ns != 0) {
         grant_all_that_fit(admission, now);
     }
-    if (queue_length(admission->queue) == 0) {
+    if (queue_length(admission->queue) == 0 && !admission->options.observe_only) {
         admission->last_grant_ns = 0; /* the gap that follows is for want of requests */
         admission->waiting_since_ns = 0;
     }
@@ -475,7 +475,9 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
 {
     struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
-    if (!fits(admission, request, &room)) {
+    if (fits(admission, request, &room)) {
+        admission->last_grant_ns = 0; /* nobody would wait: the gap up to here says nothing of the pace */
+    } else {
         admission->counters.would_have_waited++;
         note_block(admission, request, &room);
         /* Nothing waits here, so what is beyond the limit is what would. */
