@@ -314,6 +314,11 @@ void admission_figures(const struct admission *admission, nanos now, struct admi
     }
 }
 
+const struct admission_counters *admission_counters(const struct admission *admission)
+{
+    return &admission->counters;
+}
+
 const struct histogram *admission_waits(const struct admission *admission, unsigned class)
 {
     return &admission->waits[class];
