@@ -156,6 +156,7 @@ static void init(struct limiter *limiter, nanos now)
     nanos least = limiter_scaled(limiter, D_MIN_NS);
     state->d_ns = tenth > least ? tenth : least;
     state->peak_began_ns = now;
+    state->probed_ns = now;
     state->kv_began_ns = now;
     state->token_began_ns = now;
     state->token_last_ns = now;
