@@ -23,10 +23,11 @@ struct scene {
     double wakes_max;
 };
 
-/* A worker that sleeps has to be woken, so that with one client alone each message is a wake. */
+/* A worker that sleeps has to be woken, so that with one client alone each message is a wake; with many it is one for
+ * two requests, and up to one where everything is slower (sanitizers). */
 static const struct scene scenes[] = {
-    {"backlog, one client", false, 1, {1, 1}, 3.05, 3.05}, {"backlog, many clients", false, 4, {16, 32}, 3.05, 1},
-    {"backlog, many streams", true, 4, {16, 32}, 3.05, 1}, {"no backlog", false, 64, {0, 8}, 0.02, 0.02},
+    {"backlog, one client", false, 1, {1, 1}, 3.05, 3.05},   {"backlog, many clients", false, 4, {16, 32}, 3.05, 1.5},
+    {"backlog, many streams", true, 4, {16, 32}, 3.05, 1.5}, {"no backlog", false, 64, {0, 8}, 0.02, 0.02},
     {"no backlog, streams", true, 64, {0, 8}, 0.02, 0.02},
 };
 

@@ -53,6 +53,27 @@ Test(admission_life, who_only_observes_grants_all_and_says_what_it_would_have_do
     end();
 }
 
+Test(admission_life, who_only_observes_learns_the_pace_of_those_who_would_have_waited)
+{
+    struct admission_options options = admission_world_options(LIMITER_FIXED, 1);
+    options.observe_only = true;
+    admission_world_begin(&world, &options);
+    for (unsigned i = 0; i < 4; i++) {
+        asking_submitted(&world, 2);
+        for (unsigned k = 0; k < 20; k++) { /* however often it is looked at between them */
+            world.now += 5 * NANOS_PER_MS;
+            admission_advance(world.admission, world.now);
+        }
+    }
+    for (unsigned is_patient = 0; is_patient < 2; is_patient++) {
+        struct asking *asking = asking_of(&world, 2);
+        asking->request.deadline_ns = world.now + (is_patient ? NANOS_PER_S : 100 * NANOS_PER_MS);
+        asking_submit(&world, asking);
+    }
+    cr_expect_eq(admission_world_figures(&world).counters.would_have_shed, 1, "four before it, 100 ms each");
+    end();
+}
+
 /* ---- slots that are lent ---- */
 
 Test(admission_life, what_is_lent_counts_against_the_limit_and_what_is_used_of_it_as_in_flight)
