@@ -7,6 +7,7 @@
 #include "api/batching_internal.h"
 #include "api/demand.h"
 #include "api/inference.h"
+#include "api/models.h"
 #include "base/check.h"
 
 #define BYTES_PER_TOKEN_UNKNOWN 4.0
@@ -207,6 +208,7 @@ struct bytes batching_path_of(struct bytes line, bool with_query)
     return (struct bytes){rest.ptr, length};
 }
 
+/* Under which name its gate goes, and with it the former: names that nobody offers fill neither table. */
 static struct bytes model_of(struct fetch *fetch, struct bytes body)
 {
     struct demand demand;
@@ -216,6 +218,8 @@ static struct bytes model_of(struct fetch *fetch, struct bytes body)
     if (demand.model_is_escaped && !inference_model(&fetch->arena, body, &model)) {
         return BYTES_NONE;
     }
+    const struct model_directory *directory = fetch->request.upstream->models;
+    model = directory == NULL ? model : model_directory_scheduled_as(directory, model);
     return model.ptr == NULL ? BYTES("") : model;
 }
 
@@ -287,6 +291,7 @@ static void take_urgency(struct batching_ticket *ticket, const struct fetch *fet
     ticket->weight = is_scheduled ? request->weight : 0;
     ticket->tenant = is_scheduled ? request->tenant : 0;
     ticket->deadline_ns = is_scheduled ? request->deadline_ns : NANOS_NEVER;
+    ticket->is_patient = is_scheduled && request->is_patient;
     ticket->arrived_ns = is_scheduled && request->arrived_ns != 0 ? request->arrived_ns : fetch->started_ns;
 }
 

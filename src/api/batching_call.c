@@ -423,6 +423,7 @@ static void set_request(const struct batching_call *call, struct sched_request *
         bool is_last = is_first || ticket->deadline_ns > request->deadline_ns;
         request->class = is_first || ticket->class < request->class ? ticket->class : request->class;
         request->deadline_ns = is_last ? ticket->deadline_ns : request->deadline_ns;
+        request->is_patient = is_last ? ticket->is_patient : request->is_patient;
         request->tenant = is_first || request->tenant == ticket->tenant ? ticket->tenant : 0;
         request->weight = is_first || ticket->weight > request->weight ? ticket->weight : request->weight;
         bool is_older = is_first || ticket->arrived_ns < request->arrived_ns;

@@ -51,6 +51,7 @@ struct batching_ticket {
     uint64_t tenant;
     nanos arrived_ns;
     nanos deadline_ns;
+    bool is_patient; /* as in sched_request */
 
     /* the client's side */
     struct fetch *fetch; /* NULL: it has ended */

@@ -172,6 +172,12 @@ nanos demand_deadline(const struct demand *demand, nanos arrived_ns, nanos usual
     return length >= NANOS_NEVER - arrived_ns ? NANOS_NEVER : arrived_ns + length;
 }
 
+bool demand_has_deadline(const struct demand *demand, nanos usual_ns)
+{
+    return demand->total_ns != NANOS_NEVER || (demand->is_stream && demand->first_ns != NANOS_NEVER) ||
+           demand->silence_ns < usual_ns;
+}
+
 void demand_question(const struct demand *demand, uint64_t tenant, const uint64_t *blocks, uint32_t block_count,
                      struct cost_question *ret_question)
 {

@@ -75,6 +75,9 @@ uint8_t demand_class(const struct demand *demand, uint8_t class);
  * a client that leaves sooner because of silence is not waited for in vain. */
 nanos demand_deadline(const struct demand *demand, nanos arrived_ns, nanos usual_ns);
 
+/* Whether it says when it is of no use any more, sooner or later than `usual_ns`; else demand_deadline is the usual. */
+bool demand_has_deadline(const struct demand *demand, nanos usual_ns);
+
 /* What to ask of the costs. `blocks`: as demand_blocks gave them, *borrowed* by the question; may be NULL. */
 void demand_question(const struct demand *demand, uint64_t tenant, const uint64_t *blocks, uint32_t block_count,
                      struct cost_question *ret_question);

@@ -326,11 +326,13 @@ static bool can_send_again(const struct fetch *fetch)
            (stream == NULL || (!stream->is_trimmed && stream->state != ENTRY_FAILED));
 }
 
-/* The backend has said no, or would not even speak. */
+/* The backend has said no, or would not even speak. An engine's 429 is about its own queue; that of an ordinary service
+ * is about the client who asks too often (RFC 6585 §4), on whose account nobody else is to wait. */
 static bool is_refused(const struct fetch *fetch, enum result result)
 {
     bool was_hung_up = (result == RESULT_RESET || result == RESULT_CLOSED) && fetch->was_connected;
-    return fetch->status == 429 || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
+    bool is_too_many = fetch->status == 429 && !gate_is_plain(fetch->pass.gate);
+    return is_too_many || fetch->status == 503 || (was_hung_up && !fetch->any_byte);
 }
 
 void fetch_leave_gate(struct fetch *fetch, enum result result)

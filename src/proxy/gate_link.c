@@ -121,6 +121,7 @@ static void copy_request(struct sched_request *to, const struct sched_request *f
         .endpoint = SCHED_ENDPOINT_ANY,
         .arrived_ns = from->arrived_ns,
         .deadline_ns = from->deadline_ns,
+        .is_patient = from->is_patient,
         .body_bytes = from->body_bytes,
         .cost = from->cost,
     };

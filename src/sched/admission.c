@@ -403,8 +403,9 @@ static void look_up_base(const struct admission *admission, struct sched_request
 /* Whether its first token would come too late if it were sent now; by its base_ns. */
 static bool is_late(const struct admission *admission, nanos now, const struct sched_request *request)
 {
-    return request->deadline_ns != NANOS_NEVER &&
-           now + request->base_ns + admission->limiter.excess_ns / LATE_EXCESS_SHARE > request->deadline_ns;
+    nanos excess = admission->limiter.excess_ns / LATE_EXCESS_SHARE;
+    nanos takes = request->is_patient ? 0 : request->base_ns + excess;
+    return request->deadline_ns != NANOS_NEVER && now + takes > request->deadline_ns;
 }
 
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
@@ -533,7 +534,7 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
     request->endpoint = SCHED_ENDPOINT_ANY;
     look_up_base(admission, request);
     request->start_by_ns = request->deadline_ns;
-    if (request->deadline_ns != NANOS_NEVER) {
+    if (request->deadline_ns != NANOS_NEVER && !request->is_patient) {
         request->start_by_ns -= request->base_ns < request->deadline_ns ? request->base_ns : request->deadline_ns;
     }
     if (admission->options.observe_only) {

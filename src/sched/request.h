@@ -92,13 +92,15 @@ struct sched_request {
     uint64_t endpoints;  /* a bit for each that may serve it; 0: any */
     nanos arrived_ns;    /* at this gateway */
     nanos deadline_ns;   /* for its first token (without is_streamed: for its end); NANOS_NEVER: none */
+    bool is_patient;     /* nobody named the deadline: it bounds the wait alone, however long the backend takes then */
     uint64_t body_bytes; /* held in memory while it waits */
     struct sched_cost cost;
 
     /* the scheduler's: to be read only */
     enum sched_state state;
-    nanos start_by_ns;  /* deadline_ns less base_ns: the latest moment at which it could leave and still make it; set
-                           when it comes, and what the queue orders by, so that large ones have the same slack */
+    nanos start_by_ns;  /* deadline_ns less base_ns (is_patient: deadline_ns): the latest moment at which it could leave
+                           and still make it; set when it comes, and what the queue orders by, so that large ones have
+                           the same slack */
     uint8_t endpoint;   /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
     bool was_blocked;   /* it did not leave at once */
     bool is_lane_grant; /* passed others by the small lane, or by the aged share: no inversion */

@@ -128,8 +128,9 @@ const struct config_key config_keys_sched[] = {
      AT(config_upstream, scheduling.queue.wait_max_ms),
      MS(1, DAY_MS),
      .fallback = "60000",
-     .help = "The deadline of requests that name none: who could not be answered within it is turned away at once, "
-             "503. It is for the first token of a stream, and for the end of everything else."},
+     .help =
+         "Longest that requests wait here that name no deadline: who would wait longer is turned away at once, 503. "
+         "How long the backend takes for them then does not matter."},
     {.path = "upstreams[].scheduling.queue.tenant_share_percent",
      .type = CONFIG_NUMBER,
      AT(config_upstream, scheduling.queue.tenant_share_percent),
@@ -175,8 +176,10 @@ const struct config_key config_keys_sched[] = {
      AT(config_route, deadline_ms),
      MS(0, DAY_MS),
      .fallback = "0",
-     .help = "When an answer is of no use any more, for requests that do not say; 0: the queue's wait_max_ms. A client "
-             "may name an earlier or a later moment."},
+     .help =
+         "When an answer is of no use any more, for requests that do not say: the first token of a stream, the end of "
+         "everything else; 0: they may wait for the queue's wait_max_ms. A client may name an earlier or a later "
+         "moment."},
     {.path = "routes[].tenant",
      .type = CONFIG_LIST,
      LIST_AT(config_route, tenant, tenant_count),

@@ -23,7 +23,9 @@ static void set_urgency(struct exchange *exchange, const struct demand *demand)
     struct sched_request *request = &exchange->fetch->pass.request;
     uint8_t class = demand_class(demand, request->class);
     request->class = class > request->class || config->trust_class ? class : request->class;
-    request->deadline_ns = demand_deadline(demand, exchange->started_ns, usual_ns(config, upstream));
+    nanos usual = usual_ns(config, upstream);
+    request->deadline_ns = demand_deadline(demand, exchange->started_ns, usual);
+    request->is_patient = config->deadline_ms == 0 && !demand_has_deadline(demand, usual);
 }
 
 void exchange_admission_prepare(struct exchange *exchange, const struct exchange_start *start)

@@ -233,16 +233,31 @@ def test_an_upstream_that_resets_gives_its_grant_back(world, kind, workers):
 
 
 def test_a_backend_that_asks_for_a_pause_gets_one(world, kind, workers):
-    busy = b'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n'
-    answers = {'a': busy}
+    status = {'http': b'503 Service Unavailable', 'inference': b'429 Too Many Requests'}[kind]
+    answers = {'a': b'HTTP/1.1 ' + status + b'\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n'}
     scene = Scene(world, kind, workers, answer=lambda request: answers.get(request.fields.get('x-name'), OK))
     scene.ask_in_turn('a', 'b')
     scene.holding.wait_for('a')
     began = time.monotonic()
     scene.holding.let_go('a')
-    assert scene.asking['a'].response().status == 429
+    assert scene.asking['a'].response().status == int(status[:3])
     assert scene.finish('b') == [200]
     assert 0.8 < time.monotonic() - began < 3
+
+
+def test_what_an_ordinary_service_tells_one_client_that_asks_too_often_is_nobody_elses_matter(world, workers):
+    busy = b'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n'
+    answers = {'a': busy}
+    scene = Scene(world, 'http', workers, limiter='excess', concurrency=100,
+                  answer=lambda request: answers.get(request.fields.get('x-name'), OK))
+    scene.ask_in_turn('a')
+    scene.holding.wait_for('a')
+    scene.holding.let_go('a')
+    assert scene.asking['a'].response().status == 429
+    scene.ask_in_turn('b', 'c', 'd')
+    for name in ('b', 'c', 'd'):
+        scene.holding.wait_for(name)
+    assert scene.finish('b', 'c', 'd') == [200] * 3
 
 
 def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, workers):

@@ -333,6 +333,18 @@ Test(demand, has_a_stream_meet_the_deadline_of_its_first_token_and_an_answer_tha
     cr_expect_eq(demand_deadline(&demand, 7, 30 * S), 7 + 30 * S, "what is no stream has no first token");
 }
 
+Test(demand, has_a_deadline_only_where_one_is_named_or_the_client_leaves_sooner_than_is_usual)
+{
+    cr_expect_not(demand_has_deadline(&(struct demand){.total_ns = NANOS_NEVER, .silence_ns = NANOS_NEVER}, S));
+    struct demand demand = read_head("x-stainless-read-timeout: 600\r\nx-slo-ttft-ms: 200\r\n");
+    cr_expect_not(demand_has_deadline(&demand, 60 * S));
+    cr_expect(demand_has_deadline(&demand, 700 * S));
+    demand.is_stream = true;
+    cr_expect(demand_has_deadline(&demand, 60 * S));
+    demand = read_head("x-litellm-timeout: 600\r\n");
+    cr_expect(demand_has_deadline(&demand, 60 * S));
+}
+
 Test(demand, lets_a_client_name_a_later_moment_than_is_usual_but_not_by_its_patience)
 {
     struct demand demand = read_head("");

@@ -88,6 +88,28 @@ Test(admission_shed, at_its_turn_who_can_no_longer_make_it)
     end();
 }
 
+Test(admission_shed, nobody_whose_deadline_only_bounds_the_wait_for_what_the_backend_takes)
+{
+    begin(1);
+    struct asking *running = find_pace(0);
+    baseline_add(&world.admission->baseline, world.now, 100, 100 * NANOS_PER_S, true);
+    world.admission->limiter.excess_ns = 100 * NANOS_PER_S;
+    struct asking *patient[2];
+    for (unsigned i = 0; i < 2; i++) {
+        patient[i] = asking_of(&world, 2);
+        patient[i]->request.deadline_ns = world.now + 60 * NANOS_PER_S;
+        patient[i]->request.is_patient = true;
+        cr_expect_not(asking_submit(&world, patient[i]));
+        cr_expect_eq(patient[i]->request.state, SCHED_QUEUED);
+    }
+    admission_world_pass(&world, 59 * NANOS_PER_S);
+    asking_release(&world, running);
+    cr_expect_eq(patient[0]->granted, 1);
+    admission_world_pass(&world, NANOS_PER_S);
+    expect_shed(patient[1], SCHED_SHED_LATE_DISPATCH);
+    end();
+}
+
 Test(admission_shed, in_the_queue_at_the_moment_when_it_is_too_late)
 {
     begin(1);
