@@ -488,8 +488,6 @@ static void observe(struct admission *admission, nanos now, struct sched_request
         double wait = admission->grant_gap_ns * (beyond > 0 ? beyond : 0);
         admission->counters.would_have_shed += is_late(admission, now + (nanos)wait, request);
         learn_gap(admission, now);
-    } else {
-        admission->last_grant_ns = 0; /* nobody would have waited: the gap before it was for want of requests */
     }
     queue_charge(admission->queue, request);
     grant(admission, now, request);
