@@ -444,7 +444,7 @@ void admission_pump(struct admission *admission, nanos now)
     if (queue_length(admission->queue) > 0 || admission->waiting_since_ns != 0) {
         grant_all_that_fit(admission, now);
     }
-    if (queue_length(admission->queue) == 0) {
+    if (queue_length(admission->queue) == 0 && !admission->options.observe_only) {
         admission->last_grant_ns = 0; /* the gap that follows is for want of requests */
         admission->waiting_since_ns = 0;
     }
@@ -483,6 +483,8 @@ static void observe(struct admission *admission, nanos now, struct sched_request
         double beyond = admission->census.in_flight + 1 - admission->limiter.limit;
         double wait = admission->grant_gap_ns * (beyond > 0 ? beyond : 0);
         admission->counters.would_have_shed += is_late(admission, now + (nanos)wait, request);
+    } else {
+        admission->last_grant_ns = 0; /* nobody would be waiting: the gap before it was for want of requests */
     }
     learn_gap(admission, now);
     queue_charge(admission->queue, request);

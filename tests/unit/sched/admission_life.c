@@ -53,6 +53,22 @@ Test(admission_life, who_only_observes_grants_all_and_says_what_it_would_have_do
     end();
 }
 
+Test(admission_life, who_only_observes_knows_the_pace_however_long_the_gaps_are)
+{
+    struct admission_options options = admission_world_options(LIMITER_FIXED, 1);
+    options.observe_only = true;
+    admission_world_begin(&world, &options);
+    for (unsigned i = 0; i < 3; i++) {
+        asking_submitted(&world, 2);
+        admission_world_pass(&world, NANOS_PER_S);
+    }
+    struct asking *hurried = asking_of(&world, 2);
+    hurried->request.deadline_ns = world.now + 2 * NANOS_PER_S;
+    cr_expect(asking_submit(&world, hurried));
+    cr_expect_eq(admission_world_figures(&world).counters.would_have_shed, 1, "one a second, and three before it");
+    end();
+}
+
 /* ---- slots that are lent ---- */
 
 Test(admission_life, what_is_lent_counts_against_the_limit_and_what_is_used_of_it_as_in_flight)
