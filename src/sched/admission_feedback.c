@@ -5,6 +5,10 @@
 #include "sched/admission_internal.h"
 #include "sched/cost.h"
 
+enum { REFUSALS_AMONG = 32 }; /* answers */
+
+#define REFUSALS_SHARE 0.1 /* four in a row, or one in ten for long */
+
 /* ---- the census ---- */
 
 /* All but who stalls. */
@@ -194,11 +198,27 @@ static nanos served_at(const struct admission *admission, nanos ended, const str
     return admission->options.is_plain && outcome->answered_ns != 0 ? outcome->answered_ns : ended;
 }
 
+/* Whether a refusal is about the whole of a backend. Of an ordinary service one page may be out of order, or one
+ * request bring down who serves it, while all else goes well: unless it asks for a pause, only many refusals mean that
+ * it is given too much. (One client that met a 503 each second brought 1,000 requests a second of others' down to 50.)
+ */
+static bool concerns_all(struct admission *admission, const struct admission_outcome *outcome, uint32_t count)
+{
+    if (!admission->options.is_plain || outcome->is_canceled) {
+        return outcome->is_refused;
+    }
+    double *share = &admission->refused_share;
+    *share *= pow(1 - 1.0 / REFUSALS_AMONG, count);
+    *share += outcome->is_refused ? 1.0 / REFUSALS_AMONG : 0;
+    return outcome->is_refused && (outcome->retry_after_ns > 0 || *share > REFUSALS_SHARE);
+}
+
+/* `count`: it stands for so many. */
 static void settle(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
-                   const struct admission_outcome *outcome)
+                   const struct admission_outcome *outcome, uint32_t count)
 {
     bool is_told = admission_endpoints_told(admission, now, request, outcome);
-    bool is_refused = outcome->is_refused && !is_told;
+    bool is_refused = concerns_all(admission, outcome, count) && !is_told;
     tell_limiter(admission, now, ended, request, outcome, is_refused);
     struct sched_cost really = request->cost;
     really.output_tokens = request->emitted_tokens;
@@ -221,7 +241,7 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
     if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
         sample_whole(admission, now, served_at(admission, now, outcome), request, outcome);
     }
-    settle(admission, now, served_at(admission, now, outcome), request, outcome);
+    settle(admission, now, served_at(admission, now, outcome), request, outcome, 1);
     admission_endpoints_release(admission, request);
 }
 
@@ -267,7 +287,7 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
     } else if (is_good && !lent->is_streamed) {
         sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
-    settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
+    settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome, lent->count);
     /* Where there is one there are more, of which nothing is heard before they end. */
     admission_arm_tick(admission, now);
 }

@@ -33,6 +33,8 @@ struct admission {
     uint32_t lent_in_use;
     uint32_t pressure_milli;
 
+    double refused_share; /* of the last answers of a plain service */
+
     struct endpoints endpoints; /* counted where there are several */
     nanos endpoint_pause_ns;    /* when the next of their pauses ends; NANOS_NEVER: none is paused */
 

@@ -314,6 +314,48 @@ Test(admission_feedback, many_refusals_at_once_are_one)
     end();
 }
 
+static uint64_t refusals_told(void)
+{
+    return admission_world_figures(&world).cuts[LIMITER_CAUSE_REFUSED];
+}
+
+Test(admission_feedback, of_a_plain_service_one_refusal_among_many_answers_is_no_reason_to_slow_down)
+{
+    struct admission_options options = admission_world_options(LIMITER_EXCESS, 100);
+    options.is_plain = true;
+    admission_world_begin(&world, &options);
+    for (unsigned i = 0; i < 100; i++) {
+        world.now += NANOS_PER_MS;
+        struct asking *asking = asking_submitted(&world, 2);
+        if (i % 20 == 0) {
+            asking_refuse(&world, asking, 0);
+        } else {
+            asking_release(&world, asking);
+        }
+    }
+    cr_expect_eq(refusals_told(), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        world.now += NANOS_PER_MS;
+        asking_refuse(&world, asking_submitted(&world, 2), 0);
+    }
+    cr_expect_gt(refusals_told(), 0, "several in a row are");
+    end();
+}
+
+Test(admission_feedback, of_a_plain_service_who_asks_for_a_pause_is_heard_at_once)
+{
+    struct admission_options options = admission_world_options(LIMITER_EXCESS, 100);
+    options.is_plain = true;
+    admission_world_begin(&world, &options);
+    asking_refuse(&world, asking_submitted(&world, 2), NANOS_PER_S);
+    cr_expect_eq(refusals_told(), 1);
+    struct asking *next = asking_submitted(&world, 2);
+    cr_expect_eq(next->request.state, SCHED_QUEUED);
+    admission_world_pass(&world, NANOS_PER_S);
+    cr_expect_eq(next->granted, 1);
+    end();
+}
+
 /* ---- what went on slots that were lent ---- */
 
 static struct admission_lent lent_one(nanos took_ns)
