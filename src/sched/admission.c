@@ -213,13 +213,27 @@ static struct class_room class_room_at(const struct admission *admission, nanos 
     };
 }
 
+/* What is kept for small prompts of the KV memory, as long as there are large ones. */
+static uint64_t kv_lane(const struct admission *admission)
+{
+    double limit = admission->limiter.kv_tokens;
+    bool has_lane =
+        admission->options.limiter.kind == LIMITER_EXCESS && admission->large_in_flight > 0 && !isinf(limit);
+    return has_lane ? (uint64_t)(limit * admission->options.holdback_percent / 100.0) : 0;
+}
+
 /* Only of the classes that the queue asks for: the highest, and those of which somebody waits. */
 static struct queue_room room_at(const struct admission *admission, nanos now)
 {
     struct queue_room room = {
         .is_overloaded =
             admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= admission->standing_after_ns,
+        .kv_lane_tokens = kv_lane(admission),
     };
+    uint64_t small_tokens = admission->census.kv_expected > admission->large_tokens
+                                ? admission->census.kv_expected - admission->large_tokens
+                                : 0;
+    room.is_lane_open = small_tokens < room.kv_lane_tokens;
     struct classes_in_use in_use = classes_in_use(admission, now);
     for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
         if (class > 0 && queue_length_of(admission->queue, class) == 0) {
@@ -248,8 +262,10 @@ static bool has_endpoint(const struct class_room *room, const struct sched_reque
 static bool fits(const struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
     bool is_big = is_large(admission, request);
+    uint64_t lane = is_big ? kv_lane(admission) : 0;
     return room->may_pass && (is_big ? room->large_may_pass : request->base_ns <= room->prefill_ns_max) &&
-           tokens_of(request) <= room->kv_tokens_max && has_endpoint(room, request);
+           (room->kv_tokens_max == UINT64_MAX || tokens_of(request) + lane <= room->kv_tokens_max) &&
+           has_endpoint(room, request);
 }
 
 /* Whether a tenant that always wants more leaves room for the others. It may have its share, and beyond that what they
@@ -328,6 +344,7 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     census->in_flight++;
     admission->in_flight_of[request->class]++;
     admission->large_in_flight += is_large(admission, request);
+    admission->large_tokens += is_large(admission, request) ? tokens_of(request) : 0;
     census->kv_expected += tokens_of(request);
     if (request->is_streamed) {
         request->state = SCHED_PENDING;

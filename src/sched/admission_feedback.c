@@ -139,7 +139,10 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
     admission->in_flight_of[request->class]--;
-    admission->large_in_flight -= sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
+    if (sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max) {
+        admission->large_in_flight--;
+        admission->large_tokens -= prompt + request->cost.output_tokens;
+    }
     census->kv_expected -=
         prompt + cost_output_expected(request->cost.output_tokens, request->emitted_tokens, UINT32_MAX);
     if (request->state == SCHED_PENDING) {

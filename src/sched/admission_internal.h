@@ -25,6 +25,7 @@ struct admission {
     struct limiter_census census;         /* kept up to date, but for stalled_* and waiting, which are of the moment */
     uint32_t in_flight_of[SCHED_CLASSES]; /* of census.in_flight */
     uint32_t large_in_flight;             /* of census.in_flight, those above queue.small_tokens_max */
+    uint64_t large_tokens;                /* of census.kv_expected, as they were estimated at their grants */
     uint32_t large_pending;               /* of census.pending, those above queue.small_tokens_max */
     uint32_t unknown_pending;             /* of census.pending, those whose base was not known at their grant */
     nanos large_base_ns;                  /* sum of base_ns over them */

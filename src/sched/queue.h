@@ -43,6 +43,9 @@ struct queue_room {
     nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
     bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
     uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
+    uint64_t kv_lane_tokens;               /* of them, kept for small ones */
+    bool is_lane_open;                     /* small ones hold less than that: a large one that waits for memory waits
+                                              for its own kind, and may be passed */
     uint64_t endpoints;                    /* with room; 0: any */
     bool is_tenant_held;                   /* this one leaves room for the others */
     uint64_t held_tenant;

@@ -26,6 +26,7 @@ struct limits {
     nanos prefill_ns_max; /* of small ones */
     bool large_may_pass;
     uint64_t kv_tokens_max;
+    uint64_t kv_large_max;
     uint64_t endpoints;
     bool is_tenant_held;
     uint64_t held_tenant;
@@ -35,7 +36,7 @@ struct limits {
 static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 {
     bool has_small = fit->large < fit->requests && fit->small_base_min <= limits->prefill_ns_max;
-    bool has_large = fit->large > 0 && limits->large_may_pass;
+    bool has_large = fit->large > 0 && limits->large_may_pass && fit->kv_min <= limits->kv_large_max;
     return (has_small || has_large) && fit->kv_min <= limits->kv_tokens_max &&
            (fit->endpoints & limits->endpoints) != 0;
 }
@@ -48,12 +49,19 @@ static bool fits(const struct sched_request *request, const struct limits *limit
     return may_fit(&request->place.own, limits);
 }
 
+static uint64_t kv_of_large(const struct queue_room *room, unsigned class)
+{
+    uint64_t all = room->kv_tokens_max[class];
+    return all == UINT64_MAX ? all : all > room->kv_lane_tokens ? all - room->kv_lane_tokens : 0;
+}
+
 static struct limits limits_of(const struct queue_room *room, unsigned class)
 {
     return (struct limits){
         .prefill_ns_max = room->prefill_ns_max[class],
         .large_may_pass = room->large_may_pass[class],
         .kv_tokens_max = room->kv_tokens_max[class],
+        .kv_large_max = kv_of_large(room, class),
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
         .is_tenant_held = room->is_tenant_held,
         .held_tenant = room->held_tenant,
@@ -61,12 +69,13 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
 }
 
 /* What a request may have to wait for that is its own affair. */
-static struct limits limits_of_its_own(const struct queue_room *room, bool large_may_pass)
+static struct limits limits_of_its_own(const struct queue_room *room, unsigned class, bool large_may_pass)
 {
     return (struct limits){
         .prefill_ns_max = NANOS_NEVER,
         .large_may_pass = large_may_pass,
         .kv_tokens_max = UINT64_MAX,
+        .kv_large_max = room->is_lane_open ? kv_of_large(room, class) : UINT64_MAX,
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
         .is_tenant_held = room->is_tenant_held,
         .held_tenant = room->held_tenant,
@@ -138,7 +147,7 @@ static struct sched_request *newest_of(struct sched_request *first, const struct
 static struct sched_request *first_in_order(const struct queue *queue, const struct queue_room *room, unsigned class,
                                             bool large_may_pass)
 {
-    struct limits limits = limits_of_its_own(room, large_may_pass);
+    struct limits limits = limits_of_its_own(room, class, large_may_pass);
     struct sched_request *first = first_within(&queue->classes[class], &limits);
     if (first != NULL && queue->is_lifo && class == SCHED_CLASSES - 1) {
         return newest_of(first, &limits);

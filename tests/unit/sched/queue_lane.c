@@ -194,3 +194,31 @@ Test(queue_lane, one_that_fits_is_found_behind_many_that_do_not)
     set_prefill_ms(20);
     cr_expect(world_take(&world) == small);
 }
+
+Test(queue_lane, small_requests_have_memory_of_their_own_beside_a_large_one_that_waits_for_it)
+{
+    struct sched_request *large = add(2, 1, 950);
+    set_kv(1000);
+    world.room.kv_lane_tokens = 100;
+    world.room.is_lane_open = true;
+    for (unsigned i = 0; i < 10; i++) { /* together half as large as it is: more than may pass otherwise */
+        struct sched_request *small = add(2, 2, 50);
+        cr_expect(world_take(&world) == small, "%u", i);
+    }
+    cr_expect(world_next(&world) == NULL, "what is theirs is not the large one's");
+    set_kv(1050);
+    cr_expect(world_take(&world) == large);
+}
+
+Test(queue_lane, small_requests_that_hold_their_memory_wait_for_the_large_one)
+{
+    add(2, 1, 950);
+    set_kv(1000);
+    world.room.kv_lane_tokens = 100;
+    unsigned passed = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        add(2, 2, 50);
+        passed += world_next(&world) != NULL && world_take(&world) != NULL;
+    }
+    cr_expect(passed > 0 && passed < 10, "%u passed", passed);
+}
