@@ -56,7 +56,7 @@ struct admission_options contender_admission(const struct run_setup *setup)
                   .output_weight = 2000,
                   .catch_up_tokens = 10000,
                   .lifo_lowest = true},
-        .holdback_percent = 8,
+        .holdback_percent = 12,
         .endpoint_count = 1,
     };
 }

@@ -163,6 +163,7 @@ void ring_post(struct ring *from, unsigned to, struct ring_message *message)
     CHECK(group != NULL && to < group->count);
     struct queue *queue = &group->queues[(size_t)from->index * group->count + to];
     message->next = NULL;
+    counter_add(&from->counters.messages, 1);
     if (queue->spill_first != NULL || !queue_push(queue, message)) {
         if (queue->spill_first == NULL) {
             queue->spill_first = message;

@@ -131,9 +131,10 @@ struct ring_counters {
     _Atomic uint64_t connects;
     _Atomic uint64_t received_bytes;
     _Atomic uint64_t sent_bytes;
-    _Atomic uint64_t wakes;   /* messages sent to sleeping workers */
-    _Atomic uint64_t fibers;  /* in use now */
-    _Atomic uint64_t streams; /* open now */
+    _Atomic uint64_t messages; /* sent to workers, this one included */
+    _Atomic uint64_t wakes;    /* of them, to sleeping ones */
+    _Atomic uint64_t fibers;   /* in use now */
+    _Atomic uint64_t streams;  /* open now */
 };
 
 const struct ring_counters *ring_counters(const struct ring *ring);

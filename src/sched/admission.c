@@ -11,7 +11,7 @@ enum {
     GAP_WEIGHT = 16,       /* of the mean of gaps between grants */
     ERROR_WEIGHT = 64,     /* of the prediction's error */
     CERTAIN_SHARE = 2,     /* of a predicted wait: half of it is as good as certain */
-    LATE_EXCESS_SHARE = 3, /* a third of the usual excess; all of it: a tenth of the shed would have made it */
+    LATE_EXCESS_SHARE = 6, /* a sixth of the usual excess; all of it: a tenth of the shed would have made it */
     OTHERS_DEVIATIONS = 3, /* 2: the others' p99 is 1.55 times that without the greedy one, 3: 1.19; 4 gains nothing */
     GREED_MAX = 2,         /* asking for more than so many times its share makes a tenant greedy */
     BEYOND_PERCENT = 25,   /* of the limit, for the highest class in use */
@@ -145,7 +145,8 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     const struct limiter *limiter = &admission->limiter;
     const struct limiter_census *census = &admission->census;
     bool is_highest = standing.is_above && !standing.is_below;
-    if (census->pending == admission->large_pending || limiter->prefill_ns == NANOS_NEVER || is_highest) {
+    if (census->pending == (standing.is_below ? 0 : admission->large_pending) || limiter->prefill_ns == NANOS_NEVER ||
+        is_highest) {
         return NANOS_NEVER;
     }
     nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
@@ -200,7 +201,8 @@ static struct class_room class_room_at(const struct admission *admission, nanos 
     struct standing standing = standing_of(in_use, class);
     /* The lane of the small: large ones, each of which may hold what many small ones would, take no places from them
      * where the limit is learned. */
-    uint32_t lane = admission->options.limiter.kind == LIMITER_EXCESS ? admission->large_in_flight : 0;
+    bool has_lane = admission->options.limiter.kind == LIMITER_EXCESS && !standing.is_below;
+    uint32_t lane = has_lane ? admission->large_in_flight : 0;
     return (struct class_room){
         .may_pass =
             endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing, lane),
@@ -476,17 +478,17 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
 {
     struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
-    if (!fits(admission, request, &room)) {
+    if (fits(admission, request, &room)) {
+        admission->last_grant_ns = 0; /* nobody would wait: the gap up to here says nothing of the pace */
+    } else {
         admission->counters.would_have_waited++;
         note_block(admission, request, &room);
         /* Nothing waits here, so what is beyond the limit is what would. */
         double beyond = admission->census.in_flight + 1 - admission->limiter.limit;
         double wait = admission->grant_gap_ns * (beyond > 0 ? beyond : 0);
         admission->counters.would_have_shed += is_late(admission, now + (nanos)wait, request);
-    } else {
-        admission->last_grant_ns = 0; /* nobody would be waiting: the gap before it was for want of requests */
+        learn_gap(admission, now);
     }
-    learn_gap(admission, now);
     queue_charge(admission->queue, request);
     grant(admission, now, request);
     admission->counters.granted_at_once++;
@@ -606,8 +608,8 @@ static void note_standing_block(const struct admission *admission, nanos now, st
 {
     double limit = floor(admission->limiter.limit);
     double held = ceil(limit * admission->options.holdback_percent / 100.0);
-    census->is_headroom_held =
-        admission->greedy.seen_ns != 0 || standing_of(classes_in_use(admission, now), SCHED_CLASSES - 1).is_below;
+    struct classes_in_use in_use = classes_in_use(admission, now);
+    census->is_headroom_held = admission->greedy.seen_ns != 0 || in_use.highest < in_use.lowest;
     if (census->waiting > 0) {
         census->blocked_by_count |= census->in_flight >= limit;
         census->blocked_by_headroom |= census->is_headroom_held && census->in_flight >= limit - held;

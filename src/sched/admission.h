@@ -25,7 +25,7 @@
 struct admission_options {
     struct limiter_options limiter;
     struct queue_options queue;
-    uint32_t holdback_percent; /* of the limit, for each class above: class 3 leaves thrice as much free as class 1 */
+    uint32_t holdback_percent; /* of every bound: kept free for the classes above, while they are in use */
     uint32_t endpoint_limit;   /* requests in flight at one endpoint; 0: only what is learned from its refusals */
     uint32_t endpoint_count;   /* 0 counts as 1; alone it has the whole limit, and needs no counting */
     bool observe_only;         /* grants at once, and says what it would have done */

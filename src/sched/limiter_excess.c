@@ -68,6 +68,7 @@ struct excess_state {
 
     struct excess_sample samples[SAMPLES];
     unsigned sample_count, sample_next;
+    nanos known_ns; /* when there were last enough of them */
 
     /* whole answers: is a cut followed by shorter times? */
     double natural_ns; /* excess that no cut removes */
@@ -108,6 +109,7 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define D_MIN_NS        (150 * NANOS_PER_MS)
 #define MINUTE_NS       (60 * NANOS_PER_S)
 #define TOKEN_WINDOW_NS (2 * NANOS_PER_S)
+#define EXCESS_KEPT_NS  (10 * NANOS_PER_S)
 #define REFUSED_FACTOR  0.7
 #define WHOLE_CUT_MIN   0.8 /* where there are streams, too, which say more */
 #define TRIAL_CUT       0.5
@@ -156,6 +158,7 @@ static void init(struct limiter *limiter, nanos now)
     nanos least = limiter_scaled(limiter, D_MIN_NS);
     state->d_ns = tenth > least ? tenth : least;
     state->peak_began_ns = now;
+    state->probed_ns = now;
     state->kv_began_ns = now;
     state->token_began_ns = now;
     state->token_last_ns = now;
@@ -522,6 +525,9 @@ static void tick(struct limiter *limiter, nanos now, const struct limiter_census
     bool is_stalled = census->stalled_since_ns != NANOS_NEVER && (double)census->stalled_ns > d;
     if (is_known) {
         limiter->excess_ns = (nanos)excess;
+        state->known_ns = now;
+    } else if (now - state->known_ns > limiter_scaled(limiter, EXCESS_KEPT_NS)) {
+        limiter->excess_ns -= limiter->excess_ns / 16; /* too few come to say, and what was true then is not any more */
     }
     adapt_kv(limiter, now, census, is_stalled, net);
     bool is_blocked = census->blocked_by_count || census->blocked_by_headroom;
@@ -581,7 +587,9 @@ static void on_refused(struct limiter *limiter, nanos now, nanos granted_ns, con
     if (state->had_cut && granted_ns < state->cut_ns) {
         return;
     }
-    double was = fmin(state->count, census->in_flight + 1.0);
+    /* Where the limit is not used what was refused is no measure of what can be taken. */
+    bool is_used = census->in_flight >= USED_SHARE * state->count;
+    double was = is_used ? fmin(state->count, census->in_flight + 1.0) : state->count;
     cut_to(limiter, now, was * REFUSED_FACTOR, LIMITER_CAUSE_REFUSED);
     limiter->limit = fmin(state->count, state->token_limit);
 }

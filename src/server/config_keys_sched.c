@@ -94,7 +94,7 @@ const struct config_key config_keys_sched[] = {
      AT(config_upstream, scheduling.holdback_percent),
      .unit = "%",
      BOUNDS(0, 50),
-     .fallback = "8",
+     .fallback = "12",
      .help = "How much is kept free for upper classes, as long as there are requests of such."},
     {.path = "upstreams[].scheduling.time_scale",
      .type = CONFIG_NUMBER,

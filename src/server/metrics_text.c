@@ -150,6 +150,8 @@ static void put_ring(FILE *out, const struct server *server)
         {"sluice_ring_received_bytes_total", "counter", "Bytes received.",
          offsetof(struct ring_counters, received_bytes)},
         {"sluice_ring_sent_bytes_total", "counter", "Bytes sent.", offsetof(struct ring_counters, sent_bytes)},
+        {"sluice_ring_messages_total", "counter", "Messages sent to workers.",
+         offsetof(struct ring_counters, messages)},
         {"sluice_ring_wakes_total", "counter", "Wake-ups sent to other workers.",
          offsetof(struct ring_counters, wakes)},
         {"sluice_ring_fibers", "gauge", "Fibers in use now.", offsetof(struct ring_counters, fibers)},

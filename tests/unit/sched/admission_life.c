@@ -53,19 +53,24 @@ Test(admission_life, who_only_observes_grants_all_and_says_what_it_would_have_do
     end();
 }
 
-Test(admission_life, who_only_observes_knows_the_pace_however_long_the_gaps_are)
+Test(admission_life, who_only_observes_learns_the_pace_of_those_who_would_have_waited)
 {
     struct admission_options options = admission_world_options(LIMITER_FIXED, 1);
     options.observe_only = true;
     admission_world_begin(&world, &options);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         asking_submitted(&world, 2);
-        admission_world_pass(&world, NANOS_PER_S);
+        for (unsigned k = 0; k < 20; k++) { /* however often it is looked at between them */
+            world.now += 5 * NANOS_PER_MS;
+            admission_advance(world.admission, world.now);
+        }
     }
-    struct asking *hurried = asking_of(&world, 2);
-    hurried->request.deadline_ns = world.now + 2 * NANOS_PER_S;
-    cr_expect(asking_submit(&world, hurried));
-    cr_expect_eq(admission_world_figures(&world).counters.would_have_shed, 1, "one a second, and three before it");
+    for (unsigned is_patient = 0; is_patient < 2; is_patient++) {
+        struct asking *asking = asking_of(&world, 2);
+        asking->request.deadline_ns = world.now + (is_patient ? NANOS_PER_S : 100 * NANOS_PER_MS);
+        asking_submit(&world, asking);
+    }
+    cr_expect_eq(admission_world_figures(&world).counters.would_have_shed, 1, "four before it, 100 ms each");
     end();
 }
 
