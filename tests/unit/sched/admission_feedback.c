@@ -308,7 +308,7 @@ Test(admission_feedback, many_refusals_at_once_are_one)
     }
     struct admission_figures figures = admission_world_figures(&world);
     cr_expect_eq(figures.cuts[LIMITER_CAUSE_REFUSED], 1);
-    cr_expect_float_eq(figures.limit, 35, 1e-9, "seven tenths of what was in flight");
+    cr_expect_float_eq(figures.limit, 70, 1e-9, "seven tenths of a limit that was not used");
     asking_refuse(&world, asking_submitted(&world, 2), 0);
     cr_expect_eq(admission_world_figures(&world).cuts[LIMITER_CAUSE_REFUSED], 2, "one that was sent after the cut");
     end();
