@@ -103,8 +103,8 @@ struct conn_answer {
 /* Queues a whole answer: the fixed head, the fields every answer has, the body. */
 MUST_USE enum result conn_answer(struct conn *conn, const struct conn_answer *answer);
 
-/* What a 503 for want of memory, descriptors or fibers says besides, in the words of a shed request's: most such moments
- * are short. */
+/* What a 503 for want of memory, descriptors or fibers says besides, in the words of a shed request's: most such
+ * moments are short. */
 #define CONN_OVERLOADED_LINES \
     BYTES("Retry-After: 1\r\nretry-after-ms: 1000\r\nx-should-retry: true\r\nX-Sluice-Reason: overloaded\r\n")
 

@@ -47,11 +47,11 @@ static void *failing_malloc(size_t bytes)
 #define queue_tenant_find   nth_queue_tenant_find
 #define queue_tenant_hold   nth_queue_tenant_hold
 #define queue_tenant_let_go nth_queue_tenant_let_go
-#define queue_offer nth_queue_offer
-#define queue_served nth_queue_served
-#define queue_share_of nth_queue_share_of
-#define rate_at nth_rate_at
-#define rate_add nth_rate_add
+#define queue_offer         nth_queue_offer
+#define queue_served        nth_queue_served
+#define queue_share_of      nth_queue_share_of
+#define rate_at             nth_rate_at
+#define rate_add            nth_rate_add
 #include "../../../src/sched/queue.c"
 #include "../../../src/sched/queue_bounds.c"
 #include "../../../src/sched/queue_order.c"

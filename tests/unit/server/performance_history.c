@@ -1,5 +1,5 @@
-#include "base/clock.h"
 #include "server/performance_history.h"
+#include "base/clock.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
