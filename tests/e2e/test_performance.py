@@ -276,7 +276,8 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
 
 def test_any_worker_tells_of_limits_cuts_and_credits(world):
     def script(peer, request):
-        peer.answer('no', status='503 Busy' if request.target == '/busy' else '200 OK')
+        is_busy = request.target == '/busy'
+        peer.answer('no', '503 Busy' if is_busy else '200 OK', 'Retry-After: 1\r\n' if is_busy else '')
     backend = world.backend(keep_answering(script))
     gateway = world.gateway([http_route()], endpoints=[backend], workers=3, cache={'memory': 0, 'api_token': TOKEN})
 
