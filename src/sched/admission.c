@@ -11,7 +11,8 @@ enum {
     GAP_WEIGHT = 16,       /* of the mean of gaps between grants */
     ERROR_WEIGHT = 64,     /* of the prediction's error */
     CERTAIN_SHARE = 2,     /* of a predicted wait: half of it is as good as certain */
-    LATE_EXCESS_SHARE = 6, /* a sixth of the usual excess; all of it: a tenth of the shed would have made it */
+    LATE_EXCESS_SHARE = 3, /* a third of the usual excess; a sixth: in life an eighth of those served are just too late;
+                              all of it: a tenth of the shed would have made it */
     OTHERS_DEVIATIONS = 3, /* 2: the others' p99 is 1.55 times that without the greedy one, 3: 1.19; 4 gains nothing */
     GREED_MAX = 2,         /* asking for more than so many times its share makes a tenant greedy */
     BEYOND_PERCENT = 25,   /* of the limit, for the highest class in use */
