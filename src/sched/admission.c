@@ -70,11 +70,6 @@ bool admission_at_rest(const struct admission *admission)
 
 /* ---- room ---- */
 
-static bool is_large(const struct admission *admission, const struct sched_request *request)
-{
-    return sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
-}
-
 /* Where a class stands among those in use. */
 struct standing {
     bool is_above; /* some class below it is in use */
@@ -250,11 +245,6 @@ static struct queue_room room_at(const struct admission *admission, nanos now)
     return room;
 }
 
-static uint64_t tokens_of(const struct sched_request *request)
-{
-    return (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
-}
-
 static bool has_endpoint(const struct class_room *room, const struct sched_request *request)
 {
     return request->endpoints == 0 ? room->endpoints != 0 : (room->endpoints & request->endpoints) != 0;
@@ -262,10 +252,10 @@ static bool has_endpoint(const struct class_room *room, const struct sched_reque
 
 static bool fits(const struct admission *admission, const struct sched_request *request, const struct class_room *room)
 {
-    bool is_big = is_large(admission, request);
+    bool is_big = admission_is_large(admission, request);
     uint64_t lane = is_big ? kv_lane(admission) : 0;
     return room->may_pass && (is_big ? room->large_may_pass : request->base_ns <= room->prefill_ns_max) &&
-           (room->kv_tokens_max == UINT64_MAX || tokens_of(request) + lane <= room->kv_tokens_max) &&
+           (room->kv_tokens_max == UINT64_MAX || sched_tokens(&request->cost) + lane <= room->kv_tokens_max) &&
            has_endpoint(room, request);
 }
 
@@ -289,7 +279,7 @@ static bool leaves_room_for_others(struct admission *admission, nanos now, const
     nanos prefill = admission->census.pending_base_ns + request->base_ns;
     return share.own + 1 <= limit - needed &&
            (admission->census.pending == 0 ||
-            (!is_large(admission, request) && prefill <= admission->limiter.prefill_ns / 4));
+            (!admission_is_large(admission, request) && prefill <= admission->limiter.prefill_ns / 4));
 }
 
 /* What the others have in flight beside a greedy tenant, over half a minute. */
@@ -317,7 +307,7 @@ static void note_block(struct admission *admission, const struct sched_request *
         bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
         census->blocked_by_headroom |= is_headroom;
         census->blocked_by_count |= !is_headroom;
-    } else if (tokens_of(request) > room->kv_tokens_max) {
+    } else if (sched_tokens(&request->cost) > room->kv_tokens_max) {
         census->blocked_by_kv = true;
     } else {
         census->blocked_by_prefill = true;
@@ -344,16 +334,16 @@ static void grant(struct admission *admission, nanos now, struct sched_request *
     admission_endpoints_grant(admission, now, request);
     census->in_flight++;
     admission->in_flight_of[request->class]++;
-    admission->large_in_flight += is_large(admission, request);
-    admission->large_tokens += is_large(admission, request) ? tokens_of(request) : 0;
-    census->kv_expected += tokens_of(request);
+    admission->large_in_flight += admission_is_large(admission, request);
+    admission->large_tokens += admission_is_large(admission, request) ? sched_tokens(&request->cost) : 0;
+    census->kv_expected += sched_tokens(&request->cost);
     if (request->is_streamed) {
         request->state = SCHED_PENDING;
         request->ahead_ns = census->pending_base_ns + admission->large_base_ns +
                             admission->unknown_pending * request->base_ns; /* as if they were like this one */
         admission->unknown_pending += request->base_ns == 0;
         census->pending++;
-        if (is_large(admission, request)) {
+        if (admission_is_large(admission, request)) {
             admission->large_pending++;
             admission->large_base_ns += request->base_ns;
         } else {

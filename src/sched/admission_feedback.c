@@ -29,7 +29,7 @@ struct limiter_census admission_census(const struct admission *admission, nanos 
      * where one stands still, so do the small ones behind it. */
     for (const struct list_node *node = admission->pending.next; node != &admission->pending; node = node->next) {
         const struct sched_request *request = CONTAINER_OF(node, struct sched_request, node);
-        bool is_large = sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
+        bool is_large = admission_is_large(admission, request);
         nanos due = request->granted_ns + request->base_ns + request->ahead_ns;
         if (!is_large && request->base_ns > 0 && due < now) {
             census.stalled_ns = now - due;
@@ -58,7 +58,7 @@ static void stop_pending(struct admission *admission, const struct sched_request
     struct limiter_census *census = &admission->census;
     census->pending--;
     admission->unknown_pending -= request->base_ns == 0;
-    if (sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max) {
+    if (admission_is_large(admission, request)) {
         admission->large_pending--;
         admission->large_base_ns -= request->base_ns;
     } else {
@@ -139,7 +139,7 @@ static void leave_flight(struct admission *admission, struct sched_request *requ
     uint64_t prompt = request->cost.prompt_tokens;
     census->in_flight--;
     admission->in_flight_of[request->class]--;
-    if (sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max) {
+    if (admission_is_large(admission, request)) {
         admission->large_in_flight--;
         admission->large_tokens -= prompt + request->cost.output_tokens;
     }

@@ -55,6 +55,12 @@ struct admission {
     struct admission_counters counters;
 };
 
+/* Whether a prompt has its place among the large ones. */
+static inline bool admission_is_large(const struct admission *admission, const struct sched_request *request)
+{
+    return sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
+}
+
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);
 

@@ -159,7 +159,7 @@ static void note_left(struct queue_class *class, struct queue_seat *seat)
 static void count_in(struct queue *queue, struct queue_seat *seat, const struct sched_request *request)
 {
     struct queue_tenant *tenant = seat->tenant;
-    uint64_t tokens = tokens_of(request);
+    uint64_t tokens = sched_tokens(&request->cost);
     queue->tenants_waiting += tenant->requests == 0;
     queue->requests++;
     queue->tokens += tokens;
@@ -175,7 +175,7 @@ static void count_in(struct queue *queue, struct queue_seat *seat, const struct 
 static void count_out(struct queue *queue, struct queue_seat *seat, const struct sched_request *request)
 {
     struct queue_tenant *tenant = seat->tenant;
-    uint64_t tokens = tokens_of(request);
+    uint64_t tokens = sched_tokens(&request->cost);
     queue->requests--;
     queue->tokens -= tokens;
     queue->bytes -= request->body_bytes;
@@ -267,7 +267,7 @@ static struct queue_fit fit_of(const struct queue *queue, const struct sched_req
         .requests = 1,
         .large = is_large,
         .small_base_min = is_large ? NANOS_NEVER : request->base_ns,
-        .kv_min = tokens_of(request),
+        .kv_min = sched_tokens(&request->cost),
         .endpoints = request->endpoints == 0 ? UINT64_MAX : request->endpoints,
     };
 }
@@ -341,7 +341,7 @@ void queue_take(struct queue *queue, struct sched_request *request)
     queue->lane_grants += choice.grant == QUEUE_GRANT_LANE;
     queue->inversions += choice.is_inversion;
     if (choice.passed != NULL) {
-        choice.passed->place.passed_tokens += tokens_of(request);
+        choice.passed->place.passed_tokens += sched_tokens(&request->cost);
     }
     earn_aged(queue, request->class, choice.grant);
 
@@ -356,13 +356,13 @@ void queue_take(struct queue *queue, struct sched_request *request)
 void queue_offer(struct queue *queue, nanos now, const struct sched_request *request)
 {
     struct queue_tenant *tenant = queue_tenant_get(queue, request->tenant);
-    double tokens = (double)tokens_of(request);
+    double tokens = (double)sched_tokens(&request->cost);
     rate_add(queue, &tenant->offered, now, tokens);
 }
 
 void queue_served(struct queue *queue, nanos now, const struct sched_request *request)
 {
-    rate_add(queue, &queue->served, now, (double)tokens_of(request));
+    rate_add(queue, &queue->served, now, (double)sched_tokens(&request->cost));
 }
 
 void queue_charge(struct queue *queue, struct sched_request *request)

@@ -14,7 +14,7 @@ static bool is_beyond(uint64_t requests, uint64_t tokens, uint64_t bytes, uint64
 static bool is_full_for(const struct queue *queue, const struct sched_request *request)
 {
     const struct queue_options *options = &queue->options;
-    return is_beyond((uint64_t)queue->requests + 1, queue->tokens + tokens_of(request),
+    return is_beyond((uint64_t)queue->requests + 1, queue->tokens + sched_tokens(&request->cost),
                      queue->bytes + request->body_bytes, options->requests_max, options->tokens_max,
                      options->bytes_max);
 }
@@ -22,7 +22,7 @@ static bool is_full_for(const struct queue *queue, const struct sched_request *r
 static bool is_too_large(const struct queue *queue, const struct sched_request *request)
 {
     const struct queue_options *options = &queue->options;
-    return is_beyond(0, tokens_of(request), request->body_bytes, 0, options->tokens_max, options->bytes_max);
+    return is_beyond(0, sched_tokens(&request->cost), request->body_bytes, 0, options->tokens_max, options->bytes_max);
 }
 
 /* Whether so much is more than one tenant's share; one request anybody may have. */
@@ -36,8 +36,9 @@ static bool is_beyond_share(const struct queue *queue, const struct queue_tenant
                             const struct sched_request *request)
 {
     uint32_t others = queue->tenants_waiting - (tenant->requests > 0);
-    return others > 0 && is_overfull(queue, (uint64_t)tenant->requests + 1, tenant->tokens + tokens_of(request),
-                                     tenant->bytes + request->body_bytes);
+    return others > 0 &&
+           is_overfull(queue, (uint64_t)tenant->requests + 1, tenant->tokens + sched_tokens(&request->cost),
+                       tenant->bytes + request->body_bytes);
 }
 
 static struct sched_request *last_of(const struct queue_seat *seat)
@@ -80,7 +81,8 @@ static struct sched_request *worst_of_class(const struct queue *queue, const str
     const struct queue_seat *seat = fullest(&queue->classes[request->class]);
     const struct queue_seat *own = &tenant->seats[request->class];
     uint64_t requests = own->requests.root != NULL ? place_of(own->requests.root)->fit.requests : 0;
-    double share = queue_share(queue, requests + 1, own->tokens + tokens_of(request), own->bytes + request->body_bytes);
+    double share =
+        queue_share(queue, requests + 1, own->tokens + sched_tokens(&request->cost), own->bytes + request->body_bytes);
     if (share < seat->own.share_max) {
         return last_of(seat);
     }

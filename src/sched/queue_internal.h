@@ -129,12 +129,6 @@ static inline struct queue_seat *seat_of_request(const struct sched_request *req
     return &request->place.tenant->seats[request->class];
 }
 
-/* Prompt and expected output: what it holds of the backend's memory at its end. */
-static inline uint64_t tokens_of(const struct sched_request *request)
-{
-    return (uint64_t)request->cost.prompt_tokens + request->cost.output_tokens;
-}
-
 /* ---- queue.c */
 
 /* The counter to which a tenant is lifted that becomes active in the class. */

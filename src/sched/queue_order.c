@@ -174,7 +174,7 @@ static struct sched_request *first_small(const struct queue *queue, const struct
 static bool is_passed_enough(const struct queue *queue, const struct sched_request *request)
 {
     uint32_t percent = queue->options.lane_share_percent == 0 ? LANE_SHARE_PERCENT : queue->options.lane_share_percent;
-    return request->place.passed_tokens * 100 >= tokens_of(request) * percent;
+    return request->place.passed_tokens * 100 >= sched_tokens(&request->cost) * percent;
 }
 
 /* Returns whether a waiting one has the right that nobody passes it. Sets *ret_blocked, not clears it. */

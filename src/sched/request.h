@@ -123,4 +123,10 @@ static inline uint32_t sched_uncached_tokens(const struct sched_cost *cost)
     return cost->prompt_tokens > cost->cached_tokens ? cost->prompt_tokens - cost->cached_tokens : 1;
 }
 
+/* Prompt and expected output: what it holds of the backend's memory at its end. */
+static inline uint64_t sched_tokens(const struct sched_cost *cost)
+{
+    return (uint64_t)cost->prompt_tokens + cost->output_tokens;
+}
+
 #endif
