@@ -363,8 +363,10 @@ Test(array, gives_shares_that_are_off_by_less_than_one_and_add_up)
         cr_assert_eq(array_answer_split(t.runs, 4, bytes_from(answer), answers, &error), RESULT_OK);
         unsigned sum = 0;
         for (unsigned i = 0; i < 4; i++) {
-            const char *number = strstr(answers[i].ptr, "\"n\":") + 4;
-            unsigned share = (unsigned)strtoul(number, NULL, 10);
+            char own[64] = {0};
+            cr_assert(answers[i].len < sizeof(own));
+            memcpy(own, answers[i].ptr, answers[i].len);
+            unsigned share = (unsigned)strtoul(strstr(own, "\"n\":") + 4, NULL, 10);
             double fair = total * (double)t.requests[i].items[0].tokens / 9;
             cr_assert(share > fair - 1 && share < fair + 1);
             sum += share;
