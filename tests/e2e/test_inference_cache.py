@@ -491,6 +491,8 @@ def test_a_clients_cache_control_counts(world, workers):
     assert 'fwd=bypass' in said and 'detail="no_store"' in said and 'stored' not in said and asked == 1
     said, _, asked = given()
     assert 'fwd=uri-miss' in said and '; stored' in said and asked == 2
+    # What was given to the client a moment ago may still be on its way to the shard's owner.
+    wait_until(lambda: '; hit' in given('Cache-Control: only-if-cached\r\n')[0])
     said, _, asked = given('Cache-Control: no-store\r\n')
     assert '; hit' in said and asked == 2
     for fields in ('Cache-Control: no-cache\r\n', 'Pragma: no-cache\r\n', 'Cache-Control: max-age=0\r\n',
@@ -505,7 +507,7 @@ def test_a_clients_cache_control_counts(world, workers):
     assert '; hit' in given(cache={'s-maxage': 9223372036854775807})[0]
     time.sleep(1.1)
     assert 'fwd=request' in given(cache={'s-maxage': 1})[0]
-    assert 'fwd=request' not in given(cache={'s-maxage': 1})[0]
+    wait_until(lambda: '; hit' in given(cache={'s-maxage': 1})[0])
 
 
 def test_answers_go_when_their_time_is_over(world):
