@@ -64,6 +64,7 @@ struct queue_fit {
     double charge; /* weighted tokens that they will be charged */
     uint32_t requests;
     uint32_t large;       /* of them, those above small_tokens_max */
+    uint32_t deferred;    /* of them, those that queue_defer has put behind the others */
     nanos small_base_min; /* base_ns of the small one with the least; NANOS_NEVER: none is small */
     uint64_t kv_min;      /* prompt and expected output of the one with the least */
     uint64_t endpoints;   /* a bit for each that any of them may use */

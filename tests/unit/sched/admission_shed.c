@@ -80,11 +80,46 @@ Test(admission_shed, at_its_turn_who_can_no_longer_make_it)
     struct asking *running = asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     struct asking *next = asking_submitted(&world, 2);
-    world.admission->limiter.excess_ns = 20 * NANOS_PER_S;
+    baseline_add(&world.admission->baseline, world.now, 100, 2 * NANOS_PER_S, true);
     world.now += 1500 * NANOS_PER_MS;
     asking_release(&world, running);
     expect_shed(late, SCHED_SHED_LATE_DISPATCH);
     cr_expect_eq(next->granted, 1, "the place is the next one's");
+    end();
+}
+
+/* So much longer than its base a first token takes while others wait. */
+static void find_margin(nanos excess_ns)
+{
+    struct asking *running = asking_submitted(&world, 2);
+    for (unsigned i = 0; i < 100; i++) {
+        baseline_add(&world.admission->baseline, world.now, 100, NANOS_PER_MS, true);
+        struct asking *next = asking_submitted(&world, 2);
+        world.now += NANOS_PER_S;
+        asking_release(&world, running);
+        world.now += excess_ns;
+        asking_first_token(&world, next);
+        running = next;
+    }
+    asking_release(&world, running);
+}
+
+Test(admission_shed, not_who_may_just_make_it_but_others_go_before)
+{
+    begin(1);
+    find_margin(500 * NANOS_PER_MS);
+    struct asking *running = asking_submitted(&world, 2);
+    struct asking *doubtful[2] = {hurried(2, 2000 * NANOS_PER_MS), hurried(2, 2100 * NANOS_PER_MS)};
+    struct asking *sure = hurried(2, 4 * NANOS_PER_S);
+    world.now += 1700 * NANOS_PER_MS;
+    asking_release(&world, running);
+    cr_expect_eq(sure->granted, 1);
+    cr_expect_eq(doubtful[0]->request.state, SCHED_QUEUED);
+    cr_expect_eq(doubtful[1]->request.state, SCHED_QUEUED);
+    asking_release(&world, sure);
+    cr_expect_eq(doubtful[1]->granted, 1, "the likelier one of them");
+    admission_world_pass(&world, NANOS_PER_S);
+    expect_shed(doubtful[0], SCHED_SHED_LATE_DISPATCH);
     end();
 }
 
