@@ -113,8 +113,8 @@ static void print_metrics(const struct report *report, unsigned contender, FILE 
             median_of(report, contender, slope_value, 0), median_of(report, contender, p50_value, 0),
             median_of(report, contender, p99_value, 0), median_of(report, contender, wait_error_value, 0),
             median_of(report, contender, wait_bias_value, 0));
-    fprintf(to, ", of those served %.1f %% too late %.1f %% too slowly", 100 * median_of(report, contender, late_value, 0),
-            100 * median_of(report, contender, slow_value, 0));
+    fprintf(to, ", of those served %.1f %% too late %.1f %% too slowly",
+            100 * median_of(report, contender, late_value, 0), 100 * median_of(report, contender, slow_value, 0));
     fprintf(to, ", size of the good %.2f in %.2f out", median_of(report, contender, prompt_bias_value, 0),
             median_of(report, contender, output_bias_value, 0));
     fprintf(to, ", preemptions %.0f, of %.0f requests shed", median_of(report, contender, preemptions_value, 0),

@@ -21,8 +21,8 @@ struct run {
     size_t arrived;
     size_t ended;
     size_t sample_room;
-    struct list_node spared; /* wait for their turn, in order of arrival */
-    struct list_node held;   /* without an admission: beyond the fixed limit, in order of arrival */
+    struct list_node spared;  /* wait for their turn, in order of arrival */
+    struct list_node held;    /* without an admission: beyond the fixed limit, in order of arrival */
     struct list_node transit; /* sent, and not at the backend yet */
     size_t sent;              /* and not ended */
 };

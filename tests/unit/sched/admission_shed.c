@@ -68,7 +68,7 @@ Test(admission_shed, at_arrival_by_what_its_first_token_takes_as_well_as_by_its_
 {
     begin(1);
     find_pace(1);
-    baseline_add(&world.admission->baseline, world.now, 100, 10 * NANOS_PER_S, true);
+    baseline_add(&world.admission->baseline, world.now, 100, 20 * NANOS_PER_S, true);
     expect_shed(hurried(2, 9 * NANOS_PER_S), SCHED_SHED_LATE_ARRIVAL);
     cr_expect_eq(hurried(2, 15 * NANOS_PER_S)->request.state, SCHED_QUEUED);
     end();
@@ -80,7 +80,7 @@ Test(admission_shed, at_its_turn_who_can_no_longer_make_it)
     struct asking *running = asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     struct asking *next = asking_submitted(&world, 2);
-    baseline_add(&world.admission->baseline, world.now, 100, 2 * NANOS_PER_S, true);
+    baseline_add(&world.admission->baseline, world.now, 100, 4 * NANOS_PER_S, true);
     world.now += 1500 * NANOS_PER_MS;
     asking_release(&world, running);
     expect_shed(late, SCHED_SHED_LATE_DISPATCH);
@@ -148,7 +148,7 @@ Test(admission_shed, nobody_whose_deadline_only_bounds_the_wait_for_what_the_bac
 Test(admission_shed, in_the_queue_at_the_moment_when_it_is_too_late)
 {
     begin(1);
-    baseline_add(&world.admission->baseline, world.now, 100, NANOS_PER_S, true);
+    baseline_add(&world.admission->baseline, world.now, 100, 2 * NANOS_PER_S, true); /* half of it is certain */
     asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     cr_expect_eq(late->request.start_by_ns, world.now + 2 * NANOS_PER_S);
