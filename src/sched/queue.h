@@ -37,17 +37,22 @@ struct queue_options {
                                     prompt and expected output; then none passes it; 0: 25 */
 };
 
+/* What one more of a class may bring. */
+struct queue_class_room {
+    bool may_pass;          /* by count: the upper ones have headroom held back for them */
+    bool large_may_pass;    /* one above small_tokens_max */
+    nanos prefill_ns_max;   /* base_ns of a small one that fits; large ones have large_may_pass */
+    uint64_t kv_tokens_max; /* prompt and expected output that fit */
+};
+
 /* What may leave now. */
 struct queue_room {
-    bool class_may_pass[SCHED_CLASSES];    /* by count: the upper ones have headroom held back for them */
-    nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
-    bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
-    uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
-    uint64_t kv_lane_tokens;               /* of them, kept for small ones */
-    bool is_lane_open;                     /* small ones hold less than that: a large one that waits for memory waits
-                                              for its own kind, and may be passed */
-    uint64_t endpoints;                    /* with room; 0: any */
-    bool is_tenant_held;                   /* this one leaves room for the others */
+    struct queue_class_room classes[SCHED_CLASSES];
+    uint64_t kv_lane_tokens; /* of each class's kv_tokens_max, kept for small ones */
+    bool is_lane_open;       /* small ones hold less than that: a large one that waits for memory waits for its own
+                                kind, and may be passed */
+    uint64_t endpoints;      /* with room; 0: any */
+    bool is_tenant_held;     /* this one leaves room for the others */
     uint64_t held_tenant;
     bool is_overloaded; /* standing overload: for adaptive LIFO */
 };

@@ -28,21 +28,21 @@ static struct sched_request *add(unsigned class, uint64_t tenant, uint32_t promp
 static void set_prefill_ms(nanos prefill_ms)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        world.room.prefill_ns_max[i] = prefill_ms * NANOS_PER_MS;
+        world.room.classes[i].prefill_ns_max = prefill_ms * NANOS_PER_MS;
     }
 }
 
 static void set_kv(uint64_t tokens)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        world.room.kv_tokens_max[i] = tokens;
+        world.room.classes[i].kv_tokens_max = tokens;
     }
 }
 
 static void set_large(bool may_pass)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        world.room.large_may_pass[i] = may_pass;
+        world.room.classes[i].large_may_pass = may_pass;
     }
 }
 

@@ -40,10 +40,10 @@ static inline struct queue_room world_room(void)
 {
     struct queue_room room = {0};
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        room.class_may_pass[i] = true;
-        room.prefill_ns_max[i] = NANOS_NEVER;
-        room.large_may_pass[i] = true;
-        room.kv_tokens_max[i] = UINT64_MAX;
+        room.classes[i].may_pass = true;
+        room.classes[i].prefill_ns_max = NANOS_NEVER;
+        room.classes[i].large_may_pass = true;
+        room.classes[i].kv_tokens_max = UINT64_MAX;
     }
     return room;
 }
