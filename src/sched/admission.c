@@ -183,13 +183,12 @@ static bool is_in_doubt(const struct admission *admission, nanos now, const stru
 static struct sched_request *choose(struct admission *admission, nanos now)
 {
     struct queue_room room = admission_queue_room(admission, now);
-    bool blocked = false;
-    struct sched_request *request = queue_next(admission->queue, now, &room, &blocked);
+    struct sched_request *request = queue_next(admission->queue, now, &room);
     if (request != NULL && !admission_leaves_room(admission, now, request)) {
         admission->census.blocked_by_headroom = true;
         room.is_tenant_held = true;
         room.held_tenant = request->tenant;
-        request = queue_next(admission->queue, now, &room, &blocked);
+        request = queue_next(admission->queue, now, &room);
     }
     return request;
 }

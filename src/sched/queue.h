@@ -73,10 +73,9 @@ void queue_destroy(struct queue *queue); /* empty, and all that was charged is o
  * start_by_ns; that may be the new one itself. */
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
 
-/* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
- * waits who does not fit. Sets is_lane_grant. Valid
+/* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. Sets is_lane_grant. Valid
  * until the next put. */
-struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked);
+struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room);
 
 /* Takes out who queue_next has given, and charges its tenant. */
 void queue_take(struct queue *queue, struct sched_request *request);

@@ -189,16 +189,11 @@ static bool is_passed_enough(const struct queue *queue, const struct sched_reque
     return request->place.passed_tokens * 100 >= sched_tokens(&request->cost) * percent;
 }
 
-/* Returns whether a waiting one has the right that nobody passes it. Sets *ret_blocked, not clears it. */
-static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice,
-                            bool *ret_blocked)
+/* Returns whether a waiting one has the right that nobody passes it. */
+static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        if (queue->classes[i].requests == 0) {
-            continue;
-        }
-        if (!room->classes[i].may_pass) {
-            *ret_blocked = true;
+        if (queue->classes[i].requests == 0 || !room->classes[i].may_pass) {
             continue;
         }
         if (choice->passed == NULL) {
@@ -207,10 +202,8 @@ static bool choose_in_order(const struct queue *queue, const struct queue_room *
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
                 choice->grant = passes_large(queue, room, i, first) ? QUEUE_GRANT_LANE : QUEUE_GRANT_ORDER;
-                *ret_blocked = *ret_blocked || choice->grant == QUEUE_GRANT_LANE;
                 return false;
             }
-            *ret_blocked = true;
             if (first == NULL) {
                 continue; /* all wait for something of their own */
             }
@@ -282,12 +275,11 @@ static bool is_inversion(const struct queue *queue, const struct queue_room *roo
     return false;
 }
 
-struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked)
+struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room)
 {
     struct queue_choice choice = {.grant = QUEUE_GRANT_ORDER};
-    bool is_blocked = false;
     queue->is_lifo = queue->options.lifo_lowest && room->is_overloaded;
-    bool is_reserved = choose_in_order(queue, room, &choice, &is_blocked);
+    bool is_reserved = choose_in_order(queue, room, &choice);
     if (!is_reserved) {
         choose_aged(queue, now, room, &choice);
     }
@@ -296,7 +288,6 @@ struct sched_request *queue_next(struct queue *queue, nanos now, const struct qu
         choice.is_inversion = choice.grant == QUEUE_GRANT_ORDER && is_inversion(queue, room, choice.request->class);
     }
     queue->choice = choice;
-    *ret_blocked = is_blocked;
     return choice.request;
 }
 

@@ -33,7 +33,7 @@ struct model_request {
 struct model_choice {
     int slot; /* -1: none */
     int passed;
-    bool is_lane, is_aged, is_blocked;
+    bool is_lane, is_aged;
 };
 
 struct model {
@@ -195,11 +195,7 @@ static int first_in_order(int class, const struct queue_room *room, bool large_m
 static bool choose(const struct queue_room *room, struct model_choice *choice)
 {
     for (int i = 0; i < SCHED_CLASSES; i++) {
-        if (held_by(-1, i).requests == 0) {
-            continue;
-        }
-        if (!room->classes[i].may_pass) {
-            choice->is_blocked = true;
+        if (held_by(-1, i).requests == 0 || !room->classes[i].may_pass) {
             continue;
         }
         struct need need = need_of(i, room);
@@ -208,10 +204,8 @@ static bool choose(const struct queue_room *room, struct model_choice *choice)
             if (first >= 0 && can_go(first, &need)) {
                 choice->slot = first;
                 choice->is_lane = first_in_order(i, room, true) != first;
-                choice->is_blocked = choice->is_blocked || choice->is_lane;
                 return false;
             }
-            choice->is_blocked = true;
             if (first < 0) {
                 continue;
             }

@@ -113,7 +113,6 @@ static void step_next(struct queue_room room)
     struct sched_request *next = world_next(&model.world);
     struct model_choice choice = model_next(&room);
     cr_assert((next == NULL ? -1 : (int)(next - model.world.requests)) == choice.slot);
-    cr_assert(model.world.is_blocked == choice.is_blocked);
     if (next == NULL || draw(4) == 0) {
         return;
     }

@@ -17,7 +17,6 @@ struct world {
     unsigned used;
     nanos now;
     struct list_node evicted;
-    bool is_blocked; /* as the last world_next said */
 };
 
 static inline struct queue_options world_options(void)
@@ -92,7 +91,7 @@ static inline struct sched_request *world_add(struct world *world, unsigned clas
 
 static inline struct sched_request *world_next(struct world *world)
 {
-    return queue_next(world->queue, world->now, &world->room, &world->is_blocked);
+    return queue_next(world->queue, world->now, &world->room);
 }
 
 /* What is next, taken out; its charge stays. NULL: none. */
