@@ -106,13 +106,10 @@ static nanos prefill_room(const struct admission *admission, struct standing sta
     return allowed > census->pending_base_ns ? allowed - census->pending_base_ns : 0;
 }
 
-/* One of the highest class in use goes at once here, too; one of a class below it only where nothing else is pending,
- * since what comes behind it waits for all of it. */
-static bool may_bring_large(const struct admission *admission, unsigned class, struct standing standing)
+/* Whether one more that is large may be pending. One of the highest class in use goes at once here, too; one of a class
+ * below it only where nothing else is pending, since what comes behind it waits for all of it. */
+static bool may_pend_large(const struct admission *admission, struct standing standing)
 {
-    if (!fits_by_count(admission, class, standing, 0)) {
-        return false;
-    }
     if (standing.is_below) {
         return admission->census.pending == 0;
     }
@@ -147,10 +144,11 @@ static struct queue_class_room class_room_at(const struct admission *admission, 
      * where the limit is learned. */
     bool has_lane = admission->options.limiter.kind == LIMITER_EXCESS && !standing.is_below;
     uint32_t lane = has_lane ? admission->large_in_flight : 0;
+    bool small_fits = fits_by_count(admission, class, standing, lane);
+    bool large_fits = lane == 0 ? small_fits : fits_by_count(admission, class, standing, 0);
     return (struct queue_class_room){
-        .may_pass =
-            endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing, lane),
-        .large_may_pass = may_bring_large(admission, class, standing),
+        .may_pass = endpoints != 0 && now >= admission->paused_until_ns && small_fits,
+        .large_may_pass = large_fits && may_pend_large(admission, standing),
         .prefill_ns_max = prefill_room(admission, standing),
         .kv_tokens_max = kv_room(admission, standing),
     };
@@ -218,10 +216,14 @@ bool admission_fits(const struct admission *admission, const struct sched_reques
 
 bool admission_leaves_room(struct admission *admission, nanos now, const struct sched_request *request)
 {
+    /* What is known at once comes first: nearly every grant is asked this. */
+    if (!admission->limiter.is_found) {
+        return true;
+    }
     double limit = floor(admission->limiter.limit);
-    struct queue_share share = queue_share_of(admission->queue, now, request);
-    bool is_greedy = share.greed > GREED_MAX;
-    if (!is_greedy || !admission->limiter.is_found || share.others == 0 || share.own + 1 <= limit * share.share) {
+    struct queue_share share = queue_share_of(admission->queue, request);
+    if (share.others == 0 || share.own + 1 <= limit * share.share ||
+        queue_greed_of(admission->queue, now, request) <= GREED_MAX) {
         return true;
     }
     struct greedy_tenant *greedy = &admission->greedy;
@@ -245,7 +247,7 @@ void admission_follow_greedy(struct admission *admission, nanos now)
         return;
     }
     const struct sched_request one = {.tenant = greedy->tenant};
-    double others = queue_share_of(admission->queue, now, &one).others;
+    double others = queue_share_of(admission->queue, &one).others;
     greedy->others_mean += (others - greedy->others_mean) * 2 * (double)admission->limiter.period_ns / (double)window;
 }
 

@@ -108,11 +108,13 @@ struct queue_share {
     uint32_t own;    /* of its requests in flight: charged, and not over */
     uint32_t others; /* of all others */
     double share;    /* its weight among all of theirs */
-    double greed;    /* what it asks for ÷ its share of what is served, in tokens over half a minute */
 };
-struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request);
+struct queue_share queue_share_of(const struct queue *queue, const struct sched_request *request);
 
-/* A request has come, whatever becomes of it: for queue_share.greed. */
+/* What the tenant of a request asks for ÷ its share of what is served, in tokens over half a minute. */
+double queue_greed_of(const struct queue *queue, nanos now, const struct sched_request *request);
+
+/* A request has come, whatever becomes of it: for queue_greed_of. */
 void queue_offer(struct queue *queue, nanos now, const struct sched_request *request);
 
 /* One was granted. */

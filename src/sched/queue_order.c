@@ -400,6 +400,9 @@ static uint64_t served_before(const struct treap_node *node, const struct ahead 
 
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request)
 {
+    if (queue->requests == 0) {
+        return 0; /* as with nearly all that are granted at once */
+    }
     uint64_t served = 0;
     for (unsigned i = 0; i < request->class; i++) {
         served += queue->classes[i].requests;
