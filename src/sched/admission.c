@@ -249,6 +249,13 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
     return corrected(admission, paced_wait(admission, request));
 }
 
+static void grant_at_once(struct admission *admission, nanos now, struct sched_request *request)
+{
+    queue_charge(admission->queue, request);
+    grant(admission, now, request);
+    admission->counters.granted_at_once++;
+}
+
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
 {
     struct admission_room room = admission_room_of(admission, now, request->class);
@@ -263,9 +270,7 @@ static void observe(struct admission *admission, nanos now, struct sched_request
         admission->counters.would_have_shed += is_late(request, now + (nanos)wait);
         learn_gap(admission, now);
     }
-    queue_charge(admission->queue, request);
-    grant(admission, now, request);
-    admission->counters.granted_at_once++;
+    grant_at_once(admission, now, request);
 }
 
 /* Shed at arrival, for a reason that no waiting would mend. */
@@ -297,9 +302,8 @@ static void shed_all(struct admission *admission, nanos now, struct list_node *e
     }
 }
 
-bool admission_submit(struct admission *admission, nanos now, struct sched_request *request)
+static void arrive(struct admission *admission, nanos now, struct sched_request *request)
 {
-    CHECK(request->state == SCHED_OUT && request->class < SCHED_CLASSES);
     admission->counters.submitted++;
     queue_offer(admission->queue, now, request);
     admission->class_seen_ns[request->class] = now;
@@ -310,18 +314,11 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         nanos least = least_of(request);
         request->start_by_ns -= least < request->deadline_ns ? least : request->deadline_ns;
     }
-    if (admission->options.observe_only) {
-        observe(admission, now, request);
-        return true;
-    }
-    struct admission_room room = admission_room_of(admission, now, request->class);
-    bool does_fit = admission_fits(admission, request, &room) && admission_leaves_room(admission, now, request);
-    if (does_fit && queue_ahead_of(admission->queue, request) == 0) {
-        queue_charge(admission->queue, request);
-        grant(admission, now, request);
-        admission->counters.granted_at_once++;
-        return true;
-    }
+}
+
+/* Queues one that cannot go at once. False: it was shed. */
+static bool enqueue(struct admission *admission, nanos now, struct sched_request *request)
+{
     request->was_blocked = true;
     request->paced_ns = paced_wait(admission, request);
     request->predicted_ns = corrected(admission, request->paced_ns);
@@ -344,6 +341,26 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         admission->last_grant_ns = now;
     }
     shed_all(admission, now, &evicted);
+    return true;
+}
+
+bool admission_submit(struct admission *admission, nanos now, struct sched_request *request)
+{
+    CHECK(request->state == SCHED_OUT && request->class < SCHED_CLASSES);
+    arrive(admission, now, request);
+    if (admission->options.observe_only) {
+        observe(admission, now, request);
+        return true;
+    }
+    struct admission_room room = admission_room_of(admission, now, request->class);
+    bool does_fit = admission_fits(admission, request, &room) && admission_leaves_room(admission, now, request);
+    if (does_fit && queue_ahead_of(admission->queue, request) == 0) {
+        grant_at_once(admission, now, request);
+        return true;
+    }
+    if (!enqueue(admission, now, request)) {
+        return false;
+    }
     if (does_fit) {
         admission_pump(admission, now); /* it may pass those who do not fit */
     } else {

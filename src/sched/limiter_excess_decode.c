@@ -37,9 +37,9 @@ static double token_time(struct limiter *limiter, nanos now, const struct limite
     if (now - decode->last_ns > 2 * limiter->period_ns) { /* nothing was in flight */
         decode->began_ns = now;
         decode->emitted = census->tokens_emitted;
-        decode->stream_time = 0;
+        decode->streams_ns = 0;
     } else {
-        decode->stream_time += (double)decode->streams * (double)(now - decode->last_ns);
+        decode->streams_ns += (double)decode->streams * (double)(now - decode->last_ns);
     }
     decode->streams = census->streaming;
     decode->last_ns = now;
@@ -47,10 +47,10 @@ static double token_time(struct limiter *limiter, nanos now, const struct limite
         return 0;
     }
     double tokens = (double)(census->tokens_emitted - decode->emitted);
-    double time = tokens >= 16 ? decode->stream_time / tokens : 0;
+    double time = tokens >= 16 ? decode->streams_ns / tokens : 0;
     decode->emitted = census->tokens_emitted;
     decode->began_ns = now;
-    decode->stream_time = 0;
+    decode->streams_ns = 0;
     return time;
 }
 

@@ -24,7 +24,7 @@ struct excess_decode {
     nanos last_ns;      /* the last tick */
     uint32_t streams;   /* at that */
     uint64_t emitted;   /* tokens_emitted at the window's beginning */
-    double stream_time; /* of this window: streams × ns */
+    double streams_ns;  /* of this window: streams × ns */
     double guard_count; /* in flight, and the time, when the guard began to cut */
     double guard_time_ns;
     double judged_ns; /* the sum of the times since there are far fewer, and of how many windows */

@@ -19,13 +19,11 @@
 
 struct queue_options {
     uint32_t requests_max;
-    uint64_t tokens_max;  /* prompt and expected output of all that wait; 0: no bound */
-    uint64_t bytes_max;   /* of their bodies; 0: no bound */
-    uint32_t tenants_max; /* known at a time */
-    uint32_t
-        tenant_share_percent; /* of requests_max, tokens_max and bytes_max, for one tenant while two or more wait */
-    uint32_t
-        aged_share_percent; /* of the grants, for requests of lower classes that waited longer than aged_after_ns */
+    uint64_t tokens_max;           /* prompt and expected output of all that wait; 0: no bound */
+    uint64_t bytes_max;            /* of their bodies; 0: no bound */
+    uint32_t tenants_max;          /* known at a time */
+    uint32_t tenant_share_percent; /* of each bound on what waits, for one tenant while two or more wait */
+    uint32_t aged_share_percent;   /* of the grants, for those of lower classes that waited beyond aged_after_ns */
     nanos aged_after_ns;
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
