@@ -253,6 +253,7 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
     fetch->status = head->status;
     if (fetch->pass.gate != NULL) {
         fetch->pass.outcome.answered_ns = fetch->progress_ns;
+        gate_on_answer(&fetch->pass, head->status);
         if (head->status == 429 || head->status == 503) {
             read_retry_after(fetch, head, base);
         }

@@ -1,5 +1,5 @@
-/* What the files of a gate share: gate.c (gates, passes), gate_owner.c (the admission), gate_link.c (to another
- * worker's). */
+/* What the files of a gate share: gate.c (gates, passes), gate_names.c (which names have one), gate_owner.c (the
+ * admission), gate_link.c (to another worker's). */
 #ifndef SLUICE_PROXY_GATE_INTERNAL_H
 #define SLUICE_PROXY_GATE_INTERNAL_H
 
@@ -21,6 +21,7 @@ struct gate {
     struct gate_link *link;   /* to that one; NULL: it is here */
     struct cost_model *cost;  /* NULL: of a plain service, or memory was out */
     uint32_t uses;            /* passes */
+    bool is_unfounded;        /* its name is none: it goes with its last pass */
     nanos used_ns;
     struct list_node node; /* on models, or nameless */
     char model[];
@@ -85,9 +86,46 @@ struct gate_link {
     struct list_node node;
 };
 
+enum { GATE_TRIALS_MAX = 4 };
+
+/* Names of an upstream's models of which nobody but clients says that there are such.
+ *
+ *   UNKNOWN ─ a trial is free ─▶ ON TRIAL (own gate) ─ 2xx ─▶ PROVEN (own gate)
+ *      │                            └─ 4xx, or nothing in a minute ─▶ UNKNOWN, and without its gate
+ *      └─ else shares the gate without a name ─ 2xx ─▶ PROVEN
+ *
+ * A trial that failed is free again a minute after it began, so that made-up names come to a few a minute, each for as
+ * long as its first answer takes. Hashes only: of a stranger's names eight bytes are kept, however long they are. */
+struct gate_names {
+    struct gate_trial {
+        uint64_t hash;
+        bool has_failed;
+        nanos began_ns; /* 0: it is free */
+    } trials[GATE_TRIALS_MAX];
+    unsigned count;
+    struct gate_name {
+        uint64_t hash;
+        nanos served_ns; /* last */
+    } proven[GATE_MODELS_MAX];
+};
+
 /* ---- gate.c ---- */
 
 bool gate_key_equal(const struct gate_key *a, const struct gate_key *b);
+
+/* The worker that has the admission for it. */
+unsigned gate_owner_index(const struct gates *gates, const struct gate_key *key);
+
+struct gate *gate_find(struct list_node *list, const struct gate_key *key);
+
+/* Its place is the list's front then. NULL when memory is out. */
+struct gate *gate_find_or_create(struct gates *gates, struct list_node *list, const struct gate_key *key);
+
+/* Whether nobody uses it. */
+bool gate_is_idle(const struct gate *gate);
+
+/* Lets go of a gate that nobody uses. */
+void gate_forget(struct gate *gate);
 
 /* The pass has been decided, and is to be told later in this turn. */
 void gate_decide(struct gates *gates, struct gate_pass *pass, enum gate_state state);

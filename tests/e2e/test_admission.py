@@ -318,6 +318,96 @@ def test_models_do_not_wait_for_each_other(world, workers):
     assert scene.finish('b', 'a') == [200, 200]
 
 
+LIST = '{"object": "list", "data": [{"id": "m", "object": "model"}]}'
+
+
+def answer_of(status, body, fields='Content-Type: application/json\r\n'):
+    return f'HTTP/1.1 {status}\r\n{fields}Content-Length: {len(body)}\r\n\r\n{body}'.encode()
+
+
+class Engine:
+    """A backend that serves what `served` says of a model's name, a little later. `models`: its list, or None."""
+
+    def __init__(self, world, served, models=None):
+        self.served, self.models = served, models
+        self.lock = threading.Lock()
+        self.now = self.most = self.listed = 0
+        self.backend = world.backend(self.script)
+
+    def script(self, peer):
+        while (request := peer.request()) is not None:
+            if request.target == '/v1/models':
+                self.listed += 1
+                peer.send(answer_of('200 OK', self.models) if self.models else answer_of('404 Not Found', '{}'))
+            elif not self.served(json.loads(request.body)['model']):
+                peer.send(answer_of('404 Not Found', '{}'))
+            else:
+                with self.lock:
+                    self.now += 1
+                    self.most = max(self.most, self.now)
+                time.sleep(0.1)
+                with self.lock:
+                    self.now -= 1
+                peer.send(OK)
+
+
+def chat_of(gateway, model):
+    body = json.dumps({'model': model, 'messages': []})
+    with Client(gateway.address) as client:
+        return client.request(f'POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(body)}\r\n\r\n{body}',
+                              method='POST').status
+
+
+def all_at_once(gateway, *models):
+    statuses = [None] * len(models)
+
+    def ask(i):
+        statuses[i] = chat_of(gateway, models[i])
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(models))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return statuses
+
+
+def limited(world, engine, workers):
+    return world.gateway([inference_route()], endpoints=[engine.backend], workers=workers,
+                         upstream={'scheduling': {'limiter': 'fixed', 'concurrency': 2, 'holdback_percent': 0}})
+
+
+def test_who_makes_names_up_gets_no_more_than_others_of_an_engine_that_takes_any(world, workers):
+    engine = Engine(world, lambda model: True, LIST)
+    gateway = limited(world, engine, workers)
+    end = time.monotonic() + 20
+    while engine.listed < workers:  # until each has heard of more than one, and has asked what there is
+        assert time.monotonic() < end
+        assert all_at_once(gateway, 'm', 'x', 'm', 'x') == [200] * 4
+    engine.most = 0
+    assert all_at_once(gateway, *[f'made-up-{i}' for i in range(12)]) == [200] * 12
+    assert engine.most == 2, 'all go as the one model that there is'
+
+
+def test_names_that_an_engine_does_not_know_leave_nothing_behind(world, workers):
+    engine = Engine(world, lambda model: model in ('m', 'alias'))
+    gateway = limited(world, engine, workers)
+    assert chat_of(gateway, 'm') == 200
+    for i in range(100):
+        assert chat_of(gateway, f'made-up-{i}') == 404
+    assert [chat_of(gateway, 'alias') for _ in range(2 * workers)] == [200] * 2 * workers
+    wait_until(lambda: gateway.metrics().value('sluice_sched_granted_total', model='alias') >= 1, what='the alias is one')
+    time.sleep(1.2)
+    assert len(gateway.metrics().labels('sluice_sched_limit', 'model')) <= 3
+    assert engine.listed <= 2 * workers
+
+
+def test_an_engine_with_one_model_is_not_asked_for_its_list(world, workers):
+    engine = Engine(world, lambda model: True, LIST)
+    gateway = limited(world, engine, workers)
+    assert all_at_once(gateway, *['any'] * 8) == [200] * 8
+    assert engine.listed == 0 and engine.most == 2
+
+
 def test_a_streamed_body_waits_with_its_request(world, workers):
     scene = Scene(world, 'http', workers)
     scene.ask_in_turn('a')
