@@ -447,6 +447,7 @@ static void set_gate(struct batching_call *call, const struct batching_ticket *f
         return;
     }
     struct sched_request *request = &fetch->pass.request;
+    fetch->pass.account = first->account;
     set_request(call, request);
     struct demand demand;
     struct cost_question question;

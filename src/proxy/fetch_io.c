@@ -253,10 +253,10 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
     fetch->status = head->status;
     if (fetch->pass.gate != NULL) {
         fetch->pass.outcome.answered_ns = fetch->progress_ns;
-        gate_on_answer(&fetch->pass, head->status);
         if (head->status == 429 || head->status == 503) {
             read_retry_after(fetch, head, base);
         }
+        gate_on_answer(&fetch->pass, head->status);
     }
     if (fetch->meter != NULL) {
         fetch->meter->on_head(fetch->meter, fetch, head, base);

@@ -44,8 +44,28 @@ static void on_telling(struct ring_task *task)
         } else {
             pass->state = GATE_OUT;
         }
-        pass->on_decided(pass);
+        gate_tell(pass);
     }
+}
+
+/* Its account may have got a pause while it waited. */
+void gate_tell(struct gate_pass *pass)
+{
+    if (UNLIKELY(pass->state == GATE_HELD && gate_accounts_is_paused(pass))) {
+        pass->outcome.is_canceled = true;
+        gate_leave(pass);
+        pass->outcome.is_canceled = false;
+        if (gate_accounts_pause(pass) == GATE_IS_PAUSED) {
+            return;
+        }
+    }
+    pass->on_decided(pass);
+}
+
+bool gate_only_observes(const struct gate *gate)
+{
+    const struct gate_options *options = &gate->gates->options[gate->key.upstream];
+    return gate->key.is_plain ? options->plain.observe_only : options->model.observe_only;
 }
 
 /* ---- life ---- */
@@ -66,7 +86,9 @@ enum result gates_init(struct gates *gates, const struct gates_options *options)
     list_init(&gates->nameless);
     list_init(&gates->owners);
     list_init(&gates->decisions);
+    list_init(&gates->paused);
     ring_task_init(&gates->telling, on_telling);
+    ring_timer_init(&gates->pause, gate_accounts_on_timer);
     if (gates->plain == NULL || gates->names == NULL) {
         gates_fini(gates);
         return RESULT_NO_MEMORY;
@@ -81,6 +103,7 @@ static void gate_free(struct gate *gate)
         gate_link_free(gate->link);
     }
     cost_destroy(gate->cost);
+    free(gate->accounts);
     free(gate);
 }
 
@@ -143,8 +166,8 @@ bool gates_are_settled(struct gates *gates)
             return false;
         }
     }
-    return counter_load(&gates->outstanding) == 0 && gates->closing == 0 && links_are_settled(&gates->models) &&
-           links_are_settled(&gates->nameless);
+    return counter_load(&gates->outstanding) == 0 && list_is_empty(&gates->paused) && gates->closing == 0 &&
+           links_are_settled(&gates->models) && links_are_settled(&gates->nameless);
 }
 
 void gates_close(struct gates *gates)
@@ -174,6 +197,9 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
     unsigned owner_index = gate_owner_index(gates, key);
     if (owner_index == gates->index) {
         gate->owner = gate_owner_use(gates, &gate->key);
+        if (gate->owner != NULL) {
+            gate->owner->own = gate;
+        }
     } else {
         gate->link = gate_link_open(gate, owner_index);
     }
@@ -192,11 +218,15 @@ void gate_forget(struct gate *gate)
     list_remove(&gate->node);
     cost_destroy(gate->cost);
     gate->cost = NULL;
+    free(gate->accounts);
+    gate->accounts = NULL;
     if (gate->link != NULL) {
         gate->gates->closing++;
         gate_link_close(gate->link);
         return;
     }
+    gate->owner->turned_away_there += counter_load(&gate->turned_away);
+    gate->owner->own = NULL;
     gate_owner_unuse(gate->owner);
     free(gate);
 }
@@ -353,6 +383,8 @@ bool gate_try(struct gate_pass *pass, struct gate *gate, uint8_t class)
     gate->uses++;
     pass->gate = gate;
     pass->name = 0;
+    pass->account = 0;
+    pass->is_clients_matter = false;
     pass->shed = SCHED_SHED_NONE;
     pass->outcome = (struct admission_outcome){.retry_after_ns = 0};
     struct sched_request *request = &pass->request;
@@ -371,6 +403,11 @@ enum gate_answer gate_enter(struct gate_pass *pass)
 {
     struct gate *gate = pass->gate;
     gate->used_ns = ring_now(gate->gates->ring);
+    switch (gate_accounts_pause(pass)) {
+    case GATE_NOT_PAUSED: break;
+    case GATE_IS_PAUSED: return GATE_QUEUED;
+    case GATE_TURNED_AWAY: return GATE_SHED;
+    }
     enum gate_answer answer =
         gate->owner != NULL ? gate_owner_enter(gate->owner, pass) : gate_link_enter(gate->link, pass);
     if (answer == GATE_GRANTED) {
@@ -385,8 +422,15 @@ void gate_leave(struct gate_pass *pass)
     if (pass->state == GATE_OUT) {
         return;
     }
+    if (UNLIKELY(pass->state == GATE_PAUSED || pass->state == GATE_PAUSE_OVER)) {
+        gate_accounts_leave(pass);
+        return;
+    }
     if (pass->state == GATE_HELD || pass->state == GATE_LENT) {
         gate_count(pass, -1);
+    }
+    if (pass->is_clients_matter) {
+        pass->outcome = (struct admission_outcome){.is_canceled = true}; /* which says nothing of the backend */
     }
     if (gate->owner != NULL) {
         gate_owner_leave(gate->owner, pass);
@@ -453,6 +497,7 @@ void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate
             .model = owner->key.model,
             .admission = owner->admission,
             .lent = owner->lent - owner->own_free - owner->own_in_use,
+            .turned_away = gate_owner_turned_away(owner),
         };
         visit(&view, context);
     }

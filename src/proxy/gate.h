@@ -70,9 +70,12 @@ struct gates {
     struct list_node owners;    /* of gates that this worker owns */
     struct list_node decisions; /* passes to be told of them, later in this turn */
     struct ring_task telling;
-    uint32_t pressure_milli;      /* of this machine, as told last */
-    unsigned closing;             /* links that their owners have still to let go of */
-    _Atomic uint64_t outstanding; /* grants held by fetches of this worker: one writer, read by the metrics */
+    struct list_node paused;       /* passes whose accounts are to be left alone */
+    struct ring_timer pause;       /* when the first of them may ask */
+    _Atomic uint64_t paused_count; /* of them: one writer, read by the metrics */
+    uint32_t pressure_milli;       /* of this machine, as told last */
+    unsigned closing;              /* links that their owners have still to let go of */
+    _Atomic uint64_t outstanding;  /* grants held by fetches of this worker: one writer, read by the metrics */
 };
 
 struct gates_options {
@@ -124,6 +127,8 @@ struct cost_model *gate_cost(struct gate *gate);
 
 enum gate_state {
     GATE_OUT,
+    GATE_PAUSED,        /* the backend wants its account to be left alone: it waits here, and asks then */
+    GATE_PAUSE_OVER,    /* it asks later in this turn */
     GATE_WAITING,       /* in the admission's queue, here or at the owner */
     GATE_TO_BE_GRANTED, /* on_decided comes later in this turn */
     GATE_TO_BE_SHED,
@@ -135,10 +140,11 @@ enum gate_answer { GATE_GRANTED, GATE_QUEUED, GATE_SHED };
 
 struct gate_pass {
     struct gate *gate; /* NULL: let through unasked */
-    /* It was queued and is decided: `state` is GATE_HELD, or GATE_OUT and `shed` says why. May leave. */
+    /* It was queued and is decided: `state` is GATE_HELD or GATE_LENT, or GATE_OUT and `shed` says why. May leave. */
     void (*on_decided)(struct gate_pass *pass);
     struct sched_request request; /* the submitter's part is filled in before gate_enter */
     bool is_now_or_never;         /* nobody waits for it: shed unless it can go at once */
+    uint64_t account;             /* a hash of the credentials that it is sent with; 0: none. The submitter's */
     uint64_t name;                /* a hash of the model's, whosever gate it has; 0: none */
 
     /* why it was shed */
@@ -149,9 +155,10 @@ struct gate_pass {
     struct admission_outcome outcome;
 
     /* private */
+    bool is_clients_matter; /* that it is refused says nothing of the backend */
     enum gate_state state;
     struct gate_seat *seat; /* at another worker's admission; NULL: none */
-    struct list_node node;  /* on decisions */
+    struct list_node node;  /* on decisions, or paused */
     uint32_t untold_tokens;
 };
 
@@ -185,7 +192,7 @@ void gate_leave(struct gate_pass *pass);
 void gate_on_first_token(struct gate_pass *pass, nanos at);
 void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
 
-/* Its answer begins, with this status. */
+/* Its answer begins, with this status; the outcome has what pause it asks for. */
 void gate_on_answer(struct gate_pass *pass, unsigned status);
 
 /* Which endpoint serves it. */
@@ -205,7 +212,8 @@ struct gate_view {
     bool is_plain;
     struct bytes model; /* empty: of a plain service, or of all without a gate of their own */
     const struct admission *admission;
-    uint32_t lent; /* credits that other workers have */
+    uint32_t lent;        /* credits that other workers have */
+    uint64_t turned_away; /* SCHED_SHED_CLIENT_PAUSED, which the admission knows nothing of */
 };
 void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate_view *view, void *context),
                       void *context);

@@ -172,6 +172,9 @@ void gate_on_answer(struct gate_pass *pass, unsigned status)
     if (pass->name != 0) {
         name_on_answer(pass, status);
     }
+    if (pass->account != 0) {
+        gate_accounts_on_answer(pass, status);
+    }
 }
 
 /* ---- gates ---- */

@@ -51,6 +51,7 @@ void exchange_admission_prepare(struct exchange *exchange, const struct exchange
     struct scheduling_tenant tenant =
         scheduling_tenant_of(&worker->server->scheduling, config, &source, conn_client(exchange->conn));
     request->tenant = tenant.hash;
+    pass->account = tenant.account;
     request->weight = tenant.weight;
     request->class = tenant.class;
     request->arrived_ns = exchange->started_ns;
@@ -141,6 +142,7 @@ static const char *message_of(enum sched_shed shed)
     switch (shed) {
     case SCHED_SHED_TENANT_SHARE: return "too many of this client's requests are waiting already";
     case SCHED_SHED_TOO_LARGE: return "the request is larger than the model can ever take";
+    case SCHED_SHED_CLIENT_PAUSED: return "the upstream has asked for a pause of requests with these credentials";
     case SCHED_SHED_QUEUE_FULL: return "too many requests are waiting already";
     case SCHED_SHED_EVICTED: return "the request had to make room for a more urgent one";
     case SCHED_SHED_LATE_ARRIVAL: return "the request would wait longer than its deadline allows";

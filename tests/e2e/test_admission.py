@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from backend import OK
+from backend import OK, keep_answering
 from programs import http_route, inference_route
-from rawhttp import Client, wait_until
+from rawhttp import Client, post, wait_until
 
 CHAT = '/v1/chat/completions'
 
@@ -258,6 +258,64 @@ def test_what_an_ordinary_service_tells_one_client_that_asks_too_often_is_nobody
     for name in ('b', 'c', 'd'):
         scene.holding.wait_for(name)
     assert scene.finish('b', 'c', 'd') == [200] * 3
+
+
+def test_a_429_for_one_key_pauses_nobody_else(world, workers):
+    seen = []
+
+    def answer(peer, request):
+        seen.append(request.fields['authorization'])
+        if seen[-1] == 'Bearer greedy':
+            peer.answer('{}', status='429 Too Many Requests', fields='Retry-After: 30\r\n')
+        else:
+            peer.answer('{}')
+    gateway = world.gateway([inference_route()], endpoints=[world.backend(keep_answering(answer))], workers=workers)
+
+    def ask_as(key):
+        return post(gateway.address, CHAT, '{"model": "m", "messages": []}',
+                    fields=f'Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n'
+                           'x-request-timeout-ms: 5000\r\n')
+    for _ in range(8):
+        assert ask_as('modest').status == 200
+    began = time.monotonic()
+    response = ask_as('greedy')
+    while 'x-sluice-reason' not in response.fields:  # each worker finds out for itself
+        assert response.status == 429 and seen.count('Bearer greedy') <= workers
+        assert ask_as('modest').status == 200
+        response = ask_as('greedy')
+    assert response.status == 429 and told_to_come_back(response) == 'client_paused'
+    assert 20 <= int(response.fields['retry-after']) <= 30
+    for _ in range(8):
+        assert ask_as('modest').status == 200
+    assert time.monotonic() - began < 5
+    wait_until(lambda: gateway.metrics().value('sluice_sched_shed_total', reason='client_paused') == 1,
+               what='it is counted')
+
+
+def test_who_is_asked_for_a_pause_waits_for_its_end(world):
+    answers = iter(['429 Too Many Requests'])
+    seen = []
+
+    def answer(peer, request):
+        seen.append(request.fields['authorization'])
+        peer.answer('{}', status='200 OK' if seen[-1] == 'Bearer b' else next(answers, '200 OK'),
+                    fields='Retry-After: 1\r\n')
+    gateway = world.gateway([inference_route()], endpoints=[world.backend(keep_answering(answer))])
+
+    def ask_as(key):
+        return post(gateway.address, CHAT, '{"model": "m", "messages": []}',
+                    fields=f'Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n').status
+    began = time.monotonic()
+    assert ask_as('a') == 429
+    waiting = threading.Thread(target=lambda: seen.append(ask_as('a')))
+    waiting.start()
+    wait_until(lambda: gateway.metrics().value('sluice_sched_client_paused') == 1, what='it waits')
+    assert ask_as('b') == 200
+    assert time.monotonic() - began < 0.8
+    waiting.join(10)
+    assert seen == ['Bearer a', 'Bearer b', 'Bearer a', 200]
+    assert 0.8 < time.monotonic() - began < 3
+    assert gateway.metrics().value('sluice_sched_client_paused') == 0
 
 
 def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, workers):
