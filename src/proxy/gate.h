@@ -174,7 +174,7 @@ void gate_pass_choose_model(struct gate_pass *pass, struct gates *gates, unsigne
 void gate_pass_fini(struct gate_pass *pass);
 
 /* Whether the upstream should be asked what it has: the pass names a model that nobody has been served, and it is not
- * the only name that was ever heard. */
+ * one of the first few names. */
 bool gate_pass_is_doubtful(const struct gate_pass *pass);
 
 /* Makes a pass that goes at once, on a credit that this worker has at hand: nothing has to be known of its request but
