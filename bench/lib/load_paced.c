@@ -11,61 +11,20 @@
  * their own: a refusal is quick, and would flatter the rest.
  *
  * Whether the load itself kept pace is told by `lag`: how late requests were sent for which a connection was free. */
-#include "answer.h"
-#include "events.h"
-#include "load.h"
-#include "pace.h"
-#include "spread.h"
+#include "load_paced.h"
 
 enum {
     BUFFERS = 1024,
     BUFFER_BYTES = 16384,
     TICK_MS = 100, /* connections that could not be opened are tried again, and the grace is looked at */
-    STATUS_MAX = 600,
     NONE = -1,
 };
 
-#define LATE_NS 1000000 /* sent so much after it was due, with a connection free: the load could not keep pace */
+/* Timers are no closer than this: above 50,000/s a timer for each request would cost the load more than the request. */
+#define PACE_STEP_NS 20000
+#define LATE_NS      1000000 /* sent so much after it was due, with a connection free: the load could not keep pace */
 
 enum paced_timer { TIMER_PACE = 100, TIMER_TICK, TIMER_INTERVAL }; /* beyond the phases, which load_tick uses */
-
-struct paced_connection {
-    struct answer answer;
-    struct events events;
-    uint64_t idle_since_ns, due_ns, sent_ns, first_event_ns, first_token_ns, last_token_ns;
-    int next_idle; /* descriptor, or NONE */
-    bool is_idle, is_asked, is_measured;
-    char *request; /* its own copy when there are numbers in it */
-};
-
-struct interval {
-    struct spread latency;
-    uint64_t answered, failed, tokens;
-};
-
-struct paced {
-    struct load load;
-    struct pace pace;
-    bool is_open; /* loop */
-    uint64_t now_ns, begin_ns, window_begin_ns, window_end_ns, give_up_ns;
-    uint64_t random;
-    uint64_t number; /* of the next request, in {n} */
-
-    uint64_t due, waited, late, outstanding; /* measured: due; without a free connection; sent late; not yet over */
-    uint64_t good, failed, broken, unanswered, events, tokens, bytes;
-    uint64_t in_window; /* good ones that were over within the window, whenever they were due */
-    uint64_t status[STATUS_MAX];
-    uint64_t sent_ever, answered_ever, good_ever;
-    uint64_t closed, connect_failures; /* of all time */
-    struct spread latency, service, refusal, lag, first_event, first_token, token_gap;
-    struct interval interval;
-
-    int idle; /* a stack: few connections stay busy rather than all a little */
-    long idle_count, missing;
-    bool pace_armed;
-    struct __kernel_timespec pace_timer, tick_timer, interval_timer;
-    struct paced_connection connection[BENCH_FD_MAX];
-};
 
 /* ---- timers ---- */
 
@@ -82,7 +41,8 @@ static void pace_arm(struct paced *paced)
 {
     if (paced->pace_armed || paced->idle == NONE)
         return;
-    uint64_t at = paced->pace.due_ns;
+    uint64_t at = paced->pace.due_ns, soonest = paced->now_ns + PACE_STEP_NS;
+    at = at > soonest ? at : soonest;
     paced->pace_timer =
         (struct __kernel_timespec){.tv_sec = (int64_t)(at / 1000000000u), .tv_nsec = (long long)(at % 1000000000u)};
     struct io_uring_sqe *sqe = bench_sqe(&paced->load.ring);
@@ -200,7 +160,7 @@ static void note_answer(struct paced *paced, const struct paced_connection *conn
 {
     uint64_t took_ns = paced->now_ns - connection->due_ns;
     paced->outstanding--;
-    paced->status[connection->answer.status < STATUS_MAX ? connection->answer.status : 0]++;
+    paced->status[connection->answer.status < PACED_STATUS_MAX ? connection->answer.status : 0]++;
     if (!is_good) {
         paced->failed++;
         spread_add(&paced->refusal, took_ns);
@@ -359,107 +319,9 @@ static void on_receive(struct paced *paced, const struct io_uring_cqe *cqe, int 
 
 /* ---- time ---- */
 
-static uint64_t backlog(const struct paced *paced)
-{
-    const struct pace *pace = &paced->pace;
-    if (!paced->is_open || pace->due_ns >= paced->now_ns)
-        return 0;
-    return (uint64_t)((double)(paced->now_ns - pace->due_ns) / 1e9 * pace->rate);
-}
-
-static void print_interval(struct paced *paced)
-{
-    struct interval *interval = &paced->interval;
-    printf("{\"at_s\":%.3f,\"answered\":%llu,\"failed\":%llu,\"tokens\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f,"
-           "\"max_us\":%.1f,\"busy\":%ld,\"backlog\":%llu,\"answered_ever\":%llu}\n",
-           (double)(paced->now_ns - paced->window_begin_ns) / 1e9, (unsigned long long)interval->answered,
-           (unsigned long long)interval->failed, (unsigned long long)interval->tokens,
-           spread_quantile_us(&interval->latency, 0.5), spread_quantile_us(&interval->latency, 0.99),
-           (double)interval->latency.max_ns / 1e3,
-           paced->load.options->connections - paced->idle_count - paced->missing, (unsigned long long)backlog(paced),
-           (unsigned long long)paced->answered_ever);
-    fflush(stdout);
-    memset(interval, 0, sizeof *interval);
-}
-
-/* Those without an answer count with what they have waited so far, which is less than they would have. */
-static void count_unanswered(struct paced *paced)
-{
-    for (int fd = 0; fd < BENCH_FD_MAX; fd++) {
-        const struct paced_connection *connection = &paced->connection[fd];
-        if (!connection->is_asked || !connection->is_measured)
-            continue;
-        paced->unanswered++;
-        spread_add(&paced->latency, paced->now_ns - connection->due_ns);
-        if (paced->is_open)
-            spread_add(&paced->service, paced->now_ns - connection->sent_ns);
-        if (connection->answer.is_events && connection->first_token_ns == 0)
-            spread_add(&paced->first_token, paced->now_ns - connection->due_ns);
-    }
-    for (; paced->is_open && paced->pace.due_ns < paced->window_end_ns; pace_next(&paced->pace)) {
-        if (paced->pace.due_ns < paced->window_begin_ns)
-            continue;
-        paced->due++;
-        paced->waited++;
-        paced->unanswered++;
-        spread_add(&paced->latency, paced->now_ns - paced->pace.due_ns);
-    }
-}
-
-static void print_statuses(const struct paced *paced)
-{
-    bool is_first = true;
-    printf("\"statuses\":{");
-    for (unsigned i = 0; i < STATUS_MAX; i++)
-        if (paced->status[i] > 0) {
-            printf("%s\"%u\":%llu", is_first ? "" : ",", i, (unsigned long long)paced->status[i]);
-            is_first = false;
-        }
-    printf("},");
-}
-
-static void print_spreads(const struct paced *paced)
-{
-    const struct {
-        const char *name;
-        const struct spread *spread;
-    } spreads[] = {
-        {"latency", &paced->latency},         {"service", &paced->service},
-        {"refusal", &paced->refusal},         {"lag", &paced->lag},
-        {"first_event", &paced->first_event}, {"first_token", &paced->first_token},
-        {"token_gap", &paced->token_gap},
-    };
-    for (size_t i = 0; i < sizeof spreads / sizeof *spreads; i++)
-        if (spreads[i].spread->histogram.count > 0) {
-            spread_print(spreads[i].name, spreads[i].spread);
-            printf(",");
-        }
-}
-
-static void print_result(struct paced *paced)
-{
-    const struct load *load = &paced->load;
-    double elapsed_s = (double)(load->end.at_ns - load->begin.at_ns) / 1e9;
-    printf("{\"requests\":%llu,\"good\":%llu,\"failed\":%llu,\"broken\":%llu,\"unanswered\":%llu,\"waited\":%llu,"
-           "\"late\":%llu,\"events\":%llu,\"tokens\":%llu,\"bytes\":%llu,\"per_s\":%.3f,\"tokens_per_s\":%.3f,",
-           (unsigned long long)paced->due, (unsigned long long)paced->good, (unsigned long long)paced->failed,
-           (unsigned long long)paced->broken, (unsigned long long)paced->unanswered, (unsigned long long)paced->waited,
-           (unsigned long long)paced->late, (unsigned long long)paced->events, (unsigned long long)paced->tokens,
-           (unsigned long long)paced->bytes, (double)paced->in_window / elapsed_s, (double)paced->tokens / elapsed_s);
-    printf("\"sent_ever\":%llu,\"answered_ever\":%llu,\"good_ever\":%llu,\"closed\":%llu,\"connect_failures\":%llu,",
-           (unsigned long long)paced->sent_ever, (unsigned long long)paced->answered_ever,
-           (unsigned long long)paced->good_ever, (unsigned long long)paced->closed,
-           (unsigned long long)paced->connect_failures);
-    print_statuses(paced);
-    print_spreads(paced);
-    usage_print(&load->begin, &load->end);
-    printf("}\n");
-}
-
 static void finish(struct paced *paced)
 {
-    count_unanswered(paced);
-    print_result(paced);
+    paced_print_result(paced);
     exit(0);
 }
 
@@ -503,7 +365,7 @@ static void on_timer(struct paced *paced, uint64_t tag)
     case TIMER_PACE: paced->pace_armed = false; return;
     case TIMER_INTERVAL:
         if (paced->load.phase == LOAD_WINDOW) {
-            print_interval(paced);
+            paced_print_interval(paced);
             timer_relative(paced, &paced->interval_timer, options->interval_ms, TIMER_INTERVAL);
         }
         return;
