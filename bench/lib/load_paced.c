@@ -330,7 +330,6 @@ static void on_phase(struct paced *paced)
     const struct load_options *options = paced->load.options;
     if (paced->load.phase == LOAD_WINDOW) {
         paced->window_begin_ns = paced->load.begin.at_ns;
-        paced->window_end_ns = paced->window_begin_ns + (uint64_t)options->window_ms * 1000000;
         if (options->interval_ms > 0)
             timer_relative(paced, &paced->interval_timer, options->interval_ms, TIMER_INTERVAL);
         return;
