@@ -196,8 +196,10 @@ static void on_answer(struct paced *paced, int fd)
 
 static void note_tokens(struct paced *paced, struct paced_connection *connection, unsigned count)
 {
-    if (paced->load.phase == LOAD_WINDOW)
+    if (paced->load.phase == LOAD_WINDOW) {
         paced->interval.tokens += count;
+        paced->tokens_in_window += count;
+    }
     if (!connection->is_measured)
         return;
     paced->tokens += count;

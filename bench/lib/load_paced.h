@@ -36,7 +36,8 @@ struct paced {
 
     uint64_t due, waited, late, outstanding; /* measured: due; without a free connection; sent late; not yet over */
     uint64_t good, failed, broken, unanswered, events, tokens, bytes;
-    uint64_t in_window; /* good ones that were over within the window, whenever they were due */
+    /* good ones that were over, and tokens that came, within the window, whenever the request was due */
+    uint64_t in_window, tokens_in_window;
     uint64_t status[PACED_STATUS_MAX];
     uint64_t sent_ever, answered_ever, good_ever;
     uint64_t closed, connect_failures; /* of all time */

@@ -87,7 +87,8 @@ void paced_print_result(struct paced *paced)
            (unsigned long long)paced->due, (unsigned long long)paced->good, (unsigned long long)paced->failed,
            (unsigned long long)paced->broken, (unsigned long long)paced->unanswered, (unsigned long long)paced->waited,
            (unsigned long long)paced->late, (unsigned long long)paced->events, (unsigned long long)paced->tokens,
-           (unsigned long long)paced->bytes, (double)paced->in_window / elapsed_s, (double)paced->tokens / elapsed_s);
+           (unsigned long long)paced->bytes, (double)paced->in_window / elapsed_s,
+           (double)paced->tokens_in_window / elapsed_s);
     printf("\"sent_ever\":%llu,\"answered_ever\":%llu,\"good_ever\":%llu,\"closed\":%llu,\"connect_failures\":%llu,",
            (unsigned long long)paced->sent_ever, (unsigned long long)paced->answered_ever,
            (unsigned long long)paced->good_ever, (unsigned long long)paced->closed,

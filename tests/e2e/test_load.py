@@ -425,7 +425,7 @@ def test_latency_that_drifts_and_descriptors_that_grow_are_found():
 
 def point(**more):
     figures = {'requests': 1000, 'per_s': 1000.0, 'elapsed_s': 1.0, 'late': 0, 'waited': 0,
-               'load': {'cpu_s': 0.3, 'waited_s': 0.0}, 'latency': {'p50_us': 100}}
+               'load': {'cpu_s': 0.3, 'waited_s': 0.0}, 'latency': {'p50_us': 100}, 'lag': {'p99_us': 1500}}
     figures.update(more.pop('figures', {}))
     return {'rate': 1000.0, 'connections': 64, 'server_core': 0.5, 'figures': figures, **more}
 
@@ -435,8 +435,10 @@ def point(**more):
     ({'figures': {'load': {'cpu_s': 0.97, 'waited_s': 0}}}, ['client']),
     ({'figures': {'load': {'cpu_s': 0.97, 'waited_s': 0}}, 'server_core': 0.99}, []),
     ({'figures': {'late': 50}}, ['client']),
+    ({'figures': {'late': 50, 'latency': {'p50_us': 50e3}}}, []),
     ({'figures': {'late': 50, 'per_s': 700.0}}, ['client']),
-    ({'figures': {'load': {'cpu_s': 0.3, 'waited_s': 0.2}}}, ['client']),
+    ({'figures': {'load': {'cpu_s': 0.3, 'waited_s': 0.2}}}, ['noise']),
+    ({'figures': {'watched': {'7': {'waited_s': 0.2}}, 'late': 50, 'per_s': 700.0}}, ['noise']),
     ({'figures': {'per_s': 700.0}}, ['server']),
     ({'figures': {'per_s': 970.0}}, []),
     ({'figures': {'failed': 3, 'statuses': {'200': 997, '503': 3}}}, ['server']),

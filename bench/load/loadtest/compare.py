@@ -50,7 +50,7 @@ def row(a, b):
     for _, key in QUANTILES:
         values = [(p["figures"].get("latency") or {}).get(key) for p in (a, b)]
         cells += [duration_us(v) if v is not None else "-" for v in values] + [ratio(*values)]
-    return cells + ["client" if judge.measures_the_client(a) or judge.measures_the_client(b) else ""]
+    return cells + ["in doubt" if judge.is_doubtful(a) or judge.is_doubtful(b) else ""]
 
 
 def chart(a, b):
@@ -61,7 +61,7 @@ def chart(a, b):
             points = open_points(outcome)
             it.add("%s %s" % (name, letter), [(p["figures"]["per_s"], (p["figures"].get("latency") or {}).get(key))
                                               for p in points], colour * 2, dashed=letter == "B",
-                   hollow=[judge.measures_the_client(p) for p in points])
+                   hollow=[judge.is_doubtful(p) for p in points])
     return it
 
 

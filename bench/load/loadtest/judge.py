@@ -6,7 +6,8 @@ from loadtest.plot import si
 
 CLIENT_CORE_MAX = 0.85      # busier than this, and the load may be what limits
 SERVER_CORE_BUSY = 0.95
-LATE_SHARE_MAX = 0.01       # of requests that left late although a connection was free
+LATE_SHARE_MAX = 0.01       # of requests that left 1 ms late or more although a connection was free,
+LAG_SHARE_MIN = 0.1         # if that is so much of the usual latency
 WAITED_SHARE_MAX = 0.05     # of the time that the load was ready to run and something else had its core
 BEHIND_SHARE = 0.02         # of what was asked for that may be missing, beside three standard deviations of what is by chance
 FEW_ANSWERS = 100           # below that, p99 is one or two requests
@@ -37,17 +38,31 @@ def is_behind(figures, rate):
     return asked - came > BEHIND_SHARE * asked + 3 * math.sqrt(asked)
 
 
+def waited_share(usage, elapsed_s):
+    return usage["waited_s"] / elapsed_s
+
+
+def remarks_on_machine(figures):
+    """Whether something else had the cores."""
+    elapsed = figures["elapsed_s"]
+    waited = waited_share(figures["load"], elapsed)
+    if waited > WAITED_SHARE_MAX:
+        yield "noise", "the load waited %.0f %% of the time for its core: something else ran there" % (waited * 100)
+    waited = sum(waited_share(usage, elapsed) for usage in figures.get("watched", {}).values())
+    if waited > WAITED_SHARE_MAX:
+        yield "noise", "the server waited %.0f %% of the time for its core: something else ran there" % (waited * 100)
+
+
 def remarks_on_load(figures, server_core):
     """Why a point may say more of the load than of the server."""
-    busy, waited = (figures["load"][key] / figures["elapsed_s"] for key in ("cpu_s", "waited_s"))
+    busy = figures["load"]["cpu_s"] / figures["elapsed_s"]
     late = figures.get("late", 0) / figures["requests"] if figures["requests"] else 0
+    lag_us = (figures.get("lag") or {}).get("p99_us", 0)
     if busy >= CLIENT_CORE_MAX and (server_core is None or server_core < SERVER_CORE_BUSY or late > LATE_SHARE_MAX):
         yield "client", "the load had %.0f %% of a core: it is what limits, not the server" % (busy * 100)
-    elif late > LATE_SHARE_MAX:
+    elif late > LATE_SHARE_MAX and lag_us > LAG_SHARE_MIN * (figures.get("latency") or {}).get("p50_us", 0):
         yield "client", ("%.1f %% of the requests left more than 1 ms late although a connection was free"
                          % (late * 100))
-    if waited > WAITED_SHARE_MAX:
-        yield "client", "the load waited %.0f %% of the time for its core: something else ran there" % (waited * 100)
 
 
 def remarks_on_server(figures, rate):
@@ -62,10 +77,11 @@ def remarks_on_server(figures, rate):
 
 
 def remarks(point):
-    """What is to be known about a point before it is believed: (kind, sentence). Kind `client`: the point measures the
-    load, not the server. `server`: the server did not keep up. `note`: neither."""
+    """What is to be known about a point before it is believed: (kind, sentence). Kind `noise`: the machine was busy with
+    something else. `client`: the point measures the load, not the server. `server`: the server did not keep up. `note`:
+    none of these."""
     figures, rate = point["figures"], point.get("rate")
-    found = list(remarks_on_load(figures, point.get("server_core")))
+    found = list(remarks_on_machine(figures)) or list(remarks_on_load(figures, point.get("server_core")))
     of_server = list(remarks_on_server(figures, rate))
     if found:   # a server is not blamed for a rate that the load did not make
         of_server = [remark for remark in of_server if "keep up" not in remark[1]]
@@ -87,8 +103,9 @@ def statuses(figures):
     return " (%s)" % ", ".join("%s: %d" % pair for pair in sorted(counts.items())) if counts else ""
 
 
-def measures_the_client(point):
-    return any(kind == "client" for kind, _ in point["remarks"])
+def is_doubtful(point):
+    """Whether a point says something of the load or the machine rather than of the server."""
+    return any(kind in ("client", "noise") for kind, _ in point["remarks"])
 
 
 def trend(xs, ys):

@@ -32,8 +32,8 @@ svg .tiny { font-size: 10px; } .grid { stroke: var(--line); } .axis { stroke: va
 th { color: var(--soft); font-weight: 500; text-align: right; } td { text-align: right; }
 th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
-tr.client td { color: var(--soft); font-style: italic; }
-ul.remarks { margin: 8px 0; padding-left: 20px; font-size: 14px; } .is-client b { color: var(--warn); }
+tr.doubt td { color: var(--soft); font-style: italic; }
+ul.remarks { margin: 8px 0; padding-left: 20px; font-size: 14px; } .is-client b, .is-noise b { color: var(--warn); }
 .is-server b { color: var(--bad); } .is-note { color: var(--soft); }
 tr.ok td:nth-child(2) { color: var(--good); } tr.bad td:nth-child(2) { color: var(--bad); font-weight: 600; }
 tr.unclear td:nth-child(2) { color: var(--warn); }

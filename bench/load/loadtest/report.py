@@ -1,5 +1,7 @@
 """A matrix as a table on the terminal and as a page."""
 
+import re
+
 from loadtest import judge, page
 from loadtest.plot import Axis, Chart, duration_us, percent, si
 
@@ -8,6 +10,7 @@ HEADER = ("load", "asked/s", "good/s", "p50", "p90", "p99", "p99.9", "max", "not
 TOKEN_HEADER = ("load", "asked/s", "good/s", "first token p50", "p99", "gap p50", "p99", "tokens/s", "not good", "server",
                 "load core", "")
 CURVES_MAX = 6
+MARKS = (("noise", "noise"), ("client", "client"), ("server", "overload"))
 
 
 def not_good(figures):
@@ -16,7 +19,7 @@ def not_good(figures):
 
 def mark(point):
     kinds = [kind for kind, _ in point["remarks"]]
-    return "client" if "client" in kinds else "overload" if "server" in kinds else ""
+    return next((word for kind, word in MARKS if kind in kinds), "")
 
 
 def name_of(point):
@@ -56,11 +59,11 @@ def open_points(outcome):
 
 
 def hollow(points):
-    return [judge.measures_the_client(p) for p in points]
+    return [judge.is_doubtful(p) for p in points]
 
 
 def latency_chart(points, what="latency", title="Latency against throughput",
-                  quantiles=QUANTILES[:4], note="From the moment each request was due. Rings measure the load, not the server."):
+                  quantiles=QUANTILES[:4], note="From the moment each request was due. Rings are in doubt: see the remarks."):
     chart = Chart(title, Axis("good answers a second", si, low=0), Axis("latency", duration_us, "log"), note)
     for name, key in quantiles:
         chart.add(name, [(p["figures"]["per_s"], (p["figures"].get(what) or {}).get(key)) for p in points],
@@ -161,7 +164,13 @@ def charts_of(outcome):
 # ---- the page
 
 def remarks_of(outcome):
-    return [(kind, name_of(p) + ":", sentence) for p in outcome["points"] for kind, sentence in p["remarks"]]
+    """(kind, who, sentence): what is said of several points, with other numbers, is said once, of the first of them."""
+    found = {}
+    for p in outcome["points"]:
+        for kind, sentence in p["remarks"]:
+            found.setdefault((kind, re.sub(r"[\d.]+( k| M)?", "#", sentence)), []).append((name_of(p), sentence))
+    return [(kind, said[0][0] + (" and %d more:" % (len(said) - 1) if len(said) > 1 else ":"), said[0][1])
+            for (kind, _), said in found.items()]
 
 
 def describe(result):
@@ -177,7 +186,7 @@ def describe(result):
 
 def section(name, outcome):
     header, rows = rows_of(outcome)
-    classes = ["client" if judge.measures_the_client(p) else "" for p in outcome["points"]]
+    classes = ["doubt" if judge.is_doubtful(p) else "" for p in outcome["points"]]
     cut = "<p class='note'>Interrupted: the rest of its points is missing.</p>" if outcome.get("interrupted") else ""
     return ("<h2>%s</h2><p class='soft'>%s — %s</p>%s%s%s%s" % (
         page.text(name), page.text(outcome["about"]), page.text(outcome["request"]),
@@ -187,10 +196,10 @@ def section(name, outcome):
 
 def html(result):
     points = [p for outcome in result["scenarios"].values() for p in outcome["points"]]
-    doubtful = sum(judge.measures_the_client(p) for p in points)
+    doubtful = sum(judge.is_doubtful(p) for p in points)
     summary = "%d points" % len(points)
     if doubtful:
-        summary += ", of which %d measure the load generator and not the server (italic rows, rings)" % doubtful
+        summary += ", %d of them in doubt (italic rows, rings): the load was what limited, or the machine was busy" % doubtful
     warnings = [("client", "Note:", warning) for warning in result["warnings"]]
     body = "<h1>Load test of %s</h1><p class='soft'>%s.</p>%s%s" % (
         page.text(result["target"]), summary, page.facts(describe(result)), page.remarks(warnings))

@@ -13,6 +13,7 @@ MEMORY_NOISE_BYTES, MEMORY_NOISE_SHARE = 1 << 20, 0.01
 DESCRIPTORS_NOISE = 10
 LATENCY_NOISE_SHARE = 0.2
 ERRORS_SHARE_MAX = 0.001
+WHO = {"client": "Load:", "server": "Server:", "noise": "Machine:"}
 
 
 def steady(samples):
@@ -170,7 +171,7 @@ def html(result):
     body = "<h1>Soak of %s</h1><p class='soft'>%s, %.3g min at %s/s%s.</p>%s%s" % (
         page.text(result["target"]), page.text(outcome["request"]), outcome["seconds"] / 60, si(outcome["rate"]), early,
         page.facts(describe(result)),
-        page.remarks([(kind, {"client": "Load:", "server": "Server:"}.get(kind, "Note:"), sentence)
+        page.remarks([(kind, WHO.get(kind, "Note:"), sentence)
                       for kind, sentence in outcome["remarks"]]))
     body += page.table(("", "verdict", "what was seen"), rows_of(outcome), [v["verdict"] for v in outcome["verdicts"]],
                        (0, 1, 2))
