@@ -4,7 +4,7 @@ import math
 
 from loadtest.plot import si
 
-CLIENT_CORE_MAX = 0.85      # busier than this, and the load may be what limits
+CLIENT_CORE_MAX = 0.9      # busier than this, and the load may be what limits
 SERVER_CORE_BUSY = 0.95
 LATE_SHARE_MAX = 0.01       # of requests that left 1 ms late or more although a connection was free,
 LAG_SHARE_MIN = 0.1         # if that is so much of the usual latency
