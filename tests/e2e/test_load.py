@@ -584,8 +584,9 @@ def test_a_chat_user_measures_first_token_and_gaps(monkeypatch):
 def test_wrk_scripts_count_what_was_answered(world, script, words):
     sim = world.sim('--time-scale', '20')
     try:
-        done = subprocess.run(['wrk', '-t1', '-c4', '-d1', '-s', os.path.join(FOLDER, script), sim.url + '/v1/chat/completions', '--',
-                               'sluice-sim', '4'], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(['wrk', '-t1', '-c4', '-d1', '-s', os.path.join(FOLDER, script),
+                               sim.url + '/v1/chat/completions', '--', 'sluice-sim', '4'],
+                              capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
         pytest.skip('wrk is not installed')
     assert done.returncode == 0 and re.search(words, done.stdout), done.stdout + done.stderr

@@ -64,8 +64,8 @@ def table(header, rows, classes=None, texts=()):
 
 def remarks(items):
     """(class, who, sentence) each."""
-    return "<ul class='remarks'>%s</ul>" % "".join(
-        "<li class='is-%s'><b>%s</b> %s</li>" % (kind, text(who), text(sentence)) for kind, who, sentence in items) if items else ""
+    lines = ["<li class='is-%s'><b>%s</b> %s</li>" % (kind, text(who), text(sentence)) for kind, who, sentence in items]
+    return "<ul class='remarks'>%s</ul>" % "".join(lines) if lines else ""
 
 
 def charts(list_of_charts):

@@ -48,8 +48,9 @@ def nice_step(span):
 class Axis:
     """From values to pixels. A share axis (0 to 1, exclusive) is spread so that each further nine takes as much room."""
 
-    def __init__(self, label, form=si, kind="linear", low=None, high=None):
-        self.label, self.form, self.kind = label, form, kind
+    def __init__(self, label, form=si, kind="linear", low=None, high=None, unit=1):
+        """`unit`: linear ticks are round in multiples of it."""
+        self.label, self.form, self.kind, self.unit = label, form, kind, unit
         self.low, self.high = low, high
 
     def through(self, value):
@@ -69,7 +70,7 @@ class Axis:
                 low = 0
             if high <= low:
                 low, high = (low - abs(low) * 0.05, low + abs(low) * 0.05) if low else (0, 1)
-            step = nice_step(high - low)
+            step = nice_step((high - low) / self.unit) * self.unit
             low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
             self.ticks = [low + step * i for i in range(int(round((high - low) / step)) + 1)]
         elif self.kind == "log":

@@ -173,15 +173,17 @@ def remarks_of(outcome):
             for (kind, _), said in found.items()]
 
 
-def describe(result):
-    machine, options = result["machine"], result["options"]
-    cores = result["cores"]
-    pairs = [("target", result["target"]), ("machine", "%s, %d cores, Linux %s" % (
-        machine["cpu"], machine["cores"], machine["kernel"])),
-        ("cores", "load on %s, server on %s" % (cores["load"], "?" if cores["server"] is None else cores["server"])),
-        ("each point", "%g s after %g s of warm-up; arrivals %s" % (
-            options["seconds"], options["warmup"], options["arrivals"])), ("started", result["started"])]
-    return pairs
+def describe(result, how):
+    machine, cores = result["machine"], result["cores"]
+    return [("target", result["target"]),
+            ("machine", "%s, %d cores, Linux %s" % (machine["cpu"], machine["cores"], machine["kernel"])),
+            ("cores", "load on %s, server on %s" % (cores["load"], "?" if cores["server"] is None else cores["server"])),
+            ("measured", how), ("started", result["started"])]
+
+
+def describe_points(options):
+    return "%g s at each point after %g s of warm-up (twice that where answers take seconds); %s arrivals" % (
+        options["seconds"], options["warmup"], options["arrivals"])
 
 
 def section(name, outcome):
@@ -201,7 +203,8 @@ def html(result):
     if doubtful:
         summary += ", %d of them in doubt (italic rows, rings): the load was what limited, or the machine was busy" % doubtful
     warnings = [("client", "Note:", warning) for warning in result["warnings"]]
+    facts = page.facts(describe(result, describe_points(result["options"])))
     body = "<h1>Load test of %s</h1><p class='soft'>%s.</p>%s%s" % (
-        page.text(result["target"]), summary, page.facts(describe(result)), page.remarks(warnings))
+        page.text(result["target"]), summary, facts, page.remarks(warnings))
     body += "\n".join(section(name, outcome) for name, outcome in result["scenarios"].items())
     return page.page("Load test of %s" % result["target"], body, result)

@@ -135,7 +135,7 @@ class Soak:
 
 def memory_chart(outcome):
     used = [s for s in outcome["samples"] if s.get("rss_kb")]
-    chart = Chart("Memory by requests answered", Axis("requests answered", si, low=0), Axis("resident", size_bytes))
+    chart = Chart("Memory by requests answered", Axis("requests answered", si, low=0), Axis("resident", size_bytes, unit=1 << 20))
     chart.add("resident", [(s["answered_ever"], s["rss_kb"] * 1024) for s in used], 0, dots=len(used) < 80)
     counted = steady(used)
     line = judge.trend(column(counted, "answered_ever"), [s["rss_kb"] * 1024 for s in counted])
@@ -170,7 +170,8 @@ def html(result):
     early = ", ended early" if outcome["interrupted"] else ""
     body = "<h1>Soak of %s</h1><p class='soft'>%s, %.3g min at %s/s%s.</p>%s%s" % (
         page.text(result["target"]), page.text(outcome["request"]), outcome["seconds"] / 60, si(outcome["rate"]), early,
-        page.facts(describe(result)),
+        page.facts(describe(result, "%d samples, %s arrivals" % (
+            len(outcome["samples"]), result["options"]["arrivals"]))),
         page.remarks([(kind, WHO.get(kind, "Note:"), sentence)
                       for kind, sentence in outcome["remarks"]]))
     body += page.table(("", "verdict", "what was seen"), rows_of(outcome), [v["verdict"] for v in outcome["verdicts"]],
