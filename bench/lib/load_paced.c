@@ -5,10 +5,10 @@
  *             │            └ none: it waits, and that wait is part of its latency
  *             └ latency is counted from here; `service` from where it was sent, to be compared
  *
- * A request is measured when it was due within the window. After the window those that were due in it are waited for,
- * for grace_ms at most; who has no answer then counts as unanswered, with the time it has waited so far among the
- * latencies: a server that stalls cannot make its slowest requests disappear. Answers other than 2xx have a spread of
- * their own: a refusal is quick, and would flatter the rest.
+ * A request is measured when it was due within the window. After the window those that were due in it, and those
+ * before, are waited for, for grace_ms at most; who was due in it and has no answer then counts as unanswered, with the
+ * time it has waited so far among the latencies: a server that stalls cannot make its slowest requests disappear.
+ * Answers other than 2xx have a spread of their own: a refusal is quick, and would flatter the rest.
  *
  * Whether the load itself kept pace is told by `lag`: how late requests were sent for which a connection was free. */
 #include "load_paced.h"
@@ -109,7 +109,6 @@ static void note_pace(struct paced *paced, const struct paced_connection *connec
 {
     uint64_t late_ns = connection->sent_ns - connection->due_ns;
     paced->due++;
-    paced->outstanding++;
     if (!paced->is_open)
         return;
     if (connection->idle_since_ns > connection->due_ns) {
@@ -131,6 +130,7 @@ static void ask(struct paced *paced, uint64_t due_ns)
     connection->is_asked = true;
     connection->is_measured = due_ns >= paced->window_begin_ns && due_ns < paced->window_end_ns;
     paced->sent_ever++;
+    paced->outstanding++;
     if (connection->is_measured)
         note_pace(paced, connection);
     load_send(&paced->load, fd, numbered(paced, connection), paced->load.request_bytes);
@@ -159,7 +159,6 @@ static void send_due(struct paced *paced)
 static void note_answer(struct paced *paced, const struct paced_connection *connection, bool is_good)
 {
     uint64_t took_ns = paced->now_ns - connection->due_ns;
-    paced->outstanding--;
     paced->status[connection->answer.status < PACED_STATUS_MAX ? connection->answer.status : 0]++;
     if (!is_good) {
         paced->failed++;
@@ -177,6 +176,7 @@ static void on_answer(struct paced *paced, int fd)
     struct paced_connection *connection = &paced->connection[fd];
     bool is_good = connection->answer.status <= 299;
     connection->is_asked = false;
+    paced->outstanding--;
     paced->answered_ever++;
     paced->good_ever += is_good;
     if (paced->load.phase == LOAD_WINDOW) {
@@ -282,11 +282,9 @@ static void on_end(struct paced *paced, int fd)
         on_answer(paced, fd);
     if (connection->is_asked) {
         connection->is_asked = false;
+        paced->outstanding--;
         paced->interval.failed += paced->load.phase == LOAD_WINDOW;
-        if (connection->is_measured) {
-            paced->broken++;
-            paced->outstanding--;
-        }
+        paced->broken += connection->is_measured;
     }
     if (connection->is_idle)
         idle_remove(paced, fd);

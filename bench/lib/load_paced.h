@@ -34,7 +34,8 @@ struct paced {
     uint64_t random;
     uint64_t number; /* of the next request, in {n} */
 
-    uint64_t due, waited, late, outstanding; /* measured: due; without a free connection; sent late; not yet over */
+    uint64_t due, waited, late,
+        outstanding; /* measured: due; without a free connection; sent late. All: not yet over */
     uint64_t good, failed, broken, unanswered, events, tokens, bytes;
     /* good ones that were over, and tokens that came, within the window, whenever the request was due */
     uint64_t in_window, tokens_in_window;
