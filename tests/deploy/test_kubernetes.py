@@ -1,6 +1,7 @@
 """deploy/kubernetes: every overlay is put together and looked at as the API server, the scheduler and the kubelet would."""
 
 import copy
+import functools
 import glob
 import os
 import re
@@ -21,8 +22,13 @@ OVERLAYS = ['base'] + sorted('overlays/' + name for name in os.listdir(os.path.j
 SECONDS_TO_SPARE = 3
 
 
-def build(overlay):
+@functools.lru_cache(maxsize=None)
+def built(overlay):
     return kustomize.build(os.path.join(FOLDER, overlay))
+
+
+def build(overlay):
+    return copy.deepcopy(built(overlay))
 
 
 def of_kind(things, kind):
