@@ -107,6 +107,21 @@ def test_what_is_copied_is_there_and_reaches_the_builder():
     assert copied == set(allowed), 'what is not copied need not go there'
 
 
+@pytest.mark.skipif(SANITIZED, reason='the same files whatever the preset')
+def test_what_the_builder_is_given_can_be_configured(tmp_path):
+    """CMake finds all that it asks for in what the first stage copies; that it compiles is every other test's."""
+    for instruction, rest in stages()[0]:
+        if instruction == 'COPY':
+            for path in rest.split()[:-1]:
+                os.symlink(os.path.join(tree.ROOT, path), tmp_path / os.path.basename(path))
+    done = subprocess.run(['cmake', '-S', str(tmp_path), '-B', str(tmp_path / 'build'), '-G', 'Ninja'], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    told = subprocess.run(['ninja', '-C', str(tmp_path / 'build'), '-t', 'query', 'programs'], stdout=subprocess.PIPE, timeout=60,
+                          check=True).stdout.decode()
+    assert 'sluice' in told.split() and 'sluice-sim' in told.split()
+
+
 def debian_package(soname):
     """libfoo.so.3 → libfoo3, libfoo-0.so.2 → libfoo-0-2: Debian policy 8.1."""
     name, version = re.fullmatch(r'(.+)\.so\.(.+)', soname).groups()
