@@ -318,6 +318,6 @@ def test_a_share_of_few_requests_cannot_fire():
 def test_the_operators_copy_is_the_same(tmp_path):
     copy = tmp_path / 'rule.yaml'
     subprocess.run([tree.path_of('prometheus', 'make-prometheusrule'), str(copy)], check=True, timeout=10)
-    assert copy.read_text(encoding='utf-8') == tree.read('kubernetes', 'overlays', 'monitoring', 'prometheusrule.yaml'), \
+    assert copy.read_text(encoding='utf-8') == tree.read('kubernetes', 'components', 'monitoring', 'prometheusrule.yaml'), \
         'deploy/prometheus/make-prometheusrule has to be run'
     assert yaml.safe_load(copy.read_text(encoding='utf-8'))['spec']['groups'] == GROUPS

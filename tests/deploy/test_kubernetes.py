@@ -18,6 +18,7 @@ from rawhttp import get
 from schema import object_faults
 
 FOLDER = tree.path_of('kubernetes')
+PINNED = ('overlays/pinned', 'overlays/production')
 OVERLAYS = ['base'] + sorted('overlays/' + name for name in os.listdir(os.path.join(FOLDER, 'overlays')))
 SECONDS_TO_SPARE = 3
 
@@ -86,7 +87,7 @@ def test_no_manifest_is_forgotten():
         names = file.get('resources', []) + [p['path'] for p in file.get('patches', []) if 'path' in p]
         names += [f for g in file.get('configMapGenerator', []) for f in g['files']]
         used |= {os.path.normpath(os.path.join(folder, n)) for n in names} | {path}
-    used.add(os.path.join(FOLDER, 'overlays', 'autoscale', 'prometheus-adapter.yaml'))  # the adapter's, not ours
+    used.add(os.path.join(FOLDER, 'components', 'autoscale', 'prometheus-adapter.yaml'))  # the adapter's, not ours
     assert {p for p in tree.files('.yaml') if p.startswith(FOLDER)} == {p for p in used if os.path.isfile(p)}
 
 
@@ -273,7 +274,7 @@ def test_only_exclusive_cores_are_pinned_to(tmp_path):
         config, _ = configuration(things, tmp_path)
         environment = {e['name']: e['value'] for e in gateway(things)['containers'][0].get('env', [])}
         assert config['pin'] == '${SLUICE_PIN:-false}' and config['workers'] == 'auto'
-        assert environment.get('SLUICE_PIN') == ('true' if overlay == 'overlays/pinned' else None)
+        assert environment.get('SLUICE_PIN') == ('true' if overlay in PINNED else None)
     # With full-pcpus-only both threads of a core come together.
     pinned = gateway(build('overlays/pinned'))
     assert int(pinned['containers'][0]['resources']['limits']['cpu']) % 2 == 0 and pinned['nodeSelector']
@@ -289,7 +290,7 @@ def test_a_disruption_takes_one_pod_at_a_time():
 
 def test_autoscalers_scale_what_there_is_by_metrics_that_are_served(tmp_path):
     things = build('overlays/autoscale')
-    adapter = tree.read_yaml('kubernetes', 'overlays', 'autoscale', 'prometheus-adapter.yaml')['rules']['custom']
+    adapter = tree.read_yaml('kubernetes', 'components', 'autoscale', 'prometheus-adapter.yaml')['rules']['custom']
     served = {rule['name']['as']: set(rule['resources']['overrides']) for rule in adapter}
     asked = set()
     config, _ = configuration(things, tmp_path)

@@ -56,7 +56,7 @@ GROUPS = tree.read_yaml('prometheus', 'sluice.rules.yaml')['groups']
 RULES = [rule for group in GROUPS for rule in group['rules']]
 RECORDED = {rule['record'] for rule in RULES if 'record' in rule}
 DASHBOARD = tree.read_json('grafana', 'sluice.json')
-ADAPTER = tree.read_yaml('kubernetes', 'overlays', 'autoscale', 'prometheus-adapter.yaml')['rules']['custom']
+ADAPTER = tree.read_yaml('kubernetes', 'components', 'autoscale', 'prometheus-adapter.yaml')['rules']['custom']
 
 
 def panels():
