@@ -324,8 +324,7 @@ def test_without_io_uring_the_server_says_so(tmp_path):
 
 
 @needs_plain_build
-@pytest.mark.parametrize('program', [['unshare', '-Ur', 'true'], ['unshare', '-m', 'true'],
-                                     ['mount', '-t', 'tmpfs', 'none', '/mnt'], ['chroot', '/', 'true']])
+@pytest.mark.parametrize('program', [['unshare', '-Ur', 'true'], ['unshare', '-m', 'true'], ['chroot', '/', 'true']])
 def test_ways_out_are_closed_under_the_profile(program):
     done = subprocess.run([sys.executable, os.path.join(HERE, 'under_seccomp.py'), PROFILE, *program], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=20, check=False)
