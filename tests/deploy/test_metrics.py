@@ -4,12 +4,17 @@ import functools
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 
 import pytest
+import yaml
 
 import tree
+from backend import keep_answering
 from metrics_text import parse
-from programs import http_route
+from programs import Program, http_route
 from rawhttp import get, post, wait_until
 
 # Words of PromQL that stand where a metric's name could.
@@ -186,11 +191,48 @@ def test_recorded_names_are_used():
     assert RECORDED - used == shown_elsewhere
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def test_prometheus_itself_scrapes_evaluates_and_finds_nothing_wrong(world, tmp_path):
+    """The real thing, for a few seconds, on a gateway that is well: every rule can be evaluated and no alert is pending."""
+    backend = world.backend(keep_answering(lambda peer, request: peer.answer('x')))
+    gateway = world.gateway([http_route()], endpoints=[backend], cache={'memory': '8MB', 'database': str(tmp_path / 'cache.db')})
+    config = yaml.safe_load(tree.read('prometheus', 'prometheus.yaml'))
+    config['global'] = {'scrape_interval': '1s', 'evaluation_interval': '1s'}
+    config['scrape_configs'][0]['static_configs'] = [{'targets': [gateway.admin]}]
+    config['rule_files'] = [tree.path_of('prometheus', 'sluice.rules.yaml')]
+    (tmp_path / 'prometheus.yaml').write_text(yaml.safe_dump(config), encoding='utf-8')
+    address = f'127.0.0.1:{free_port()}'
+    prometheus = Program(['prometheus', f'--config.file={tmp_path}/prometheus.yaml', f'--storage.tsdb.path={tmp_path}/data',
+                          f'--web.listen-address={address}'], ready=r'Server is ready to receive', name='prometheus')
+
+    def ask(path):
+        answer = get(address, '/api/v1/' + path)
+        assert answer.status == 200, answer
+        return json.loads(answer.body)['data']
+
+    def evaluated():
+        get(gateway.address, '/')
+        rules = [rule for group in ask('rules')['groups'] for rule in group['rules']]
+        return len(rules) == len(RULES) and all(rule['health'] == 'ok' for rule in rules) and \
+            ask('query?query=sluice%3Ahttp_requests%3Arate5m')['result']
+    try:
+        wait_until(evaluated, seconds=20, what='every rule evaluated')
+        target, = ask('targets')['activeTargets']
+        assert target['health'] == 'up' and target['labels']['job'] == 'sluice', target
+        assert ask('alerts')['alerts'] == []
+    finally:
+        prometheus.signal()
+        prometheus.wait()
+
+
 # ---- the dashboard
 
 def test_the_dashboard_is_what_its_program_writes():
-    import subprocess
-    import sys
     done = subprocess.run([sys.executable, tree.path_of('grafana', 'make_dashboard.py'), '-'], stdout=subprocess.PIPE,
                           timeout=20, check=True)
     assert done.stdout.decode() == tree.read('grafana', 'sluice.json'), 'deploy/grafana/make_dashboard.py has to be run'
