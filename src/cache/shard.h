@@ -47,6 +47,10 @@ struct shard_counters {
 /* *Gives* a shard. *Keeps* qsbr. NULL when memory is out. */
 struct shard *shard_create(const struct shard_options *options);
 
+/* From now on so many bytes, at most those that it was made for. What is too much then goes in the next turns, the
+ * least worth first; what a store has reserved may still come. */
+void shard_resize(struct shard *shard, uint64_t bytes_max);
+
 /* No reader may be left. */
 void shard_destroy(struct shard *shard);
 

@@ -20,6 +20,7 @@ enum {
     SHARD_EXPIRIES_PER_TURN = 128, /* objects looked at */
     SHARD_RETIRED_PER_TURN = 256,  /* objects, and heads, looked at */
     SHARD_PIECES_PER_TURN = 1024,  /* freed */
+    SHARD_SHRINKS_PER_TURN = 256,  /* objects that go because the shard was made smaller */
     SHARD_TRIMS_PER_TURN = 4,      /* regions given back */
     SHARD_BUCKETS_PER_TURN = 256,  /* of the index moved */
 
@@ -36,7 +37,8 @@ struct shard {
     struct evict *evict;
     struct slab slab;
     struct expiry expiry;
-    uint64_t bytes_max;
+    uint64_t bytes_max;      /* as it was resized last */
+    uint64_t made_bytes_max; /* as it was made: tables are as large */
     uint64_t entries_max;
     uint64_t reserved_bytes;        /* for what stores under way still bring */
     uint64_t retired_bytes;         /* on the lists below */

@@ -107,8 +107,7 @@ static void count_by_cores(const struct topology *topology, struct machine_figur
     unsigned cpus = topology->cpu_count;
     unsigned cores = topology->core_count;
     if (cores == cpus) {
-        set_figure(figure, cpus, MACHINE_DERIVED, "one for each of the %u core%s that this process may use", cpus,
-                   plural(cpus));
+        set_figure(figure, cpus, MACHINE_DERIVED, "one for each core that this process may use (%u)", cpus);
     } else if (cpus <= MACHINE_SMALL_CPUS) {
         set_figure(
             figure, cpus, MACHINE_DERIVED,
