@@ -30,6 +30,7 @@ struct shard *shard_create(const struct shard_options *options)
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         list_init(lists[i]);
     }
+    list_init(&shard->shrinking.node);
     shard->index = index_create(options->qsbr);
     shard->evict = evict_create(options->policy, options->bytes_max);
     if (shard->index == NULL || shard->evict == NULL) {
@@ -110,6 +111,18 @@ uint64_t shard_room_bytes(const struct shard *shard)
 void shard_resize(struct shard *shard, uint64_t bytes_max)
 {
     shard->bytes_max = bytes_max < shard->made_bytes_max ? bytes_max : shard->made_bytes_max;
+    if (list_is_linked(&shard->shrinking.node)) {
+        shard_purge_end(&shard->shrinking);
+    }
+    if (shard->slab.mapped_bytes > shard->bytes_max) {
+        size_t kept_bytes = shard->bytes_max / SLAB_REGION_BYTES * SLAB_REGION_BYTES;
+        shard_purge_begin(shard, &shard->shrinking,
+                          &(struct shard_filter){
+                              .kind = SHARD_BEYOND,
+                              .cause = SHARD_EVICTED,
+                              .address = shard->slab.base + kept_bytes,
+                          });
+    }
     shard_account(shard);
 }
 

@@ -180,6 +180,9 @@ static bool is_too_large(const struct shard *shard)
 /* True while there is more than a turn's worth. */
 static bool shrink(struct shard *shard)
 {
+    if (shard_purge_step(shard, &shard->shrinking, SHARD_SHRINKS_PER_TURN)) {
+        return true;
+    }
     for (unsigned i = 0; is_too_large(shard); i++) {
         if (i == SHARD_SHRINKS_PER_TURN) {
             return true;

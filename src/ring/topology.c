@@ -125,7 +125,11 @@ static void read_cores(struct topology *topology, hwloc_topology_t hw, const cpu
 static void read_hardware(const char *root, struct topology *topology, const cpu_set_t *allowed)
 {
     static const char variable[] = "HWLOC_FSROOT";
+    char text[FACT_TEXT_BYTES];
     hwloc_topology_t hw;
+    if (!fact_text(text, "%s/sys/devices/system/cpu/online", root)) {
+        return; /* hwloc would complain on standard error, and know nothing */
+    }
     if (root[0] != '\0') {
         setenv(variable, root, 1);
     }
