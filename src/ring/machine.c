@@ -1,6 +1,7 @@
 #include "ring/machine.h"
 
 #include <dirent.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,10 @@ static void read_rlimits(const char *root, struct machine *machine)
     machine->descriptors = rlimit_in(text, "Max open files");
     machine->locked_bytes = rlimit_in(text, "Max locked memory");
     machine->processes = rlimit_in(text, "Max processes");
+    fact_text(text, "%s/proc/self/status", root);
+    const char *capabilities = strstr(text, "\nCapEff:");
+    uint64_t bits = capabilities == NULL ? 0 : strtoull(capabilities + strlen("\nCapEff:"), NULL, 16);
+    machine->locks_freely = (bits >> CAP_IPC_LOCK & 1) == 1;
 }
 
 /* ---- devices ---- */

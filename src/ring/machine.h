@@ -76,6 +76,7 @@ struct machine {
     uint64_t memory_total_bytes; /* of the machine */
     struct machine_rlimit descriptors;
     struct machine_rlimit locked_bytes;
+    bool locks_freely; /* CAP_IPC_LOCK: that limit does not hold */
     struct machine_rlimit processes;
     int64_t settings[MACHINE_SETTINGS]; /* -1: this kernel, or this container, does not show it */
     char kernel[MACHINE_WORD_BYTES];    /* "6.1.0-18-amd64" */

@@ -72,6 +72,14 @@ static void find_kernel(struct finder *finder)
     }
 }
 
+/* Which what the user may lock has room for. */
+static uint64_t rings_allowed(const struct machine *machine)
+{
+    const struct machine_rlimit *limit = &machine->locked_bytes;
+    bool is_limited = limit->is_known && !machine->locks_freely;
+    return is_limited ? limit->hard / MACHINE_WORKER_LOCKED_BYTES : UINT64_MAX;
+}
+
 static void find_io_uring(struct finder *finder)
 {
     enum machine_io_uring tried = finder->machine->io_uring;
@@ -88,7 +96,7 @@ static void find_io_uring(struct finder *finder)
     } else if (disabled > 0) {
         tell(finder, (struct advice){MACHINE_ERROR, name, "sysctl kernel.io_uring_disabled=0", name},
              "it is %lld: io_uring, without which no worker runs, is not allowed to this process", disabled);
-    } else {
+    } else if (rings_allowed(finder->machine) > 0) { /* else find_locked_memory has the reason */
         tell(finder,
              (struct advice){MACHINE_ERROR, "io_uring",
                              "in a container a seccomp profile that allows io_uring; else a kernel that has it", NULL},
@@ -147,10 +155,24 @@ static void find_processes(struct finder *finder)
     const struct machine_rlimit *limit = &finder->machine->processes;
     uint64_t wanted = (uint64_t)finder->plan->workers + PROCESSES_RESERVED;
     if (limit->is_known && limit->soft < wanted) {
-        tell(finder, (struct advice){MACHINE_WARNING, "nproc", "ulimit -u, or systemd's LimitNPROC=", "limits.nproc"},
+        tell(finder, (struct advice){MACHINE_WARNING, "nproc", "ulimit -u, or systemd's LimitNPROC=", "nproc"},
              "the user may have %llu threads, all programs together, and this one takes up to %llu",
              (unsigned long long)limit->soft, (unsigned long long)wanted);
     }
+}
+
+static void find_locked_memory(struct finder *finder)
+{
+    const struct machine_rlimit *limit = &finder->machine->locked_bytes;
+    uint64_t rings = rings_allowed(finder->machine);
+    if (rings > finder->plan->workers) {
+        return;
+    }
+    char size[2][MACHINE_SIZE_BYTES];
+    enum machine_severity severity = rings < finder->plan->workers ? MACHINE_ERROR : MACHINE_WARNING;
+    tell(finder, (struct advice){severity, "memlock", "ulimit -Hl, or systemd's LimitMEMLOCK=", "memlock"},
+         "the user may lock %s, all programs together, and each worker (%u) takes %s of it for its ring",
+         machine_size(limit->hard, size[0]), finder->plan->workers, machine_size(MACHINE_WORKER_LOCKED_BYTES, size[1]));
 }
 
 static void find_governor(struct finder *finder)
@@ -160,7 +182,8 @@ static void find_governor(struct finder *finder)
     bool is_fixed = strcmp(machine->governor, "powersave") == 0 && strstr(machine->frequency_driver, "pstate") == NULL;
     if (is_fixed) {
         tell(finder,
-             (struct advice){MACHINE_WARNING, "cpu governor", "cpupower frequency-set -g performance", "cpu.governor"},
+             (struct advice){MACHINE_WARNING, "cpu governor", "cpupower frequency-set -g performance",
+                             "scaling_governor"},
              "powersave keeps CPUs at their lowest clock (driver %s)", machine->frequency_driver);
     }
 }
@@ -172,7 +195,8 @@ static void find_clock(struct finder *finder)
         if (strcmp(finder->machine->clock_source, slow[i]) == 0) {
             tell(finder,
                  (struct advice){MACHINE_WARNING, "clocksource",
-                                 "see why the kernel gave up tsc: dmesg | grep -i -e tsc -e clocksource", NULL},
+                                 "see why the kernel gave up tsc: dmesg | grep -i -e tsc -e clocksource",
+                                 "current_clocksource"},
                  "%s: each look at the clock is a system call or worse, and a worker takes two a turn", slow[i]);
         }
     }
@@ -226,7 +250,8 @@ static void find_huge_pages(struct finder *finder)
     if (strcmp(finder->machine->huge_pages, "always") == 0) {
         tell(finder,
              (struct advice){MACHINE_NOTE, "transparent_hugepage",
-                             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled", "thp.enabled"},
+                             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+                             "transparent_hugepage/enabled"},
              "always: small stacks and buffers take 2 MB where 16 KB would do, and the kernel compacts memory for it");
     }
 }
@@ -270,7 +295,7 @@ static void find_descriptors(struct finder *finder)
     if (limit->is_known && limit->hard < wanted) {
         tell(finder,
              (struct advice){MACHINE_WARNING, "nofile",
-                             "ulimit -Hn, or systemd's LimitNOFILE=; or fewer connections_max", "limits.nofile"},
+                             "ulimit -Hn, or systemd's LimitNOFILE=; or fewer connections_max", "nofile"},
              "open files are limited to %llu, fewer than the %llu connections configured; accepting pauses when they "
              "are "
              "used up (ulimit -n)",
@@ -279,7 +304,7 @@ static void find_descriptors(struct finder *finder)
     uint64_t own = limit->is_known && limit->hard < wanted ? limit->hard : wanted;
     if (file_max > 0 && (uint64_t)file_max < own) {
         const char *name = machine_setting_name(MACHINE_FILE_MAX);
-        tell(finder, (struct advice){MACHINE_WARNING, name, "sysctl fs.file-max=9223372036854775807", name},
+        tell(finder, (struct advice){MACHINE_WARNING, name, "a larger fs.file-max", name},
              "the whole machine may open %lld files, fewer than the %llu that this process may", file_max,
              (unsigned long long)own);
     }
@@ -322,7 +347,7 @@ static void find_network(struct finder *finder)
     if (first >= 0 && last >= first && last - first + 1 < PORTS_LOW && has_tcp_upstream(finder->config)) {
         const char *name = machine_setting_name(MACHINE_PORT_FIRST);
         tell(finder,
-             (struct advice){MACHINE_WARNING, name, "sysctl net.ipv4.ip_local_port_range=\"16384 60999\"", name},
+             (struct advice){MACHINE_WARNING, name, "sysctl net.ipv4.ip_local_port_range=\"16384 65535\"", name},
              "%lld ports from %lld: no more connections to one backend address can be open or in TIME-WAIT",
              last - first + 1, first);
     }
@@ -333,7 +358,7 @@ static void find_nic(struct finder *finder)
     const struct machine_nic *nic = machine_main_nic(finder->machine);
     if (nic != NULL && nic->receive_queues == 1 && !nic->has_rps && finder->plan->workers > 1) {
         tell(finder,
-             (struct advice){MACHINE_NOTE, "rps", "more queues (ethtool -L), or rps_cpus of its queue", "net.rps"},
+             (struct advice){MACHINE_NOTE, "rps", "more queues (ethtool -L), or rps_cpus of its queue", "rps_cpus"},
              "%s has one receive queue: one CPU takes all its packets, for %u workers", nic->name,
              finder->plan->workers);
     }
@@ -344,9 +369,9 @@ static void find_nic(struct finder *finder)
 void machine_find(const struct machine *machine, const struct config *config, struct machine_plan *plan)
 {
     static void (*const finders[])(struct finder *) = {
-        find_kernel,   find_io_uring,   find_quota,       find_workers,  find_processes,
-        find_governor, find_clock,      find_memory,      find_mappings, find_overcommit,
-        find_nodes,    find_huge_pages, find_descriptors, find_network,  find_nic,
+        find_kernel,     find_io_uring,    find_quota,   find_workers,  find_locked_memory, find_processes,
+        find_governor,   find_clock,       find_memory,  find_mappings, find_overcommit,    find_nodes,
+        find_huge_pages, find_descriptors, find_network, find_nic,
     };
     struct finder finder = {machine, config, plan};
     for (size_t i = 0; i < ARRAY_COUNT(finders); i++) {

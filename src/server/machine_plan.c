@@ -164,6 +164,21 @@ static void cut_for_memory(const struct machine_limits *limits, struct machine_f
                machine_size(limits->memory_bytes, size), machine_size(MACHINE_WORKER_MEMORY_BYTES, each));
 }
 
+/* The kernel charges rings to what the user may lock; one that is refused ends the start. */
+static void cut_for_locked_memory(const struct machine *machine, struct machine_figure *figure)
+{
+    const struct machine_rlimit *limit = &machine->locked_bytes;
+    uint64_t most = limit->hard / MACHINE_WORKER_LOCKED_BYTES;
+    most = most == 0 ? 1 : most;
+    if (!limit->is_known || machine->locks_freely || most >= figure->value) {
+        return;
+    }
+    char size[MACHINE_SIZE_BYTES];
+    char each[MACHINE_SIZE_BYTES];
+    set_figure(figure, most, MACHINE_DERIVED, "the limit of %s on locked memory, of which a worker's ring takes %s",
+               machine_size(limit->hard, size), machine_size(MACHINE_WORKER_LOCKED_BYTES, each));
+}
+
 static void plan_workers(const struct machine *machine, const struct config *config, struct machine_plan *plan)
 {
     struct machine_figure *figure = &plan->figures[MACHINE_WORKERS];
@@ -171,6 +186,7 @@ static void plan_workers(const struct machine *machine, const struct config *con
     cut_for_backends(config, machine->gpu_count, figure);
     cut_for_quota(&machine->limits, figure);
     cut_for_memory(&machine->limits, figure);
+    cut_for_locked_memory(machine, figure);
     if (config->workers > 0) {
         unsigned would_be = (unsigned)figure->value;
         set_figure(figure, config->workers, MACHINE_CONFIGURED, "workers: %u is set; auto would be %u", config->workers,

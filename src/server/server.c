@@ -22,12 +22,13 @@ enum {
 
 /* ---- start ---- */
 
-static void raise_descriptor_limit(void)
+/* Up to what we are allowed: the plan counts on it. */
+static void raise_limit(__rlimit_resource_t resource)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
+        setrlimit(resource, &limit);
     }
 }
 
@@ -394,7 +395,8 @@ static int run_as_planned(const struct config *config, const struct machine *mac
                           const sigset_t *signals, void (*on_ready)(void *context), void *context)
 {
     struct server server = {.config = config, .machine = machine, .plan = plan, .worker_count = plan->workers};
-    raise_descriptor_limit();
+    raise_limit(RLIMIT_NOFILE);
+    raise_limit(RLIMIT_MEMLOCK);
     tell_findings(plan);
     pthread_mutex_init(&server.start_lock, NULL);
     pthread_cond_init(&server.start_changed, NULL);

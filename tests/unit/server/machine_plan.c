@@ -243,6 +243,28 @@ Test(machine_plan, of_a_machine_that_says_nothing_the_usual_is_made)
     cr_expect_eq(plan.finding_count, 0, "%s", plan.findings[0].what);
 }
 
+Test(machine_plan, rings_are_charged_to_locked_memory)
+{
+    put_good(1, 16, 1, 65536);
+    tree_write(root, "/proc/self/limits", "Max locked memory         65536     8388608      bytes\n");
+    make(REMOTE);
+    cr_expect_eq(plan.workers, 8388608 / MACHINE_WORKER_LOCKED_BYTES);
+    expect_reason(MACHINE_WORKERS, "the limit of 8 MB on locked memory");
+    expect_finding("memlock", MACHINE_WARNING, "may lock 8 MB");
+    make(REMOTE "workers: 16\n");
+    expect_finding("memlock", MACHINE_ERROR, "each worker (16) takes 704 KB");
+    make(REMOTE "workers: 4\n");
+    cr_expect_null(about("memlock"));
+    tree_write(root, "/proc/self/limits", "Max locked memory         65536     65536      bytes\n");
+    make(REMOTE);
+    cr_expect_eq(plan.workers, 1);
+    expect_finding("memlock", MACHINE_ERROR, "may lock 64 KB");
+    tree_write(root, "/proc/self/status", "Name:\tx\nCapEff:\t0000000000004000\nCpus_allowed_list:\t0-15\n");
+    make(REMOTE);
+    cr_expect_eq(plan.workers, 16, "CAP_IPC_LOCK lifts it");
+    cr_expect_null(about("memlock"));
+}
+
 /* ---- what is configured wins ---- */
 
 Test(machine_plan, configured_values_win_and_are_said_so)
