@@ -14,13 +14,16 @@ static void put_label(FILE *out, const char *label)
 /* Breaks lines between words; what follows a break is indented. */
 static void put_wrapped(FILE *out, unsigned column, unsigned indent, const char *text)
 {
+    const char *between = "";
     while (*text != '\0') {
         unsigned word = (unsigned)strcspn(text, " ");
         if (column + word + 1 > LINE_COLUMNS && column > indent) {
             fprintf(out, "\n%*s", (int)indent, "");
             column = indent;
+            between = "";
         }
-        fprintf(out, "%.*s%s", (int)word, text, text[word] == ' ' ? " " : "");
+        fprintf(out, "%s%.*s", between, (int)word, text);
+        between = " ";
         column += word + 1;
         text += word + (text[word] == ' ' ? 1 : 0);
     }
@@ -29,19 +32,30 @@ static void put_wrapped(FILE *out, unsigned column, unsigned indent, const char 
 
 /* ---- facts ---- */
 
+static const char *known_size(uint64_t bytes, char out[MACHINE_SIZE_BYTES])
+{
+    return bytes == 0 ? "?" : machine_size(bytes, out);
+}
+
 static void put_cpus(FILE *out, const struct machine *machine)
 {
     const struct topology *topology = &machine->topology;
     const struct cgroup_cpu *quota = &machine->limits.cpu;
     char size[3][MACHINE_SIZE_BYTES];
     put_label(out, "CPUs");
-    fprintf(out, "%u allowed of %u: %u core%s, %u memory node%s", topology->cpu_count, topology->online,
-            topology->core_count, topology->core_count == 1 ? "" : "s", topology->node_count,
-            topology->node_count == 1 ? "" : "s");
-    fprintf(out, topology->kind_count > 1 ? ", %u kinds of core\n" : "\n", topology->kind_count);
+    fprintf(out, "%u allowed", topology->cpu_count);
+    if (topology->online > 0) {
+        fprintf(out, " of %u", topology->online);
+    }
+    fprintf(out, ": %u core%s, %u memory node%s", topology->core_count, topology->core_count == 1 ? "" : "s",
+            topology->node_count, topology->node_count == 1 ? "" : "s");
+    if (topology->kind_count > 1) {
+        fprintf(out, ", %u kinds of core", topology->kind_count);
+    }
+    fputc('\n', out);
     put_label(out, "caches");
-    fprintf(out, "L1 %s, L2 %s, L3 %s\n", machine_size(topology->l1_bytes, size[0]),
-            machine_size(topology->l2_bytes, size[1]), machine_size(topology->l3_bytes, size[2]));
+    fprintf(out, "L1 %s, L2 %s, L3 %s\n", known_size(topology->l1_bytes, size[0]),
+            known_size(topology->l2_bytes, size[1]), known_size(topology->l3_bytes, size[2]));
     put_label(out, "CPU quota");
     if (quota->cpus > 0) {
         fprintf(out, "%.4g CPUs (%s)\n", quota->cpus, quota->where);
@@ -55,7 +69,7 @@ static void put_memory(FILE *out, const struct machine *machine)
     const struct machine_limits *limits = &machine->limits;
     char size[2][MACHINE_SIZE_BYTES];
     put_label(out, "memory");
-    fprintf(out, "%s", machine_size(machine->memory_total_bytes, size[0]));
+    fprintf(out, "%s", known_size(machine->memory_total_bytes, size[0]));
     if (limits->memory_where[0] != '\0') {
         fprintf(out, ", of which this process may use %s (%s)", machine_size(limits->memory_bytes, size[1]),
                 limits->memory_where);
@@ -105,8 +119,12 @@ static void put_devices(FILE *out, const struct machine *machine)
         const struct machine_nic *nic = &machine->nics[i];
         fprintf(out, "%s%s: %s, %u receive and %u send queue%s", shown++ == 0 ? "" : "; ", nic->name,
                 nic->is_up ? "up" : "down", nic->receive_queues, nic->send_queues, nic->send_queues == 1 ? "" : "s");
-        fprintf(out, nic->speed_mbit > 0 ? ", %lld Mbit/s" : "", (long long)nic->speed_mbit);
-        fprintf(out, nic->node >= 0 ? ", node %d" : "", nic->node);
+        if (nic->speed_mbit > 0) {
+            fprintf(out, ", %lld Mbit/s", (long long)nic->speed_mbit);
+        }
+        if (nic->node >= 0) {
+            fprintf(out, ", node %d", nic->node);
+        }
     }
     fputs(shown == 0 ? "no card\n" : "\n", out);
     put_label(out, "GPUs");

@@ -59,6 +59,7 @@ def test_this_machine_in_words():
     assert done.stdout.startswith('machine\n')
     for word in ('\nplan\n', '\nfindings\n', 'workers', 'io_uring works', 'CPU quota', 'receive buffers'):
         assert word in done.stdout, done.stdout
+    assert not any(line.endswith(' ') for line in done.stdout.splitlines())
     assert max(len(line) for line in done.stdout.splitlines() if 'kernel' not in line) < 140
 
 
