@@ -183,7 +183,8 @@ static bool shrink(struct shard *shard)
     if (shard_purge_step(shard, &shard->shrinking, SHARD_SHRINKS_PER_TURN)) {
         return true;
     }
-    for (unsigned i = 0; is_too_large(shard); i++) {
+    bool is_smaller = shard->bytes_max < shard->made_bytes_max; /* nearly never: a turn is to stay cheap */
+    for (unsigned i = 0; is_smaller && is_too_large(shard); i++) {
         if (i == SHARD_SHRINKS_PER_TURN) {
             return true;
         }
