@@ -55,14 +55,14 @@ static void put_limits(FILE *out, const struct server *server, const struct mach
                limits->cpus_allowed);
     put_known(out, "sluice_machine_memory_bytes", "The tightest limit of memory, or all that the machine has.",
               limits->memory_bytes);
+    metrics_put_type(out, "sluice_machine_cpu_quota", "gauge", "The tightest CPU quota, in CPUs; no sample: none.");
     if (limits->cpu.cpus > 0) {
-        put_number(out, "sluice_machine_cpu_quota", "gauge", "The tightest CPU quota, in CPUs; not there: none.",
-                   limits->cpu.cpus);
+        fprintf(out, "sluice_machine_cpu_quota %.6g\n", limits->cpu.cpus);
     }
+    metrics_put_type(out, "sluice_machine_cpu_throttled_seconds_total", "counter",
+                     "How long the group with that quota was kept from running by it, all its CPUs together.");
     if (limits->cpu.is_counted) {
-        put_number(out, "sluice_machine_cpu_throttled_seconds_total", "counter",
-                   "How long the group with that quota was kept from running by it, all its CPUs together.",
-                   (double)limits->cpu.throttled_ns / 1e9);
+        fprintf(out, "sluice_machine_cpu_throttled_seconds_total %.15g\n", (double)limits->cpu.throttled_ns / 1e9);
     }
 }
 
