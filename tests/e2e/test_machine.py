@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 
@@ -268,3 +269,29 @@ def test_cpus_that_are_taken_away_are_seen(world):
     gateway = world.gateway([respond_route('/')], workers='auto')
     os.sched_setaffinity(gateway.pid, {allowed[0]})
     gateway.wait_line(rf'the CPUs that may be used have changed: 1 instead of {len(allowed)}')
+
+
+# ---- what the remedies name
+
+def test_every_key_that_a_finding_names_is_one_that_the_profiles_explain(tmp_path):
+    profiles = pathlib.Path(__file__).parents[2] / 'tuning' / 'profiles'
+    lines = [line for file in profiles.glob('*.conf') for line in file.read_text(encoding='utf-8').splitlines()]
+    keys = {re.sub(r'^(advise )?\S+ ', '', line.split(' | ')[0]) for line in lines if ' | ' in line}
+    write(tmp_path, {
+        'proc/self/status': 'Name:\tx\nCpus_allowed_list:\t0-3\n',
+        'proc/self/limits': 'Max open files   10  10  files\nMax processes  5  5  processes\n'
+                            'Max locked memory  4096  4096  bytes\n',
+        'proc/sys/net/core/somaxconn': '128\n', 'proc/sys/net/ipv4/tcp_max_syn_backlog': '128\n',
+        'proc/sys/net/ipv4/ip_local_port_range': '60000 60999\n', 'proc/sys/vm/max_map_count': '65530\n',
+        'proc/sys/vm/overcommit_memory': '2\n', 'proc/sys/fs/file-max': '5\n',
+        'proc/sys/kernel/io_uring_disabled': '2\n',
+        'sys/devices/system/cpu/cpu0/cpufreq/scaling_governor': 'powersave\n',
+        'sys/devices/system/clocksource/clocksource0/current_clocksource': 'hpet\n',
+        'sys/kernel/mm/transparent_hugepage/enabled': '[always] madvise never\n',
+        'config.yaml': 'workers: 4\nlisteners: [{address: ":0"}]\nupstreams: [{name: u, endpoints: ["10.0.0.1:80"]}]\n'
+                       'routes: [{path: /, http: {upstream: u}}]\n'})
+    told, _ = check_json('--root', str(tmp_path), str(tmp_path / 'config.yaml'))
+    named = {f['tune'].removeprefix('tuning/tune.sh explain ') for f in told['findings'] if f['tune']}
+    assert len(named) >= 11, named
+    for key in named | {'rps_cpus', 'vm.zone_reclaim_mode', 'kernel.numa_balancing'}:
+        assert any(known == key or known.endswith(('.' + key, '/' + key)) for known in keys), key
