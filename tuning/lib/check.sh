@@ -8,7 +8,7 @@ declare -A MARKS=([ok]='ok' [finding]='!!' [advice]='advice' [absent]='not here'
 # row MARK KEY NOW WANT: one line where it fits, else the key on a line of its own.
 row() {
     local mark=$1 key=$2 now=$3 want=$4 width=$((WIDTH - 10 - 34))
-    if ((WIDTH >= 76 && ${#key} <= width && ${#now} <= 16)); then
+    if ((WIDTH >= 76 && ${#key} <= width && ${#now} <= 16 && ${#want} <= 15)); then
         printf '%-9s %-*s %-16s  %s\n' "$mark" "$width" "$key" "$now" "$want"
     else
         printf '%-9s %s\n' "$mark" "$key"

@@ -9,7 +9,7 @@
 #   want     [{guard}] [operator] value. Operators: = (or none), >=, <=, and "in a b c" (any of these; the first that the
 #            machine offers is written). >= and <= compare number by number and never make a setting worse. Values are
 #            formulas (see formula.sh), words, "quoted text", cpumask(n), cpubit(n), cpulist(from,to). Sizes take K M G.
-#            memlock and the other limits of memory are in bytes. In a pattern's value, index is the match's number.
+#            memlock and the other limits of memory are in bytes. In a pattern's value, index is the number that its last * met.
 #   guard    a formula, such as {host}, {!container}, {numa_nodes > 1}, {kernel >= 5015}.
 #   include NAME takes another profile's lines first. A later line for the same kind and key takes the earlier one's
 #   place, unless its guard does not hold. "drop kind key" removes one.

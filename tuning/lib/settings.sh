@@ -140,7 +140,11 @@ judge_place() {
     local raw=$RAW
     normal "$path" "$raw"
     now=$NORMAL
-    [[ $path != *_cpus ]] || { normal "$path" "$want" && want=$NORMAL; }
+    case $path in *_cpus | */smp_affinity)
+        normal "$path" "$want"
+        want=$NORMAL
+        ;;
+    esac
     offers "$path" "$raw"
     better "$operator" "$want" "$now" || ok=1
     if [[ $ok == 1 && -n $OFFERED && " $OFFERED " != *" $BETTER "* ]]; then
@@ -157,6 +161,9 @@ judge_place() {
     elif [ "$ok" = 1 ]; then
         target=$BETTER
     fi
+    # Compared without the commas, written with them: the kernel takes a mask in words of 32 bits.
+    [ "$target" != "$want" ] || [[ $path != *_cpus && $path != */smp_affinity ]] || target=$VALUE
+    if [[ $path == */tcp_congestion_control && -n $target ]]; then module_for "$target" || true; fi
     J_PATHS+=("$path") J_RAWS+=("$raw") J_NOWS+=("$now") J_TARGETS+=("$target")
     return "$ok"
 }
@@ -187,6 +194,20 @@ distinct() {
     J_NOW=$text
 }
 
+# index_of PATTERN PATH ORDINAL: the number in the part of the path that the pattern's last * stands for (tx-3 is 3), or
+# else the match's place among the others.
+index_of() {
+    local tail=${1##*[*?\]]} part
+    tail=${tail//[^\/]/}
+    part=$2
+    while [ -n "$tail" ]; do
+        part=${part%/*} tail=${tail#/}
+    done
+    part=${part##*/}
+    part=${part##*[^0-9]}
+    if ((${#part} > 0 && ${#part} < 7)); then VARIABLES[index]=$((10#$part)); else VARIABLES[index]=$3; fi
+}
+
 judge_places() {
     local i=$1 kind=${S_KIND[$1]} pattern=${S_KEY[$1]} path status worst=2 match=0
     if [ "$kind" = sysctl ]; then
@@ -195,7 +216,7 @@ judge_places() {
     fi
     places_of "$pattern"
     for path in "${PLACES[@]}"; do
-        [[ -z ${VARIABLES[index]+x} ]] || VARIABLES[index]=$match
+        index_of "$pattern" "$path" "$match"
         match=$((match + 1))
         wanted "$i" || {
             J_NOTE=$FORMULA_ERROR
@@ -283,7 +304,7 @@ judge_limit() {
 }
 
 judge_cmdline() {
-    local i=$1 key=${S_KEY[$1]} word words=() found='' has=1
+    local i=$1 key=${S_KEY[$1]} word words=() given='' has=1
     one /proc/cmdline || {
         J_STATE=absent J_NOTE='the kernel command line cannot be read'
         return
@@ -292,12 +313,12 @@ judge_cmdline() {
     read -r -a words <<<"$TRIMMED"
     for word in "${words[@]}"; do
         case $word in
-        "$key"=*) found=${word#*=} has=0 ;;
-        "$key") found='' has=0 ;;
+        "$key"=*) given=${word#*=} has=0 ;;
+        "$key") given='' has=0 ;;
         esac
     done
-    J_STATE=advice J_NOW=${found:-(not given)}
-    if [ "$has" = 0 ] && better "${S_OP[i]}" "$VALUE" "$found"; then J_STATE=ok; fi
+    J_STATE=advice J_NOW=${given:-(not given)}
+    if [ "$has" = 0 ] && better "${S_OP[i]}" "$VALUE" "$given"; then J_STATE=ok; fi
     J_NOTE='advice: written by hand into the boot loader'
     [[ $J_STATE != advice || ${VARIABLES[container]} == 0 ]] || J_STATE=host J_NOTE='it belongs to the host'
 }
@@ -328,10 +349,10 @@ judge_file() {
     mapfile -t lines <"$ROOT${PLACES[0]}"
     for line in "${lines[@]}"; do
         trim "${line%%#*}"
-        if [[ $TRIMMED == "$key" || $TRIMMED == "$key "* || $TRIMMED == "$key="* ]]; then
+        if [[ $TRIMMED == "$key" || $TRIMMED == "$key "* || $TRIMMED == "$key="* || $TRIMMED == "$key:"* ]]; then
             now=${TRIMMED#"$key"}
             now=${now# }
-            now=${now#=}
+            now=${now#[=:]}
             now=${now# }
             now=${now#[\"\']}
             now=${now%[\"\']}

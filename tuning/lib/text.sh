@@ -110,7 +110,9 @@ at_least() {
     while [[ $a == 0?* ]]; do a=${a#0}; done
     while [[ $b == 0?* ]]; do b=${b#0}; done
     ((${#a} == ${#b})) || { ((${#a} > ${#b})) && return 0 || return 1; }
-    [[ ! $a < $b ]]
+    # As long as each other, without leading zeros: the order of the texts is that of the numbers.
+    # shellcheck disable=SC2071
+    [[ $a == "$b" || $a > "$b" ]]
 }
 
 # count_of LIST: how many numbers a kernel list such as 0-3,8 names, into COUNT.
