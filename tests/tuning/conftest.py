@@ -67,7 +67,7 @@ class Tune:
         if profile and verb != 'revert':
             command += ['--profile', self.profile]
         done = subprocess.run(command + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60,
-                              stderr=subprocess.STDOUT, env=dict(os.environ, COLUMNS='120', **(env or {})), check=False, **more)
+                              stderr=subprocess.STDOUT, env={**os.environ, 'COLUMNS': '120', **(env or {})}, check=False, **more)
         self.out = done.stdout.decode('utf-8', 'replace')
         return done.returncode
 

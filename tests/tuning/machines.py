@@ -130,15 +130,15 @@ def laptop(root):
 
 
 def numa(root):
-    """96 CPUs on two nodes, with irqbalance and Docker."""
+    """40 CPUs on two nodes, with irqbalance and Docker."""
     plain(root)
-    cpus(root, 96, 'powersave')
+    cpus(root, 40, 'powersave')
     write(root, 'sys/devices/system/node/online', '0-1\n')
     write(root, 'proc/meminfo', 'MemTotal:       528000000 kB\n')
     write(root, 'usr/sbin/irqbalance', '', 0o755)
     write(root, 'etc/default/irqbalance', '# of the package\n#IRQBALANCE_ONESHOT=\nIRQBALANCE_ARGS="--foreground"\n', 0o640)
     write(root, 'etc/docker/daemon.json', '{\n    "data-root": "/srv/docker",\n    "log-opts": {"tag": "ä"}\n}', 0o600)
-    nic(root, 'ens5f0', 16, '100000')
+    nic(root, 'ens5f0', 6, '100000')
 
 
 MACHINES = {'plain': plain, 'container': container, 'old_kernel': old_kernel, 'laptop': laptop, 'numa': numa}

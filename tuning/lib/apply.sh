@@ -35,7 +35,6 @@ put_file() {
     else
         chmod 0644 -- "$new" || return 1
     fi
-    sync "$new" 2>/dev/null || true
     mv -f -T -- "$new" "$path"
 }
 
@@ -371,6 +370,7 @@ commit() {
 apply_end() {
     local note
     cannot_words
+    ! plan_is_empty || P_NOTES=()
     for note in "${P_NOTES[@]}"; do [ "$QUIET" = 1 ] || wrap '' "note: $note"; done
     ((${#P_CANNOT[@]} == 0))
 }

@@ -209,14 +209,14 @@ plan_shared() {
     fi
 }
 
-# ports_of LIST: 1,3-5 into the set PORTS.
-declare -A PORTS=()
+# ports_of LIST: 1,3-5 into the set PORTS, whose keys bash keeps in order.
+declare -a PORTS=()
 ports_of() {
     local part i
     local IFS=$', \t\n'
     for part in $1; do
         [[ $part =~ ^([0-9]{1,5})(-([0-9]{1,5}))?$ ]] || continue
-        for ((i = 10#${BASH_REMATCH[1]}; i <= 10#${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}; i++)); do PORTS[$i]=1; done
+        for ((i = 10#${BASH_REMATCH[1]}; i <= 10#${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}; i++)); do PORTS[i]=1; done
     done
 }
 
@@ -251,19 +251,18 @@ plan_ports() {
     local low=$((10#${BASH_REMATCH[1]})) high=$((10#${BASH_REMATCH[2]})) added=0
     ports_of "${R_BEFORE[$RESERVED_PLACE]-$raw}"
     for port in "${LISTENING[@]}"; do
-        ((port >= low && port <= high)) || [ -n "${PORTS[$port]+x}" ] || PORTS[$port]=1 added=1
+        ((port >= low && port <= high)) || [ -n "${PORTS[port]-}" ] || PORTS[port]=1 added=1
     done
     [ "$added" = 1 ] || return 0
     # In the kernel's own form, so that what is read back is what was written.
-    for ((port = 1; port <= 65536; port++)); do
-        if [ -n "${PORTS[$port]+x}" ]; then
-            [ -n "$from" ] || from=$port
-            last=$port
-        elif [ -n "$from" ]; then
+    for port in "${!PORTS[@]}" 99999; do
+        if [ -n "$from" ] && ((port > last + 1)); then
             list+=${list:+,}$from
-            [ "$from" = "$last" ] || list+=-$last
+            ((from == last)) || list+=-$last
             from=
         fi
+        last=$port
+        [ -n "$from" ] || from=$port
     done
     write_value "$RESERVED_PLACE" "$list" "$raw" || return 0
     KEPT[$RESERVED_PLACE]=1

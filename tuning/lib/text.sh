@@ -3,7 +3,9 @@
 # Words in and out: messages, wrapped lines, JSON, the record's encoding, reading a file, comparing numbers.
 # What is called for each setting starts no process and gives its result in a variable of its own name's first part.
 
-complain() { printf 'tune.sh: %s\n' "$*" >&2; }
+# To the standard error as it was at the start: a signal may come while that of some command is thrown away.
+exec {STDERR}>&2
+complain() { printf 'tune.sh: %s\n' "$*" >&"$STDERR"; }
 die() {
     complain "$@"
     exit 2
