@@ -22,7 +22,7 @@ PROFILES=$HERE/profiles
 REFUSED_FILE=$HERE/refused.conf
 declare -A WITH=()
 
-for part in text formula machine profile settings outside check plan record apply revert explain; do
+for part in text formula machine profile settings outside boot check plan record apply revert explain; do
     # shellcheck source=/dev/null
     . "$HERE/lib/$part.sh"
 done

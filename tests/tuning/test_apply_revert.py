@@ -7,7 +7,7 @@ import pytest
 
 import machines
 
-RUNS = int(os.environ.get('TUNING_RUNS', '4'))
+RUNS = int(os.environ.get('TUNING_RUNS', '3'))
 
 
 @pytest.mark.parametrize('machine', machines.MACHINES)

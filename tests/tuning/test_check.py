@@ -125,3 +125,43 @@ def test_it_runs_through_a_link_and_from_anywhere(tune, tmp_path):
     done = subprocess.run([str(tmp_path / 'sluice-tune'), 'check', '--root', tune.root, '--profile', tune.profile],
                           capture_output=True, text=True, cwd='/', check=False)
     assert done.returncode == 1 and 'net.core.somaxconn' in done.stdout
+
+
+def test_a_file_that_undoes_a_value_at_the_next_boot_is_named(tune):
+    tune.become('plain')
+    tune.must('apply')
+    tune.write('etc/sysctl.d/99-admin.conf', '# later than ours\nnet/core/somaxconn=128\n-vm.swappiness = 5\n')
+    tune.write('etc/sysctl.d/50-early.conf', 'vm.max_map_count = 1\n')
+    tune.write('usr/lib/sysctl.d/50-early.conf', 'net.ipv4.tcp_fin_timeout = 99\n')
+    tune.write('usr/lib/sysctl.d/98-vendor.conf', 'net.ipv4.tcp_migrate_req = 0\n')
+    settings, found = states(tune)
+    notes = {key: s['note'] for key, s in settings.items() if 'next boot' in s['note']}
+    assert notes == {'sysctl net.core.somaxconn': 'at the next boot /etc/sysctl.d/99-admin.conf sets it to 128',
+                     'sysctl net.ipv4.tcp_migrate_req': 'at the next boot /usr/lib/sysctl.d/98-vendor.conf sets it to 0'}
+    assert found['counts']['finding'] == 0
+
+
+# As ethtool 6.1 prints it.
+RINGS = '''Ring parameters for eth0:
+Pre-set maximums:
+RX:    2048
+RX Mini:  n/a
+RX Jumbo:  n/a
+TX:    4096
+Current hardware settings:
+RX:    512
+RX Mini:  n/a
+RX Jumbo:  n/a
+TX:    4096
+'''
+
+
+@pytest.mark.parametrize('key, want, result', [
+    ('rx', 4096, '1 eth0 2048'), ('rx', 1024, '1 eth0 1024'), ('rx', 512, '0'), ('tx', 8192, '0')])
+def test_a_ring_is_wanted_as_large_as_the_hardware_has_it(key, want, result):
+    lib = os.path.join(conftest.TUNING, 'lib')
+    script = f'''set -euo pipefail; ROOT=/nonexistent UDEV_FILE=/none S_OP=('>=') nows=() worst=2 J_TARGET=
+        . {lib}/text.sh; . {lib}/settings.sh; . {lib}/outside.sh
+        J_TARGET=; ring_sizes "$1"; judge_ring 0 eth0 {key} {want}; echo "$worst $J_TARGET"'''
+    done = subprocess.run(['bash', '-c', script, 'bash', RINGS], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == result, done.stderr

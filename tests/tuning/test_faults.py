@@ -159,7 +159,7 @@ def kill_positions(small, verb, begin, how_many, seed):
     return sorted(random.Random(seed).sample(range(1, count), how_many))
 
 
-KILLS = int(os.environ.get('TUNING_KILLS', '6'))
+KILLS = int(os.environ.get('TUNING_KILLS', '4'))
 
 
 def test_kill_at_any_moment_of_apply_then_revert_gives_all_back(small):
@@ -268,7 +268,7 @@ def test_state_of_the_server_beside_the_record_stays(small):
 def test_two_at_once_do_not_mix(small):
     before = small.snapshot()
     command = [conftest.SCRIPT, 'apply', '--root', small.root, '--profile', small.profile]
-    hook = 'printf() { [[ $1 == -v || ! /proc/self/fd/1 -ef "$FAULT" ]] || sleep 3; builtin printf "$@"; }'
+    hook = 'printf() { [[ $1 == -v || ! /proc/self/fd/1 -ef "$FAULT" ]] || sleep 2; builtin printf "$@"; }'
     env = dict(os.environ, **hooked(small, hook, FAULT=small.root + VALUES[1]))
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
         while small.sysctl('fs.nr_open') != '2097152\n':

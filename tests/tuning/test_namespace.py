@@ -57,6 +57,25 @@ def everything(root):
     return {'values': values, 'tree': tree}
 
 
+def on_the_machine(profile):
+    """Without --root: what would be written to the machine goes into file systems of the namespace's own."""
+    for place in ('/etc', '/var'):
+        subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', place], check=True)
+    for place in ('/etc/sysctl.d', '/var/lib'):
+        os.mkdir(place)
+    seen = []
+    for verb in ('', 'apply', 'check', 'revert'):
+        if verb:
+            done = subprocess.run([sys.argv[3], verb] + (['--profile', profile] if verb != 'revert' else []),
+                                  capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f'{verb}: {done.stdout}{done.stderr}'
+        etc, var = machines.snapshot('/etc'), machines.snapshot('/var')
+        seen.append((everything('/etc/sysctl.d')['values'], etc, var))
+    assert seen[0] == seen[3], machines.difference(seen[0][0], seen[3][0])
+    assert b'net.core.somaxconn = 65535' in seen[1][1]['sysctl.d/60-sluice.conf'][4]
+    assert seen[1][0]['/proc/sys/net/core/somaxconn'] == '65535\n' and seen[1] == seen[2]
+
+
 def inside(root, profile, script):
     """Runs in the namespace: a port is listened on, the script's verbs run, what is seen in between is printed."""
     import socket
@@ -118,5 +137,19 @@ def test_what_the_kernel_refuses_undoes_all(run, position):
     assert machines.difference(before['tree'], applied['tree']) == []
 
 
+def test_without_a_root_it_is_the_machine_itself(tune):
+    import conftest
+    command = namespace()
+    if command is None:
+        pytest.skip('a network namespace with its own mounts is not permitted here')
+    tune.set_profile(PROFILE)
+    done = subprocess.run(command + [sys.executable, os.path.abspath(__file__), '', tune.profile,
+                                     os.path.abspath(conftest.SCRIPT)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 if __name__ == '__main__':
-    inside(sys.argv[1], sys.argv[2], json.loads(sys.argv[4]))
+    if sys.argv[1]:
+        inside(sys.argv[1], sys.argv[2], json.loads(sys.argv[4]))
+    else:
+        on_the_machine(sys.argv[2])

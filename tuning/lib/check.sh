@@ -68,6 +68,7 @@ verb_check() {
         is_setting "$i" || continue
         total=$((total + 1))
         judge "$i"
+        boot_note "$i"
         counts[$J_STATE]=$((counts[$J_STATE] + 1))
         note_target
         if [ "$JSON" = 1 ]; then

@@ -20,7 +20,7 @@ KINDS=' sysctl limit sysfs irq ethtool service docker cmdline file '
 LIMITS=' as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio sigpending stack '
 
 declare -a S_KIND=() S_KEY=() S_ADVICE=() S_GUARD=() S_OP=() S_VALUE=() S_WHY=() S_EFFECT=() S_SOURCE=() S_RISK=() \
-    S_FROM=() S_HOLDS=()
+    S_FROM=() S_HOLDS=() S_RESULT=()
 declare -A S_AT=()
 declare -a PROFILE_ERRORS=()
 declare -A SEEN_HERE=()
@@ -181,7 +181,7 @@ load_profile() {
 # load_checked NAME: the profile, or the end of the program with what is wrong in it.
 load_checked() {
     local error
-    S_KIND=() S_KEY=() S_FROM=() S_AT=() PROFILE_ERRORS=() SEEN_HERE=()
+    S_KIND=() S_KEY=() S_FROM=() S_RESULT=() S_AT=() PROFILE_ERRORS=() SEEN_HERE=()
     load_profile "$1"
     ((${#PROFILE_ERRORS[@]} == 0)) || {
         for error in "${PROFILE_ERRORS[@]}"; do complain "$error"; done
@@ -197,6 +197,10 @@ load_checked() {
 # wanted I: the setting's value for this machine into VALUE. For "in" it stays a list of words.
 wanted() {
     local literal=
+    if [ -n "${S_RESULT[$1]+x}" ]; then
+        VALUE=${S_RESULT[$1]}
+        return 0
+    fi
     case ${S_KIND[$1]} in cmdline | service | irq) literal=literal ;; esac
     case ${S_OP[$1]} in
     in) VALUE=${S_VALUE[$1]} ;;
@@ -208,6 +212,7 @@ wanted() {
         fi
         ;;
     esac
+    [[ ${S_VALUE[$1]} == *index* ]] || S_RESULT[$1]=$VALUE
 }
 
 # is_setting I: not one that was dropped, nor one that --only leaves out.

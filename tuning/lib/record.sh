@@ -134,7 +134,8 @@ record_text() {
 record_write() {
     record_text
     printf '%s' "$RECORD_TEXT" >"$RECORD/record.new" || return 1
-    sync "$RECORD/record.new" 2>/dev/null || true
+    # A tree is for trying things out; its disk may be as slow as it likes.
+    [ -n "$ROOT" ] || sync "$RECORD/record.new" 2>/dev/null || true
     mv -f -- "$RECORD/record.new" "$RECORD/record"
 }
 

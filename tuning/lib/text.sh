@@ -26,19 +26,24 @@ read_raw() {
 # trim TEXT: runs of blanks become one space, those at the ends go; into TRIMMED.
 TRIMMED=
 trim() {
-    local words=()
     local IFS=$' \t\n'
-    read -r -d '' -a words <<<"$1" || true
+    set -f
+    # shellcheck disable=SC2086  # it is to be split
+    set -- $1
+    set +f
     IFS=' '
-    TRIMMED="${words[*]}"
+    TRIMMED="$*"
 }
 
 # wrap INDENT TEXT: prints TEXT in lines of the terminal's width.
 wrap() {
-    local indent=$1 line='' word words=()
+    local indent=$1 line='' word
     local IFS=$' \t\n'
-    read -r -d '' -a words <<<"$2" || true
-    for word in "${words[@]}"; do
+    set -f
+    # shellcheck disable=SC2086  # it is to be split
+    set -- $2
+    set +f
+    for word in "$@"; do
         if [ -n "$line" ] && ((${#indent} + ${#line} + ${#word} + 1 > WIDTH)); then
             printf '%s%s\n' "$indent" "$line"
             # Later lines hang, so that the words that open each item are found by eye.
