@@ -158,4 +158,5 @@ main() {
     esac
 }
 
-main "$@"
+# On one line: the shell does not read on in a file that an upgrade may have replaced meanwhile.
+main "$@"; exit

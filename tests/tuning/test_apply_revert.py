@@ -1,7 +1,9 @@
 """What apply writes is taken back to the last bit, whatever the machine was like."""
 
+import json
 import os
 import random
+import shutil
 
 import pytest
 
@@ -215,4 +217,36 @@ def test_a_link_that_leads_out_of_the_tree_stops_apply(tune, tmp_path):
     before = tune.snapshot()
     assert 'leads out of' in tune.must('apply', code=2)
     assert outside.read_text() == '60\n'
+    assert machines.difference(before, tune.snapshot()) == []
+
+
+def test_with_jq_in_place_of_python_daemon_json_becomes_the_same(tune, tmp_path):
+    if not shutil.which('jq'):
+        pytest.skip('jq is not installed')
+    tools = tmp_path / 'bin'
+    tools.mkdir()
+    for folder in ('/bin', '/usr/bin'):
+        for name in os.listdir(folder):
+            if not name.startswith('python') and not (tools / name).is_symlink():
+                (tools / name).symlink_to(os.path.join(folder, name))
+    tune.become('numa')
+    before = tune.snapshot()
+    tune.must('apply')
+    by_python = json.loads(tune.read('/etc/docker/daemon.json'))
+    tune.must('revert')
+    tune.must('apply', env={'PATH': str(tools)})
+    assert json.loads(tune.read('/etc/docker/daemon.json')) == by_python
+    tune.must('check', env={'PATH': str(tools)})
+    tune.must('revert', env={'PATH': str(tools)})
+    assert machines.difference(before, tune.snapshot()) == []
+
+
+def test_without_a_daemon_json_one_is_made_and_goes_again(tune):
+    tune.become('plain')
+    os.makedirs(tune.root + '/etc/docker')
+    before = tune.snapshot()
+    tune.must('apply')
+    assert json.loads(tune.read('/etc/docker/daemon.json'))['live-restore'] is True
+    tune.must('check')
+    tune.must('revert')
     assert machines.difference(before, tune.snapshot()) == []

@@ -229,7 +229,7 @@ def test_what_somebody_else_changed_stays_and_is_said(small):
 def test_forget_leaves_all_as_it_is(small):
     small.must('apply')
     small.must('revert', '--forget')
-    assert small.sysctl('vm.swappiness') == '10\n' and not small.exists('/var/lib/sluice')
+    assert small.sysctl('vm.swappiness') == '10\n' and not small.exists('/var/lib/sluice-tuning')
     assert 'no record' in small.must('revert')
 
 
@@ -258,11 +258,25 @@ def test_a_file_that_somebody_put_into_our_directory_keeps_it(small):
     assert small.read('/etc/systemd/system/sluice.service.d/mine.conf') == '[Service]\n'
 
 
-def test_state_of_the_server_beside_the_record_stays(small):
+def test_what_others_put_beside_the_record_stays(small):
+    os.rmdir(small.root + '/var/lib')
     small.must('apply')
-    small.write('/var/lib/sluice/cache.db', 'x')
+    small.write('/var/lib/theirs/file', 'x')
     small.must('revert')
-    assert small.exists('/var/lib/sluice/cache.db') and not small.exists('/var/lib/sluice/tuning')
+    assert small.exists('/var/lib/theirs/file') and not small.exists('/var/lib/sluice-tuning')
+
+
+def test_a_record_of_another_user_is_not_trusted(small):
+    if os.geteuid() != 0:
+        pytest.skip('only root can give a file away')
+    small.must('apply')
+    for path in ('/record', ''):
+        os.chown(small.root + '/var/lib/sluice-tuning' + path, 65534, 65534)
+        before = small.snapshot()
+        for verb in ('revert', 'apply'):
+            assert 'not trusted' in small.must(verb, code=2)
+        assert machines.difference(before, small.snapshot()) == []
+        os.chown(small.root + '/var/lib/sluice-tuning' + path, 0, 0)
 
 
 def test_two_at_once_do_not_mix(small):

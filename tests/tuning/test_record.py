@@ -10,7 +10,7 @@ import pytest
 import machines
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data')
-PLACE = 'var/lib/sluice/tuning'
+PLACE = 'var/lib/sluice-tuning'
 # Where the files of the records in data/ went, and the values as they were written then.
 WRITTEN = {'/etc/sysctl.d/60-sluice.conf': 0, '/etc/security/limits.d/60-sluice.conf': 1,
            '/etc/systemd/system/sluice.service.d/60-tuning.conf': 2, '/etc/tmpfiles.d/sluice-tuning.conf': 3,
@@ -58,7 +58,7 @@ def test_a_record_of_an_earlier_version_is_reverted(tune, folder):
     ('value /proc/sys/vm/swappiness', 'valuable /proc/sys/vm/swappiness', 'not understood'),
     ('value /proc/sys/vm/swappiness', 'value /proc/../../etc/passwd', 'not understood'),
     ('value /proc/sys/vm/swappiness 60%0A', 'value /proc/sys/vm/swappiness', 'not understood'),
-    ('made /var/lib/sluice\n', 'made ../x\n', 'not understood')])
+    ('made /etc/systemd/system/sluice.service.d\n', 'made ../x\n', 'not understood')])
 def test_a_record_that_is_not_understood_changes_nothing(tune, old, new, words):
     with_record(tune, 'record-1')
     text = tune.read(PLACE + '/record')

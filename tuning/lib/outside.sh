@@ -165,6 +165,10 @@ load_docker() {
         DOCKER_PROBLEM='neither python3 nor jq is here to read daemon.json'
         return
     fi
+    if [ -e "$ROOT$DOCKER_FILE" ] && [ ! -r "$ROOT$DOCKER_FILE" ]; then
+        DOCKER_PROBLEM="$DOCKER_FILE cannot be read without root"
+        return
+    fi
     mapfile -t lines < <(docker_read "$ROOT$DOCKER_FILE" "${keys[@]}")
     if ((${#lines[@]} != ${#keys[@]})); then
         DOCKER_PROBLEM="$DOCKER_FILE cannot be understood as JSON: left alone"

@@ -47,7 +47,8 @@ write_value() {
         P_CANNOT+=("$path")
         return 1
     fi
-    P_VALUES+=("$path")
+    # Two patterns may meet in one place; the later line counts.
+    [ -n "${P_TO[$path]+x}" ] || P_VALUES+=("$path")
     P_TO[$path]=$target P_NOW[$path]=$raw
 }
 
@@ -153,8 +154,6 @@ plan_limit() {
         line "$LIMITS_FILE" "$who hard $key $PAM_VALUE"
     done
     systemd_soft=${soft/unlimited/infinity} systemd_hard=${hard/unlimited/infinity}
-    [ "$key" != msgqueue ] || return 0
-    [ "$key" != locks ] || return 0
     line "$UNIT_FILE" "Limit${key^^}=$systemd_soft:$systemd_hard" '[Service]'
 }
 

@@ -72,11 +72,7 @@ record_read() {
     local lines=() number=0 line whole=0
     record_forget
     [ -e "$RECORD/record" ] || return 0
-    if [ ! -r "$RECORD/record" ]; then
-        # Without root the record is closed, and check works from what it sees.
-        R_CLOSED=1
-        return 0
-    fi
+    [ -r "$RECORD/record" ] || die "$RECORD/record cannot be read"
     mapfile -t lines <"$RECORD/record"
     if [[ ! ${lines[0]-} =~ ^'sluice-tuning-record '([0-9]{1,6})$ ]]; then
         die "$RECORD/record is not a record of this script: left alone"
@@ -164,7 +160,8 @@ set_time() {
     touch -c -d "@$2" -- "$ROOT$1" 2>/dev/null || true
 }
 
-RECORD_PLACE=/var/lib/sluice/tuning
+# Not in /var/lib/sluice, which belongs to the service's user: who can write the record can have root write anything.
+RECORD_PLACE=/var/lib/sluice-tuning
 
 # claim: makes the record's directory with a first record in it, in one step, so that at no moment there is a directory
 # of ours of which no record tells; and takes the lock. The time of change of the directory that gets the new entry is
@@ -204,8 +201,14 @@ claim() {
     APPLYING=1 STAGING=
 }
 
+# trusted: was the record written by who runs this now?
+trusted() {
+    [ -O "$RECORD" ] && [ ! -L "$RECORD" ] && [ -O "$RECORD/record" ] || die "$RECORD is another user's: not trusted"
+}
+
 # lock: of a record that is there.
 lock() {
+    trusted
     [ -e "$RECORD/lock" ] || (umask 077 && : >"$RECORD/lock") || die "$RECORD cannot be written"
     exec {LOCK}<"$RECORD/lock" || die "$RECORD/lock cannot be opened"
     flock -n "$LOCK" || die 'another tune.sh is at work'

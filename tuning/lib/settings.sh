@@ -237,6 +237,10 @@ judge_places() {
     2)
         J_STATE=absent J_NOTE='this kernel has no such thing'
         [ "$kind" = sysctl ] || J_NOTE='this machine has no such thing'
+        if [ -e "$ROOT${PLACES[0]-/nowhere}" ]; then
+            J_NOTE='it has no value here'
+            [ -r "$ROOT${PLACES[0]}" ] || J_NOTE='it cannot be read without root'
+        fi
         # What is not of this namespace does not show in it.
         if [[ $kind == sysctl && ${VARIABLES[container]} == 1 ]] && is_containers_own "${S_KEY[i]}"; then
             J_NOTE='not in the container: it is the whole host that has it, if its kernel knows it'

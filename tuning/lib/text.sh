@@ -37,7 +37,7 @@ trim() {
 
 # wrap INDENT TEXT: prints TEXT in lines of the terminal's width.
 wrap() {
-    local indent=$1 line='' word
+    local indent=$1 line='' word hang='  '
     local IFS=$' \t\n'
     set -f
     # shellcheck disable=SC2086  # it is to be split
@@ -47,7 +47,7 @@ wrap() {
         if [ -n "$line" ] && ((${#indent} + ${#line} + ${#word} + 1 > WIDTH)); then
             printf '%s%s\n' "$indent" "$line"
             # Later lines hang, so that the words that open each item are found by eye.
-            [[ $indent == *'  ' && ${#indent} -ge 8 ]] || indent+='  '
+            indent+=$hang hang=
             line=$word
         else
             line+=${line:+ }$word
