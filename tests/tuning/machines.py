@@ -79,7 +79,7 @@ def nic(root, name, queues, mbps='10000'):
 
 
 def plain(root):
-    """Eight cores, 32 GB, two interfaces."""
+    """Eight cores of which four can be paced, 32 GB, two interfaces."""
     for key, value in SYSCTLS.items():
         write(root, sysctl_path(key), value + '\n')
     write(root, 'proc/self/limits', LIMITS)
@@ -91,8 +91,9 @@ def plain(root):
     write(root, 'sys/devices/system/node/online', '0\n')
     write(root, 'sys/kernel/mm/transparent_hugepage/enabled', '[always] madvise never\n')
     write(root, 'sys/kernel/mm/transparent_hugepage/defrag', 'always defer defer+madvise [madvise] never\n')
-    cpus(root, 8, 'powersave')
-    nic(root, 'eth0', 4)
+    cpus(root, 4, 'powersave')
+    cpus(root, 8)
+    nic(root, 'eth0', 3)
     nic(root, 'enp3s0f1', 2, '-1')
     for path in ('etc/sysctl.d', 'etc/security/limits.d', 'etc/systemd/system', 'etc/udev/rules.d', 'etc/tmpfiles.d',
                  'etc/modules-load.d', 'run/systemd/system', 'var/lib', 'usr/sbin'):
@@ -130,15 +131,16 @@ def laptop(root):
 
 
 def numa(root):
-    """40 CPUs on two nodes, with irqbalance and Docker."""
+    """40 CPUs, of which some can be paced, on two nodes, with irqbalance and Docker."""
     plain(root)
-    cpus(root, 40, 'powersave')
+    cpus(root, 16, 'powersave')
+    cpus(root, 40)
     write(root, 'sys/devices/system/node/online', '0-1\n')
     write(root, 'proc/meminfo', 'MemTotal:       528000000 kB\n')
     write(root, 'usr/sbin/irqbalance', '', 0o755)
     write(root, 'etc/default/irqbalance', '# of the package\n#IRQBALANCE_ONESHOT=\nIRQBALANCE_ARGS="--foreground"\n', 0o640)
     write(root, 'etc/docker/daemon.json', '{\n    "data-root": "/srv/docker",\n    "log-opts": {"tag": "ä"}\n}', 0o600)
-    nic(root, 'ens5f0', 6, '100000')
+    nic(root, 'ens5f0', 4, '100000')
 
 
 MACHINES = {'plain': plain, 'container': container, 'old_kernel': old_kernel, 'laptop': laptop, 'numa': numa}

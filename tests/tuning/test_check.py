@@ -26,10 +26,10 @@ def test_check_of_a_plain_machine_says_now_and_wanted(tune):
     assert settings['sysctl kernel.numa_balancing']['state'] == 'skipped'
     assert settings['limit nofile']['now'] == '1024/524288'
     assert settings['sysfs /sys/kernel/mm/transparent_hugepage/enabled']['now'] == 'always'
-    assert settings['sysfs /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor']['now'] == 'powersave x8'
+    assert settings['sysfs /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor']['now'] == 'powersave x4'
     assert settings['cmdline isolcpus']['state'] == 'advice'
     assert sum(found['counts'].values()) == len(settings) == 28
-    assert found['machine']['cores'] == 8 and found['machine']['smt'] == 1 and found['machine']['nic_queues'] == 4
+    assert found['machine']['cores'] == 8 and found['machine']['smt'] == 1 and found['machine']['nic_queues'] == 3
     assert found['machine']['nic_mbps'] == 10000 and found['machine']['memory_bytes'] == 33554432 * 1024
 
 

@@ -16,13 +16,13 @@ REFUSED = os.path.join(conftest.TUNING, 'refused.conf')
 
 
 def value(tune, want, *args):
-    tune.set_profile(f'cmdline x | = 1 | w | e | s | r\nsysctl not.here | {want} | w | e | s | r\n')
+    tune.set_profile(f'sysctl not.here | {want} | w | e | s | r\n')
     if tune.run('check', '--json', *args) == 2:
         return 'error: ' + tune.out
-    return json.loads(tune.out)['settings'][1]['wanted']
+    return json.loads(tune.out)['settings'][0]['wanted']
 
 
-@pytest.mark.parametrize('want, result', [
+VALUES = [
     ('7', '7'), ('= 007', '7'), ('= 2 + 3 * 4', '14'), ('= (2 + 3) * 4', '20'), ('= 7 / 2', '3'), ('= 10 - 2 - 3', '5'),
     ('= -1', '-1'), ('= 17 % 5', '2'), ('= 64K', '65536'), ('= 1G', '1073741824'), ('= cores', '8'),
     ('= min(3, cores, 5)', '3'), ('= max(1, 2)', '2'), ('= clamp(100, 1, 10)', '10'), ('= clamp(0, 1, 10)', '1'),
@@ -30,10 +30,15 @@ def value(tune, want, *args):
     ('= cores > 4 && !virtual', '1'), ('= cores == 8 || 1 / 1', '1'), ('>= 4096 131072 2 * 4', '>= 4096 131072 8'),
     ('= cpumask(4)', 'f'), ('= cpumask(40)', 'ff,ffffffff'), ('= cpumask(64)', 'ffffffff,ffffffff'),
     ('= cpubit(33)', '2,00000000'), ('= cpulist(1, cores - 1)', '1-7'), ('= bbr', 'bbr'), ('in bbr cubic', 'in bbr cubic'),
-    ('= "a * b"', 'a * b'), ('= unlimited', 'unlimited'), ('>= unlimited', '>= unlimited'), ('= 10m', '10m')])
-def test_a_value_is_worked_out(tune, want, result):
+    ('= "a * b"', 'a * b'), ('= unlimited', 'unlimited'), ('>= unlimited', '>= unlimited'), ('= 10m', '10m')]
+
+
+def test_values_are_worked_out(tune):
     tune.become('plain')
-    assert value(tune, want) == result
+    tune.set_profile(''.join(f'sysctl n{n} | {want} | w | e | s | r\n' for n, (want, _) in enumerate(VALUES)))
+    tune.run('check', '--json')
+    worked_out = [s['wanted'] for s in json.loads(tune.out)['settings']]
+    assert [(want, got) for (want, _), got in zip(VALUES, worked_out)] == VALUES
 
 
 @pytest.mark.parametrize('want', [
@@ -102,13 +107,13 @@ def test_a_wrong_line_is_named(tune, text, words):
 
 
 @pytest.mark.parametrize('path', PROFILES, ids=[os.path.basename(p) for p in PROFILES])
-@pytest.mark.parametrize('machine', machines.MACHINES)
+@pytest.mark.parametrize('machine', ['plain', 'container', 'old_kernel', 'numa'])
 def test_every_profile_is_understood_on_every_machine(tune, machine, path):
     """Every line parses and every formula has a value; apply satisfies check, and comes back."""
     tune.become(machine)
     tune.profile = path
     assert tune.run('check') in (0, 1), tune.out
-    if machine in ('plain', 'container'):
+    if machine == ('container' if 'container' in path else 'plain'):
         before = tune.snapshot()
         tune.must('apply')
         tune.must('check')
