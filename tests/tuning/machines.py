@@ -150,10 +150,9 @@ def snapshot(root, skip=()):
     """Everything about everything below root: type, mode, owner, time of change, bytes."""
     seen = {}
     for folder, names, files in os.walk(root):
+        names[:] = [d for d in names if os.path.relpath(os.path.join(folder, d), root) not in skip]
         for path in [folder] + [os.path.join(folder, n) for n in files + [d for d in names if os.path.islink(os.path.join(folder, d))]]:
             short = os.path.relpath(path, root)
-            if any(short.startswith(s) for s in skip):
-                continue
             st = os.lstat(path)
             if stat.S_ISREG(st.st_mode):
                 with open(path, 'rb') as f:
