@@ -311,3 +311,43 @@ def test_without_the_right_to_write_apply_says_so_and_changes_nothing(small):
     assert 'cannot be written here' in out
     assert small.run('apply', user=65534, group=65534, extra_groups=[]) != 0
     assert machines.difference(before, small.snapshot()) == []
+
+
+# What the kernel does: writing one of the two sets the other to zero.
+COUPLED = '''
+printf() {
+    local code=0
+    if [[ $1 == -v || ! /proc/self/fd/1 -ef "$VM/dirty_bytes" && ! /proc/self/fd/1 -ef "$VM/dirty_ratio" ]]; then
+        builtin printf "$@"
+        return
+    fi
+    local other=dirty_ratio
+    [[ ! /proc/self/fd/1 -ef "$VM/dirty_ratio" ]] || other=dirty_bytes
+    builtin printf "$@"
+    builtin printf '0\\n' >"$VM/$other"
+}
+'''
+
+
+@pytest.mark.parametrize('ratio, size', [('20\n', '0\n'), ('0\n', '1048576\n')])
+@pytest.mark.parametrize('want', ['dirty_bytes | = 256M', 'dirty_ratio | = 5'])
+def test_a_value_that_the_kernel_changes_along_is_given_back(small, ratio, size, want):
+    small.write('/proc/sys/vm/dirty_ratio', ratio)
+    small.write('/proc/sys/vm/dirty_bytes', size)
+    values = ['vm.dirty_bytes', 'vm.dirty_ratio', 'vm.swappiness']
+    before = [small.sysctl(key) for key in values]
+    env = hooked(small, COUPLED, VM=small.root + '/proc/sys/vm')
+    small.set_profile(f'sysctl vm.{want} | why | effect | source | risk\n')
+    small.must('apply', env=env)
+    small.must('check')
+    small.must('revert', env=env)
+    assert [small.sysctl(key) for key in values] == before
+    # Refused after it: the same way back.
+    small.set_profile(f'sysctl vm.{want} | why | effect | source | risk\n'
+                      'sysctl vm.swappiness | = 5 | why | effect | source | risk\n')
+    refuse = REFUSE.replace('ANSWER', 'return 1').replace('printf()', 'refused()').replace('builtin printf "$@"', 'coupled "$@"')
+    env = hooked(small, COUPLED.replace('printf()', 'coupled()') + refuse.replace('    : >"$FAULT.once"', '    REFUSED_ONCE=1')
+                 .replace('[ ! -e "$FAULT.once" ]', '[ -z "${REFUSED_ONCE-}" ]') + 'printf() { refused "$@"; }\n',
+                 VM=small.root + '/proc/sys/vm', FAULT=small.root + '/proc/sys/vm/swappiness')
+    small.must('apply', code=1, env=env)
+    assert [small.sysctl(key) for key in values] == before

@@ -3,7 +3,7 @@
 # apply: writes what the plan says, all or nothing. Whatever is to be changed is recorded first; a value that does not
 # read back as written, a file that cannot be written, or a signal leads back to how it was before this apply.
 
-declare -a DONE=() NEW_DIRS=()
+declare -a DONE=() NEW_DIRS=() NEW_TIMES=()
 APPLYING=0 REFUSED='' FIRST=0
 
 # put PATH TEXT: the bytes into a live value. Never creates one.
@@ -261,11 +261,11 @@ undo() {
 # undo_rest: what changed along with it, and the times.
 undo_rest() {
     local path
-    for path in "${R_VALUES[@]}"; do
+    for path in "${NEW_TIMES[@]}"; do
         if [ -n "${R_COMPANION[$path]-}" ] && read_raw "$ROOT$path" && [ "$RAW" != "${R_BEFORE[$path]}" ]; then
-            [ "$FIRST" = 0 ] || put_back "$path" "${R_BEFORE[$path]}" || return 1
+            put_back "$path" "${R_BEFORE[$path]}" || return 1
         fi
-        if [ -n "$ROOT" ] && [ "$FIRST" = 1 ]; then set_time "$path" "${R_TIME[$path]}"; fi
+        [ -z "$ROOT" ] || set_time "$path" "${R_TIME[$path]}"
     done
     for path in "${!UNDO_TIME[@]}"; do set_time "$path" "${UNDO_TIME[$path]}"; done
 }
@@ -279,7 +279,7 @@ on_signal() {
 on_exit() {
     local code=$?
     trap - EXIT
-    if [ -n "${STAGING-}" ]; then rm -rf -- "$STAGING"; fi
+    if [ -n "$STAGING" ]; then clean_staging; fi
     if [ "$APPLYING" = 1 ]; then undo; fi
     exit "$code"
 }
