@@ -107,7 +107,7 @@ def test_a_wrong_line_is_named(tune, text, words):
 
 
 @pytest.mark.parametrize('path', PROFILES, ids=[os.path.basename(p) for p in PROFILES])
-@pytest.mark.parametrize('machine', ['plain', 'container', 'old_kernel', 'numa'])
+@pytest.mark.parametrize('machine', ['plain', 'container', 'numa'])
 def test_every_profile_is_understood_on_every_machine(tune, machine, path):
     """Every line parses and every formula has a value; apply satisfies check, and comes back."""
     tune.become(machine)

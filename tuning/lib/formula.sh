@@ -271,7 +271,9 @@ PLAIN_WORDS='^[A-Za-z_][-A-Za-z0-9_.:/,=@ ]*$'
 value_of() {
     local text=$1
     FORMULA_ERROR=
-    if [[ $text =~ ^\"(.*)\"$ ]]; then
+    if [[ $text =~ ^[0-9]{1,18}$ ]]; then
+        VALUE=$((10#$text))
+    elif [[ $text =~ ^\"(.*)\"$ ]]; then
         VALUE=${BASH_REMATCH[1]}
     elif [[ $text =~ ^(cpumask|cpubit|cpulist)\((.*)\)$ ]]; then
         local name=${BASH_REMATCH[1]} inner=${BASH_REMATCH[2]}

@@ -28,17 +28,16 @@ declare -A SEEN_HERE=()
 # split_fields LINE: at " | " into FIELDS, trimmed at the ends.
 declare -a FIELDS=()
 split_fields() {
-    local rest=$1 field
-    FIELDS=()
-    while :; do
-        field=${rest%%' | '*}
-        FIELDS+=("$field")
-        [ "$field" != "$rest" ] || break
-        rest=${rest#*' | '}
-    done
-    local i
+    local line=${1// | /$'\037'} field i
+    local IFS=$'\037'
+    set -f
+    # shellcheck disable=SC2206  # it is to be split
+    FIELDS=($line)
+    set +f
     for i in "${!FIELDS[@]}"; do
-        field=${FIELDS[i]#"${FIELDS[i]%%[![:space:]]*}"}
+        field=${FIELDS[i]}
+        [[ $field == [[:space:]]* || $field == *[[:space:]] ]] || continue
+        field=${field#"${field%%[![:space:]]*}"}
         FIELDS[i]=${field%"${field##*[![:space:]]}"}
     done
 }

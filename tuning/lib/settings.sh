@@ -21,9 +21,9 @@ sysctl_path() {
     local key=$1 first
     first=${key%%[./]*}
     if [ "${key:${#first}:1}" != / ]; then
-        key=${key//./$'\001'}
+        key=${key//./$'\037'}
         key=${key////.}
-        key=${key//$'\001'//}
+        key=${key//$'\037'//}
     fi
     PLACE=/proc/sys/$key
 }
