@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "proxy/gate_internal.h"
 #include "sched/snapshot.h"
@@ -222,6 +223,15 @@ void gates_set_pressure(struct gates *gates, uint32_t pressure_milli)
     }
 }
 
+uint64_t gate_owner_turned_away(const struct gate_owner *owner)
+{
+    uint64_t sum = owner->turned_away_there + (owner->own == NULL ? 0 : counter_load(&owner->own->turned_away));
+    for (const struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
+        sum += counter_load(&CONTAINER_OF(node, const struct gate_link, node)->gate->turned_away);
+    }
+    return sum;
+}
+
 /* ---- what it has lent ---- */
 
 void gate_owner_lent(struct gate_owner *owner, int by)
@@ -330,7 +340,9 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
     enum gate_state state = pass->state;
     pass->state = GATE_OUT;
     switch (state) {
-    case GATE_OUT: break;
+    case GATE_OUT:
+    case GATE_PAUSED:
+    case GATE_PAUSE_OVER: break;
     case GATE_LENT: leave_lent(owner, pass); return;
     case GATE_WAITING: admission_cancel(owner->admission, now, &pass->request); break;
     case GATE_TO_BE_GRANTED:

@@ -116,6 +116,9 @@ static void put_totals(FILE *out, const struct server *server)
          offsetof(struct worker, proxy.retries)},
         {"sluice_sched_grants_outstanding", "gauge", "Grants that are not released: none when no request is under way.",
          offsetof(struct worker, gates.outstanding)},
+        {"sluice_sched_client_paused", "gauge",
+         "Requests that wait because their credentials met a 429 with Retry-After.",
+         offsetof(struct worker, gates.paused_count)},
         {"sluice_upstream_cancels_total", "counter", "Upstream requests cancelled because the client left.",
          offsetof(struct worker, proxy.cancels)},
     };
