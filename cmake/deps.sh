@@ -30,6 +30,9 @@ test  | cmd:curl                 | curl
 test  | cmd:wrk                  | wrk
 test  | cmd:nginx                | nginx-light
 test  | openai:                  | python3-openai
+test  | py:yaml                  | python3-yaml
+test  | cmd:promtool             | prometheus
+test  | cmd:objdump              | binutils
 bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
@@ -177,7 +180,7 @@ apt_get() {
 
 apt_install() {
     local service disable=()
-    for service in nginx haproxy; do
+    for service in nginx haproxy prometheus; do
         command -v "$service" >/dev/null || disable+=("$service")
     done
     forbid_services

@@ -121,8 +121,9 @@ void gate_owner_arm(struct gate_owner *owner)
 
 static void recall_own(struct gate_owner *owner)
 {
-    gate_owner_lent(owner, -(int)owner->own_free);
-    owner->own_free = 0;
+    int taken = (int)owner->own_free;
+    owner->own_free = 0; /* before it is counted: what is lent is never less than what of it is free */
+    gate_owner_lent(owner, -taken);
     owner->own_is_recalled = true;
 }
 

@@ -77,6 +77,15 @@ static void put_limit(const struct sample *sample)
     put_real(sample, sample->view->figures.limit);
 }
 
+/* What is fixed does not fall, so it has no floor: no sample. */
+static void put_limit_min(const struct sample *sample)
+{
+    const struct config_scheduling *scheduling = &sample->server->config->upstreams[sample->view->upstream].scheduling;
+    if (scheduling->limiter != LIMITER_FIXED) {
+        put_real(sample, scheduling->concurrency_min);
+    }
+}
+
 static void put_kv_limit(const struct sample *sample)
 {
     put_real(sample, sample->view->figures.kv_limit_tokens);
@@ -253,6 +262,7 @@ static const struct {
     void (*put)(const struct sample *sample);
 } metrics[] = {
     {"sluice_sched_limit", "gauge", "Requests that may be in flight.", put_limit},
+    {"sluice_sched_limit_min", "gauge", "How low that may fall; no sample: it is fixed.", put_limit_min},
     {"sluice_sched_kv_tokens_limit", "gauge", "KV tokens that may be in flight; no sample: no bound.", put_kv_limit},
     {"sluice_sched_in_flight", "gauge", "Requests granted and not over.", put_in_flight},
     {"sluice_sched_pending", "gauge", "Of them, waiting for their first token.", put_pending},

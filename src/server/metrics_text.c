@@ -75,6 +75,19 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
     }
 }
 
+/* So that a query can tell routes whose answers take as long as a model writes from those that are to be quick. */
+static void put_routes(FILE *out, const struct server *server)
+{
+    static const char *const kinds[] = {
+        [CONFIG_ROUTE_RESPOND] = "respond", [CONFIG_ROUTE_HTTP] = "http", [CONFIG_ROUTE_INFERENCE] = "inference"};
+    metrics_put_type(out, "sluice_route_info", "gauge", "Always 1; which kind each route is of.");
+    for (unsigned route = 0; route < server->config->route_count; route++) {
+        fputs("sluice_route_info{route=\"", out);
+        metrics_put_label(out, route_name(server, route));
+        fprintf(out, "\",kind=\"%s\"} 1\n", kinds[server->config->routes[route].kind]);
+    }
+}
+
 /* A word of a struct of counters, and what it is called. */
 struct word_metric {
     const char *name;
@@ -426,6 +439,7 @@ struct bytes metrics_text(const struct server *server)
     }
     metrics_put_type(out, "sluice_build_info", "gauge", "Always 1; the version is a label.");
     fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
+    put_routes(out, server);
     put_all_series(out, server, sum);
     put_totals(out, server);
     put_endpoints(out, server);

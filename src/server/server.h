@@ -9,6 +9,8 @@
 #include "server/scheduling.h"
 #include "server/worker.h"
 
+struct machine;
+struct machine_plan;
 struct observer;
 
 struct resolved {
@@ -18,6 +20,8 @@ struct resolved {
 
 struct server {
     const struct config *config;
+    const struct machine *machine;   /* as it was at the start */
+    const struct machine_plan *plan; /* what was made of it */
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
