@@ -39,12 +39,8 @@ static void remove_stale_unix(const struct ring_address *address)
     close(fd);
 }
 
-enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd)
+enum result ring_listen_open(const struct ring_address *address, bool share, int *ret_fd)
 {
-    if (is_unix(address) && *io_fd >= 0) {
-        *io_fd = fcntl(*io_fd, F_DUPFD_CLOEXEC, 0);
-        return *io_fd < 0 ? ring_result_from(-errno) : RESULT_OK;
-    }
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return ring_result_from(-errno);
@@ -67,7 +63,17 @@ enum result ring_listen_open(const struct ring_address *address, bool share, int
         close(fd);
         return error == EADDRINUSE ? RESULT_REFUSED : ring_result_from(-error);
     }
-    *io_fd = fd;
+    *ret_fd = fd;
+    return RESULT_OK;
+}
+
+enum result ring_listen_share(int fd, int *ret_fd)
+{
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (other < 0) {
+        return ring_result_from(-errno);
+    }
+    *ret_fd = other;
     return RESULT_OK;
 }
 
@@ -119,7 +125,13 @@ static void listener_arm(struct ring_listener *listener)
 {
     struct ring *ring = listener->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
-    io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (listener->is_shared) {
+        /* Whoever waits first is woken: one that waits anew goes to the end of the line, a multishot stays at its head
+         * and gets nearly everything. */
+        io_uring_prep_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    } else {
+        io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    }
     io_uring_sqe_set_data64(sqe,
                             ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot));
     listener->armed = true;
@@ -152,11 +164,14 @@ void ring_listener_start(struct ring *ring, struct ring_listener *listener, int 
     listener_arm(listener);
 }
 
-/* Connections whose handshake is done belong to clients that were told they are accepted. */
+/* Connections whose handshake is done belong to clients that were told they are accepted. On a lasting socket they are
+ * the next process's; and its flags are not ours to set. */
 static void listener_finish(struct ring_listener *listener)
 {
-    fcntl(listener->fd, F_SETFL, O_NONBLOCK);
-    for (;;) {
+    if (!listener->is_lasting) {
+        fcntl(listener->fd, F_SETFL, O_NONBLOCK);
+    }
+    while (!listener->is_lasting) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             break;

@@ -127,12 +127,16 @@ struct ring_listener {
     bool stopping;
     bool paused; /* the descriptor table is full */
     bool held;   /* by ring_listener_hold */
+
+    /* set before the start */
+    bool is_shared; /* other workers accept on the same socket: one connection at a time, so that all have their turn */
+    bool is_lasting; /* the socket outlives this process: what is queued at the end is left to who comes next */
 };
 
 /* Opens a listening socket. `share`: SO_REUSEPORT, for one listener per worker; the address must have been
- * probed before (ring_listen_probe). For unix sockets a stale file is replaced, and the workers share one socket: pass
- * the descriptor of the first call in *io_fd (-1 before it), and get a duplicate. Off the hot path; any thread. */
-MUST_USE enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd);
+ * probed before (ring_listen_probe). For unix sockets a stale file is replaced, and the workers share one socket
+ * (ring_listen_share). Off the hot path; any thread. */
+MUST_USE enum result ring_listen_open(const struct ring_address *address, bool share, int *ret_fd);
 
 /* Whether the address can be listened on now, by nobody else: SO_REUSEPORT alone would let a second
  * instance take half of the connections. RESULT_REFUSED: in use. RESULT_UNREACHABLE: not ours, or not allowed. */
@@ -140,6 +144,9 @@ MUST_USE enum result ring_listen_probe(const struct ring_address *address);
 
 /* The address a listening socket really has (its port, when 0 was asked). */
 struct ring_address ring_listen_address(int fd);
+
+/* Another descriptor of the same listening socket, for another worker to take. */
+MUST_USE enum result ring_listen_share(int fd, int *ret_fd);
 
 /* Removes the file of a unix socket that is listened on no more; nothing for other addresses. */
 void ring_listen_remove(const struct ring_address *address);
@@ -153,7 +160,7 @@ void ring_listener_start(struct ring *ring, struct ring_listener *listener, int 
 void ring_listener_hold(struct ring_listener *listener);
 void ring_listener_go_on(struct ring_listener *listener);
 
-/* Accepts what is queued, then closes; `stopped` tells the end. */
+/* Accepts what is queued (not of a socket that is lasting), then closes; `stopped` tells the end. */
 void ring_listener_stop(struct ring_listener *listener);
 
 /* Closes a descriptor that nobody wants. */
