@@ -32,8 +32,8 @@ endif()
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION httpd)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
-# useradd, where there is no systemd-sysusers; STRICT tables, which no symbol tells of
-set(CPACK_DEBIAN_PACKAGE_DEPENDS "passwd, libsqlite3-0 (>= 3.37)")
+# useradd, where there is no systemd-sysusers
+set(CPACK_DEBIAN_PACKAGE_DEPENDS passwd)
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS systemd)
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "logrotate, prometheus")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
