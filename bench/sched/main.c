@@ -35,6 +35,7 @@ static const char USAGE[] =
     "  --delay MS         each request arrives by up to so much later, drawn by --delay-seed N (1)\n"
     "  --json FILE        all figures of all runs\n"
     "  --series DIR       DIR/SCENARIO-LIMITER.tsv, a line for each second of the first seed's run\n"
+    "  --transit MS       each request takes so long to the backend and back (1)\n"
     "  --export DIR       DIR/SCENARIO.arrivals, the requests of the first seed: for bench/sched/live\n"
     "Exit status 1: the first limiter missed what is wanted of it.\n"
     "scenarios:";
@@ -116,6 +117,8 @@ static void take_option(struct arguments *arguments, const char *option, char *v
         options->delay_ms = number_from(option, value);
     } else if (strcmp(option, "--delay-seed") == 0) {
         options->delay_seed = (unsigned)number_from(option, value);
+    } else if (strcmp(option, "--transit") == 0) {
+        options->transit_ms = number_from(option, value);
     } else if (strcmp(option, "--export") == 0) {
         arguments->export = value;
     } else if (strcmp(option, "--arrivals") == 0) {
@@ -169,7 +172,7 @@ static void expand_names(struct arguments *arguments)
 static void read_arguments(struct arguments *arguments, int argc, char **argv)
 {
     *arguments = (struct arguments){
-        .options = {.warmup_s = -1, .arrivals = -1, .delay_seed = 1},
+        .options = {.warmup_s = -1, .arrivals = -1, .delay_seed = 1, .transit_ms = 1},
         .scenarios = {"steady-overload"},
         .scenario_count = 1,
         .limiters = {"excess"},

@@ -9,12 +9,14 @@ static const double SHORT_WAIT_S = 0.010;
 /* Of tokens, as contender.c has the queue charge them. */
 static const double INPUT_WEIGHT = 1, OUTPUT_WEIGHT = 2;
 
+static bool has_late_first(const struct run_request *request)
+{
+    return request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
+}
+
 bool metrics_is_good(const struct run_request *request, nanos token_max_ns)
 {
-    if (request->fate != RUN_DONE || request->is_spared) {
-        return false;
-    }
-    if (request->first_ns - request->load->at_ns > request->load->first_token_max_ns) {
+    if (request->fate != RUN_DONE || request->is_spared || has_late_first(request)) {
         return false;
     }
     uint32_t gaps = request->load->output_tokens - 1;
@@ -130,7 +132,7 @@ static void count_one(const struct run_request *request, struct metrics *metrics
         metrics->shed_of_class[request->load->class]++;
     }
     if (request->is_spared) {
-        bool has_missed = request->first_ns - request->load->at_ns > request->load->first_token_max_ns;
+        bool has_missed = has_late_first(request);
         metrics->spared++;
         metrics->spared_missed += has_missed;
         metrics->spared_for[request->shed]++;
@@ -166,6 +168,11 @@ void metrics_of(const struct run_result *result, nanos from, nanos to, nanos tok
             metrics.requests++;
             bool is_good = metrics_is_good(request, token_max_ns);
             metrics.good += is_good;
+            if (was_served(request) && !is_good) {
+                bool is_late = has_late_first(request);
+                metrics.late += is_late;
+                metrics.slow += !is_late;
+            }
             add_tokens(&all, request->load);
             if (is_good) {
                 add_tokens(&good, request->load);

@@ -7,6 +7,7 @@
 /* Over the requests that arrived in a window. */
 struct metrics {
     size_t requests, done, good;
+    size_t late, slow; /* of those done: whose first token came too late; in time, but the others too slowly */
     double goodput_per_s;
     size_t shed[SCHED_SHED_REASONS];
     size_t shed_of_class[SCHED_CLASSES];

@@ -84,6 +84,8 @@ METRIC(prompt_bias_value, metrics->prompt_bias)
 METRIC(output_bias_value, metrics->output_bias)
 METRIC(requests_value, (double)metrics->requests)
 METRIC(preemptions_value, (double)metrics->preemptions)
+METRIC(late_value, metrics->done > 0 ? (double)metrics->late / (double)metrics->done : 0)
+METRIC(slow_value, metrics->done > 0 ? (double)metrics->slow / (double)metrics->done : 0)
 METRIC(wait_error_value, metrics->wait_error)
 METRIC(wait_bias_value, metrics->wait_bias)
 
@@ -111,6 +113,8 @@ static void print_metrics(const struct report *report, unsigned contender, FILE 
             median_of(report, contender, slope_value, 0), median_of(report, contender, p50_value, 0),
             median_of(report, contender, p99_value, 0), median_of(report, contender, wait_error_value, 0),
             median_of(report, contender, wait_bias_value, 0));
+    fprintf(to, ", of those served %.1f %% too late %.1f %% too slowly",
+            100 * median_of(report, contender, late_value, 0), 100 * median_of(report, contender, slow_value, 0));
     fprintf(to, ", size of the good %.2f in %.2f out", median_of(report, contender, prompt_bias_value, 0),
             median_of(report, contender, output_bias_value, 0));
     fprintf(to, ", preemptions %.0f, of %.0f requests shed", median_of(report, contender, preemptions_value, 0),
@@ -166,9 +170,9 @@ static void json_metrics(const struct metrics *metrics, FILE *to)
             metrics->done, metrics->good, metrics->goodput_per_s);
     fprintf(to,
             "\"limit_mean\": %.3f, \"limit_slope_per_hour\": %.3f, \"wait_error\": %.4f, \"wait_bias\": %.4f, "
-            "\"preemptions\": %zu, ",
+            "\"preemptions\": %zu, \"late\": %zu, \"slow\": %zu, ",
             metrics->limit_mean, metrics->limit_slope_per_hour, metrics->wait_error, metrics->wait_bias,
-            metrics->preemptions);
+            metrics->preemptions, metrics->late, metrics->slow);
     fprintf(to, "\"prompt_bias\": %.4f, \"output_bias\": %.4f, ", metrics->prompt_bias, metrics->output_bias);
     fprintf(to, "\"first_token_p50_s\": %.4f, \"first_token_p99_s\": %.4f, \"classes\": [", metrics->all_p50_s,
             metrics->all_p99_s);

@@ -21,9 +21,10 @@ struct run {
     size_t arrived;
     size_t ended;
     size_t sample_room;
-    struct list_node spared; /* wait for their turn, in order of arrival */
-    struct list_node held;   /* without an admission: beyond the fixed limit, in order of arrival */
-    size_t sent;             /* and not ended */
+    struct list_node spared;  /* wait for their turn, in order of arrival */
+    struct list_node held;    /* without an admission: beyond the fixed limit, in order of arrival */
+    struct list_node transit; /* sent, and not at the backend yet */
+    size_t sent;              /* and not ended */
 };
 
 static struct run_request *of_sched(struct sched_request *sched)
@@ -78,9 +79,26 @@ static void send(struct run *run, struct run_request *request)
     request->sequence.prompt_tokens = request->load->prompt_tokens;
     request->sequence.output_tokens = request->load->output_tokens;
     request->sequence.cached_prefix_tokens = cached_tokens(run, request->load);
-    if (engine_submit(&run->backend.engine, run->now, &request->sequence) != RESULT_OK) {
-        bench_die("a request of %u and %u tokens does not fit into the backend", request->load->prompt_tokens,
-                  request->load->output_tokens);
+    list_push_back(&run->transit, &request->node);
+}
+
+/* When the first of those in transit is at the backend. */
+static nanos next_delivery(const struct run *run)
+{
+    if (list_is_empty(&run->transit)) {
+        return NANOS_NEVER;
+    }
+    return CONTAINER_OF(run->transit.next, struct run_request, node)->granted_ns + run->setup->transit_ns;
+}
+
+static void deliver(struct run *run)
+{
+    while (next_delivery(run) <= run->now) {
+        struct run_request *request = CONTAINER_OF(list_pop_front(&run->transit), struct run_request, node);
+        if (engine_submit(&run->backend.engine, run->now, &request->sequence) != RESULT_OK) {
+            bench_die("a request of %u and %u tokens does not fit into the backend", request->load->prompt_tokens,
+                      request->load->output_tokens);
+        }
     }
 }
 
@@ -318,7 +336,7 @@ static void send_the_last_spared(struct run *run)
 
 static void step(struct run *run)
 {
-    nanos at = earlier(next_arrival(run), backend_next_ns(&run->backend));
+    nanos at = earlier(earlier(next_arrival(run), next_delivery(run)), backend_next_ns(&run->backend));
     if (run->admission != NULL) {
         at = earlier(at, admission_next_ns(run->admission));
     }
@@ -338,6 +356,7 @@ static void step(struct run *run)
     while (next_arrival(run) <= run->now) {
         arrive(run);
     }
+    deliver(run);
 }
 
 static void begin(struct run *run)
@@ -345,6 +364,7 @@ static void begin(struct run *run)
     const struct run_setup *setup = run->setup;
     list_init(&run->spared);
     list_init(&run->held);
+    list_init(&run->transit);
     backend_init(&run->backend, setup->backend, on_engine_event, run);
     if (setup->prefix_blocks_max > 0) {
         run->prefixes = prefix_cache_create(setup->prefix_blocks_max);

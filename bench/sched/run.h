@@ -22,6 +22,7 @@ struct run_setup {
     struct contender contender;
     nanos first_token_max_ns; /* the goal, as the limiter is told */
     nanos token_max_ns;
+    nanos transit_ns; /* of a request from the gateway to the backend, and of an answer's way back, in one */
     bool is_oracle_strict;      /* it may also try margins before the deadline */
     bool is_kv_known;           /* the configuration says how much memory the backend has for KV */
     bool is_output_known;       /* requests say how long their answer will be */
@@ -54,7 +55,7 @@ struct run_request {
     nanos predicted_ns;
     nanos first_ns; /* token */
     nanos last_ns;
-    struct list_node node; /* of those spared that wait for their turn, or without an admission */
+    struct list_node node; /* of those spared that wait for their turn, without an admission, or in transit */
 };
 
 /* Once each second. */

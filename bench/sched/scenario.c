@@ -68,6 +68,7 @@ static void fill_setup(struct run_setup *setup, const struct stage *stage, const
         .backend = &stage->backend,
         .first_token_max_ns = FIRST_TOKEN_MAX_NS,
         .token_max_ns = TOKEN_MAX_NS,
+        .transit_ns = (nanos)(stage->options->transit_ms * 1e6),
         .is_kv_known = stage->scenario->is_kv_known,
         .is_output_known = stage->options->is_output_known,
         .is_oracle_strict = stage->options->is_oracle_strict,

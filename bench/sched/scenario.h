@@ -27,6 +27,7 @@ struct scenario_options {
     uint32_t prefix_blocks_max; /* of the backend's prefix cache; 0: it has none */
     double delay_ms;            /* arrivals are later by up to so much, by chance; 0: they are not */
     unsigned delay_seed;
+    double transit_ms; /* of each request, to the backend and back */
 };
 
 struct scene;

@@ -48,6 +48,8 @@ struct admission {
     nanos class_seen_for_ns;            /* so long it counts as in use after that */
     nanos standing_after_ns;            /* who has waited for so long stands, is no burst */
 
+    nanos margin_ns; /* MARGIN_PERCENT of the first tokens of those that waited take no longer beyond their base */
+
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;
     double wait_paced_ns; /* what the pace alone said of them */

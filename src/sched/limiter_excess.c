@@ -97,9 +97,10 @@ struct excess_state {
     uint64_t token_sum;     /* tokens_emitted at the window's beginning */
     double stream_time;     /* of this window: streams × ns */
     nanos token_last_ns;
-    double time_mean_ns; /* of the last windows */
-    double guard_count;  /* in flight, and the time, when the guard began to cut */
+    double guard_count; /* in flight, and the time, when the guard began to cut */
     double guard_time_ns;
+    double judged_ns; /* the sum of the times since there are far fewer, and of how many windows */
+    unsigned judged_windows;
     nanos guard_until_ns; /* until then it lets the limit be */
 };
 
@@ -129,16 +130,20 @@ _Static_assert(sizeof(struct excess_state) <= LIMITER_STATE_BYTES, "the state fi
 #define KV_ALIKE                                                                                        \
     0.7 /* how much more alike than the streams that ran the tokens held must be; 1: mistaken for slots \
          */
-#define KV_SHARE      0.95   /* of what was held at stalls, once KV memory is known to be what is short */
+#define KV_SHARE \
+    0.93 /* of what was held at stalls, once KV memory is known to be what is short; 0.95: preemptions × 1.5 */
 #define KV_SLOW       2e-7   /* its growth per tick and squared second since the last stall; 1e-6: preemptions × 1.5 */
 #define NATURAL_DECAY 0.9998 /* a tick: 5 % a minute */
 #define KV_FAST       1e-5   /* the same while it is not known */
-#define FUTILE_SHARE  0.5    /* of what was in flight: by then a cut must have shown */
-#define FUTILE_TIME   0.95
-#define FUTILE_NS     (120 * NANOS_PER_S)
-#define TOKEN_MISSES  10     /* one in so many requests may end above the wanted time between tokens */
-#define TOKEN_STEP    0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
-#define TOKEN_CUT_MIN 0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
+#define FUTILE_SHARE \
+    0.25 /* of what was in flight: by then a cut must have shown; 0.5: of slow decodes every tenth is left alone */
+#define FUTILE_TIME    0.95
+#define FUTILE_WINDOWS 3 /* 1, of a mean that lags: of slow decodes every fourth was left alone for two minutes */
+#define GUARD_NEAR     0.8
+#define FUTILE_NS      (120 * NANOS_PER_S)
+#define TOKEN_MISSES   10     /* one in so many requests may end above the wanted time between tokens */
+#define TOKEN_STEP     0.0002 /* of the aim, for each request that ends; 0.0005: slow decode loses 4 % */
+#define TOKEN_CUT_MIN  0.85   /* the deepest cut at once; 0.65: slow decode loses 5 % */
 
 static struct excess_state *state_of(struct limiter *limiter)
 {
@@ -459,12 +464,31 @@ static double token_time(struct limiter *limiter, nanos now, const struct limite
     return time;
 }
 
-/* Whether cutting has not helped: with far fewer in flight the time is nearly what it was. Then it comes from prefill,
- * or from the backend itself; the limit is given back, and for a while the guard lets it be. */
-static bool is_futile(struct limiter *limiter, nanos now, double in_flight)
+/* From here on it is seen whether cutting helps. */
+static void begin_guard(struct excess_state *state, double in_flight, double time)
+{
+    state->guard_count = in_flight;
+    state->guard_time_ns = time;
+    state->judged_windows = 0;
+    state->judged_ns = 0;
+}
+
+/* Looks, with far fewer in flight than when it began, whether cutting has helped; until that is known nothing more is
+ * cut. Where the time is nearly what it was it comes from prefill, or from the backend itself: the limit is given back,
+ * and for a while the guard lets it be. */
+static bool is_judging(struct limiter *limiter, nanos now, double in_flight, double time)
 {
     struct excess_state *state = state_of(limiter);
-    if (in_flight > FUTILE_SHARE * state->guard_count || state->time_mean_ns < FUTILE_TIME * state->guard_time_ns) {
+    if (in_flight > FUTILE_SHARE * state->guard_count) {
+        return false;
+    }
+    state->judged_ns += time;
+    if (++state->judged_windows < FUTILE_WINDOWS) {
+        return true;
+    }
+    double judged = state->judged_ns / state->judged_windows;
+    if (judged < FUTILE_TIME * state->guard_time_ns) {
+        begin_guard(state, in_flight, judged);
         return false;
     }
     state->token_limit = INFINITY;
@@ -473,14 +497,15 @@ static bool is_futile(struct limiter *limiter, nanos now, double in_flight)
     return true;
 }
 
-static void cut_for_decode(struct limiter *limiter, double over, double in_flight)
+static void cut_for_decode(struct limiter *limiter, double time, double target, double in_flight)
 {
     struct excess_state *state = state_of(limiter);
     if (state->token_limit == INFINITY) {
-        state->guard_count = in_flight;
-        state->guard_time_ns = state->time_mean_ns;
+        begin_guard(state, in_flight, time);
+    } else if (in_flight > GUARD_NEAR * state->guard_count) {
+        state->guard_time_ns = fmax(state->guard_time_ns, time); /* the first windows began before it was slow */
     }
-    state->token_limit = fmax(in_flight * clamp(2 - over, TOKEN_CUT_MIN, 0.98), limiter->options.min);
+    state->token_limit = fmax(in_flight * clamp(2 - time / target, TOKEN_CUT_MIN, 0.98), limiter->options.min);
     limiter->cuts[LIMITER_CAUSE_TOKENS]++;
 }
 
@@ -491,7 +516,6 @@ static void guard_decode(struct limiter *limiter, nanos now, const struct limite
     if (time == 0 || limiter->options.slo_token_ns == 0) {
         return;
     }
-    state->time_mean_ns = state->time_mean_ns > 0 ? state->time_mean_ns + (time - state->time_mean_ns) / 4 : time;
     double target = state->token_share * (double)limiter->options.slo_token_ns;
     double in_force = fmin(state->count, state->token_limit);
     /* What a cut does is seen only when it is in force; and one that is not used up is not to blame. */
@@ -499,8 +523,8 @@ static void guard_decode(struct limiter *limiter, nanos now, const struct limite
     double mean = census->stream_tokens > 0 ? (double)census->stream_elapsed_ns / (double)census->stream_tokens : 0;
     if (time > target && mean > target && is_settled && now >= state->guard_until_ns) {
         double in_flight = fmin(in_force, census->in_flight);
-        if (state->token_limit == INFINITY || !is_futile(limiter, now, in_flight)) {
-            cut_for_decode(limiter, time / target, in_flight);
+        if (state->token_limit == INFINITY || !is_judging(limiter, now, in_flight, time)) {
+            cut_for_decode(limiter, time, target, in_flight);
         }
     } else if (time < 0.95 * target && state->token_limit < INFINITY) {
         state->token_limit *= 1 + clamp(target / time - 1, 0, 0.1) * 0.5;

@@ -7,9 +7,7 @@
 
 static bool place_before(const struct treap_node *a, const struct treap_node *b)
 {
-    const struct queue_place *x = place_of(a);
-    const struct queue_place *y = place_of(b);
-    return x->start_by_ns != y->start_by_ns ? x->start_by_ns < y->start_by_ns : x->order < y->order;
+    return queue_place_before(place_of(a), place_of(b));
 }
 
 static inline void fit_add(struct queue_fit *fit, const struct queue_fit *added)
@@ -17,6 +15,7 @@ static inline void fit_add(struct queue_fit *fit, const struct queue_fit *added)
     fit->charge += added->charge;
     fit->requests += added->requests;
     fit->large += added->large;
+    fit->deferred += added->deferred;
     fit->small_base_min = added->small_base_min < fit->small_base_min ? added->small_base_min : fit->small_base_min;
     fit->kv_min = added->kv_min < fit->kv_min ? added->kv_min : fit->kv_min;
     fit->endpoints |= added->endpoints;
@@ -80,7 +79,7 @@ static void seat_sum_own(const struct queue *queue, struct queue_seat *seat)
         .fit = place_of(seat->requests.root)->fit,
         .seats = 1,
         .finish_max = seat->counter + place_of(seat->requests.root)->fit.charge,
-        .start_by_min = place_of(seat->requests.first)->start_by_ns,
+        .start_by_min = queue_most_urgent(seat)->start_by_ns,
         .oldest_min = request_at(seat->arrivals.next)->arrived_ns,
     };
     seat->own.share_max = queue_share(queue, seat->own.fit.requests, seat->tokens, seat->bytes);
@@ -300,6 +299,23 @@ void queue_remove(struct queue *queue, struct sched_request *request)
 {
     queue_unlink(queue, request);
     queue_let_go(queue, request);
+}
+
+void queue_defer(struct queue *queue, struct sched_request *request)
+{
+    struct queue_seat *seat = seat_of_request(request);
+    struct queue_place *place = &request->place;
+    CHECK(place->is_waiting && place->own.deferred == 0);
+    treap_remove(&seat->requests, &place->node, place_sum);
+    place->own.deferred = 1;
+    treap_insert(&seat->requests, &place->node, place_before, place_add, place_sum);
+    seat_sum_own(queue, seat);
+    treap_update(&seat->node, seat_sum);
+}
+
+bool queue_is_deferred(const struct sched_request *request)
+{
+    return request->place.own.deferred > 0;
 }
 
 /* Adds to the seat's counter, and moves it to where it belongs now; `was_waiting`: it is in its class's tree. */

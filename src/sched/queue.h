@@ -3,7 +3,7 @@
  *   class 0 ─┐                                            strict order, but for an aged share of the lower classes
  *   class 1 ─┤   each: tenants by virtual token counter     (cost ÷ weight; VTC, OSDI'24: an arriving tenant is lifted
  *   class 2 ─┤            each: requests, earliest start_by first          to the smallest active counter)
- *   class 3 ─┘
+ *   class 3 ─┘                                                  behind them all: who was deferred
  *
  * Beside the order stands a lane for small requests: where the next large one does not fit into what is free at the
  * moment, a small one may pass it. The lowest class is served newest first while there is standing overload
@@ -75,6 +75,11 @@ struct sched_request *queue_next(struct queue *queue, nanos now, const struct qu
 
 /* Takes out who queue_next has given, and charges its tenant. */
 void queue_take(struct queue *queue, struct sched_request *request);
+
+/* Puts one that waits behind all others of its class, whoever's they are: its time is nearly up, theirs is not. Among
+ * those that were deferred the latest start_by_ns goes first. Once each. */
+void queue_defer(struct queue *queue, struct sched_request *request);
+bool queue_is_deferred(const struct sched_request *request);
 
 /* Takes one out that leaves without being served: not charged. */
 void queue_remove(struct queue *queue, struct sched_request *request);

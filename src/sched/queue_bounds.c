@@ -90,7 +90,7 @@ static struct sched_request *worst_of_class(const struct queue *queue, const str
         return NULL;
     }
     struct sched_request *last = last_of(own);
-    return last->place.start_by_ns > request->start_by_ns ? last : NULL;
+    return queue_is_deferred(last) || last->place.start_by_ns > request->start_by_ns ? last : NULL;
 }
 
 /* Who has to go so that the new one may come; NULL: nobody is worse than it is. */

@@ -124,6 +124,28 @@ static inline struct sched_request *request_at(const struct list_node *lane)
     return CONTAINER_OF(lane, struct sched_request, place.lane);
 }
 
+/* The order of one tenant's: the most urgent first; behind them those that were deferred, of which the least urgent is
+ * the likeliest to make it. */
+static inline bool queue_place_before(const struct queue_place *a, const struct queue_place *b)
+{
+    if (a->own.deferred != b->own.deferred) {
+        return a->own.deferred < b->own.deferred;
+    }
+    bool comes_first = a->start_by_ns != b->start_by_ns ? a->start_by_ns < b->start_by_ns : a->order < b->order;
+    return comes_first == (a->own.deferred == 0);
+}
+
+/* Of a seat that waits: the one whose start_by_ns comes first. */
+static inline const struct queue_place *queue_most_urgent(const struct queue_seat *seat)
+{
+    const struct queue_place *first = place_of(seat->requests.first);
+    if (place_of(seat->requests.root)->fit.deferred == 0) {
+        return first;
+    }
+    const struct queue_place *last = place_of(treap_last(&seat->requests));
+    return last->start_by_ns < first->start_by_ns ? last : first;
+}
+
 static inline struct queue_seat *seat_of_request(const struct sched_request *request)
 {
     return &request->place.tenant->seats[request->class];

@@ -4,6 +4,9 @@
  * their own: an endpoint of theirs has room and, for a large one, the place of large ones is free. Who waits for such a
  * thing is passed by all others and loses nothing by it.
  *
+ * Those that were deferred come behind all the others of their class, whatever the counters say: what they would be
+ * given is likely to be wasted.
+ *
  * Where the next one does not fit into the prefill time or the memory there is, the lane opens: small ones that fit may
  * pass it, first those of its class, then those of the classes below, and nobody else. The lane is bounded: what passes
  * a waiting one may together come to lane_share_percent of its size; from then on nobody of its class or below passes
@@ -30,6 +33,7 @@ struct limits {
     uint64_t endpoints;
     bool is_tenant_held;
     uint64_t held_tenant;
+    bool passes_deferred;
 };
 
 /* Whether one that fits may be among so many; for a single one: whether it fits. */
@@ -37,7 +41,8 @@ static bool may_fit(const struct queue_fit *fit, const struct limits *limits)
 {
     bool has_small = fit->large < fit->requests && fit->small_base_min <= limits->prefill_ns_max;
     bool has_large = fit->large > 0 && limits->large_may_pass && fit->kv_min <= limits->kv_large_max;
-    return (has_small || has_large) && fit->kv_min <= limits->kv_tokens_max &&
+    bool is_deferred = limits->passes_deferred && fit->deferred == fit->requests;
+    return (has_small || has_large) && !is_deferred && fit->kv_min <= limits->kv_tokens_max &&
            (fit->endpoints & limits->endpoints) != 0;
 }
 
@@ -117,6 +122,7 @@ static struct sched_request *seek_in_class(const struct treap_node *node, const 
     return NULL;
 }
 
+/* Those that were deferred come behind all others of the class, whoever's they are. */
 static struct sched_request *first_within(const struct queue_class *class, const struct limits *limits)
 {
     if (class->seats.first == NULL) {
@@ -124,10 +130,18 @@ static struct sched_request *first_within(const struct queue_class *class, const
     }
     /* The very first, in nearly all cases. */
     struct sched_request *first = request_of(place_of(seat_of(class->seats.first)->requests.first));
-    if (fits(first, limits)) {
+    if (first->place.own.deferred == 0 && fits(first, limits)) {
         return first;
     }
+    const struct queue_fit *fit = &seat_of(class->seats.root)->sum.fit;
     unsigned budget = SEEK_NODES_MAX;
+    struct limits surer = *limits;
+    surer.passes_deferred = true;
+    first = fit->deferred < fit->requests ? seek_in_class(class->seats.root, &surer, &budget) : NULL;
+    if (first != NULL || fit->deferred == 0) {
+        return first;
+    }
+    budget = SEEK_NODES_MAX;
     return seek_in_class(class->seats.root, limits, &budget);
 }
 
@@ -308,7 +322,7 @@ nanos queue_deadline(const struct queue *queue, struct sched_request **ret_reque
         if (seat->node.left != NULL && seat_of(seat->node.left)->sum.start_by_min == start_by) {
             seat = seat_of(seat->node.left);
         } else if (seat->own.start_by_min == start_by) {
-            *ret_request = request_of(place_of(seat->requests.first));
+            *ret_request = request_of(queue_most_urgent(seat));
             return start_by;
         } else {
             seat = seat_of(seat->node.right);
@@ -328,12 +342,13 @@ struct ahead {
 /* Counts those of its own that come before it. */
 static void count_own(const struct sched_request *request, struct ahead *ahead)
 {
-    uint64_t order = request->place.is_waiting ? request->place.order : UINT64_MAX;
+    struct queue_place own = request->place;
+    if (!own.is_waiting) {
+        own = (struct queue_place){.start_by_ns = request->start_by_ns, .order = UINT64_MAX};
+    }
     for (const struct treap_node *node = ahead->own->requests.root; node != NULL;) {
         const struct queue_place *place = place_of(node);
-        bool is_before = place->start_by_ns != request->start_by_ns ? place->start_by_ns < request->start_by_ns
-                                                                    : place->order < order;
-        if (!is_before) {
+        if (!queue_place_before(place, &own)) {
             node = node->left;
             continue;
         }

@@ -64,6 +64,7 @@ struct queue_fit {
     double charge; /* weighted tokens that they will be charged */
     uint32_t requests;
     uint32_t large;       /* of them, those above small_tokens_max */
+    uint32_t deferred;    /* of them, those that queue_defer has put behind the others */
     nanos small_base_min; /* base_ns of the small one with the least; NANOS_NEVER: none is small */
     uint64_t kv_min;      /* prompt and expected output of the one with the least */
     uint64_t endpoints;   /* a bit for each that any of them may use */
@@ -98,9 +99,8 @@ struct sched_request {
 
     /* the scheduler's: to be read only */
     enum sched_state state;
-    nanos start_by_ns;  /* deadline_ns less base_ns (is_patient: deadline_ns): the latest moment at which it could leave
-                           and still make it; set when it comes, and what the queue orders by, so that large ones have
-                           the same slack */
+    nanos start_by_ns;  /* deadline_ns less what it takes at the least (is_patient: nothing): the latest moment at which
+                           it  could leave and still make it; set when it comes, and what the queue orders by */
     uint8_t endpoint;   /* to be used, from the grant on; SCHED_ENDPOINT_ANY: the pool chooses */
     bool was_blocked;   /* it did not leave at once */
     bool is_lane_grant; /* passed others by the small lane, or by the aged share: no inversion */

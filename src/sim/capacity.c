@@ -12,8 +12,10 @@ static uint32_t share_of(uint32_t whole, uint64_t percent)
 static void answer_with(struct sim_connection *c, const struct engine_profile *profile)
 {
     struct sim_buffer body = {0};
-    sim_buffer_format(&body, "{\"sequences\":%u,\"prefill_tokens_per_s\":%u,\"step_base_ns\":%llu}",
-                      profile->sequences_max, profile->prefill_tokens_per_s, (unsigned long long)profile->step_base_ns);
+    sim_buffer_format(
+        &body, "{\"sequences\":%u,\"prefill_tokens_per_s\":%u,\"step_base_ns\":%llu,\"step_per_sequence_ns\":%llu}",
+        profile->sequences_max, profile->prefill_tokens_per_s, (unsigned long long)profile->step_base_ns,
+        (unsigned long long)profile->step_per_sequence_ns);
     sim_answer_json_buffer(c, 200, &body);
 }
 

@@ -58,7 +58,7 @@ def test_a_prompt_that_the_head_makes_too_long_is_refused(sim):
 
 def test_capacity_is_lost_and_comes_back(sim):
     assert json.loads(capacity(sim, sequences=1, prefill_percent=50, step_percent=200).body) == {
-        'sequences': 1, 'prefill_tokens_per_s': 6500, 'step_base_ns': 61_200_000}
+        'sequences': 1, 'prefill_tokens_per_s': 6500, 'step_base_ns': 61_200_000, 'step_per_sequence_ns': 600_000}
     asking = [threading.Thread(target=ask, args=(sim, 'x-sim-output-tokens: 400\r\n')) for _ in range(3)]
     for thread in asking:
         thread.start()
@@ -69,7 +69,8 @@ def test_capacity_is_lost_and_comes_back(sim):
     for thread in asking:
         thread.join()
     assert json.loads(capacity(sim, prefill_percent=100, step_percent=100).body) == {
-        'sequences': 4, 'prefill_tokens_per_s': 13000, 'step_base_ns': 30_600_000}, 'percents are of what was at start'
+        'sequences': 4, 'prefill_tokens_per_s': 13000, 'step_base_ns': 30_600_000,
+        'step_per_sequence_ns': 300_000}, 'percents are of what was at start'
 
 
 @pytest.mark.parametrize('body', [
@@ -78,4 +79,4 @@ def test_capacity_is_lost_and_comes_back(sim):
 def test_a_capacity_that_is_none_changes_nothing(sim, body):
     assert capacity(sim, **body).status == 400
     assert json.loads(capacity(sim).body) == {
-        'sequences': 4, 'prefill_tokens_per_s': 13000, 'step_base_ns': 30_600_000}
+        'sequences': 4, 'prefill_tokens_per_s': 13000, 'step_base_ns': 30_600_000, 'step_per_sequence_ns': 300_000}

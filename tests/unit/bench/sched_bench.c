@@ -295,6 +295,26 @@ Test(bench_sched, the_same_seed_gives_the_same_run)
     end(&other);
 }
 
+Test(bench_sched, the_way_to_the_backend_takes_its_time)
+{
+    struct fixture at;
+    begin(&at, 4, S(100));
+    at.setup.transit_ns = 40 * NANOS_PER_MS;
+    struct run_result *result = run(&at.setup);
+    assert_nobody_is_lost(&at, result);
+    size_t served = 0;
+    for (size_t i = 0; i < result->count; i++) {
+        const struct run_request *request = &result->requests[i];
+        if (request->fate == RUN_DONE) {
+            served++;
+            cr_assert_gt(request->first_ns, request->granted_ns + at.setup.transit_ns);
+        }
+    }
+    cr_assert_gt(served, 100);
+    run_result_destroy(result);
+    end(&at);
+}
+
 Test(bench_sched, another_seed_gives_another_run)
 {
     struct fixture at;

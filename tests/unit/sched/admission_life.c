@@ -41,7 +41,7 @@ Test(admission_life, who_only_observes_grants_all_and_says_what_it_would_have_do
         cr_expect(asking_submit(&world, asking));
         cr_expect_not(asking->request.was_blocked);
     }
-    world.admission->limiter.excess_ns = 20 * NANOS_PER_S;
+    baseline_add(&world.admission->baseline, world.now, 100, 20 * NANOS_PER_S, true);
     struct asking *hurried = asking_of(&world, 2);
     hurried->request.deadline_ns = world.now + NANOS_PER_S;
     cr_expect(asking_submit(&world, hurried));

@@ -68,7 +68,7 @@ Test(admission_shed, at_arrival_by_what_its_first_token_takes_as_well_as_by_its_
 {
     begin(1);
     find_pace(1);
-    baseline_add(&world.admission->baseline, world.now, 100, 10 * NANOS_PER_S, true);
+    baseline_add(&world.admission->baseline, world.now, 100, 20 * NANOS_PER_S, true);
     expect_shed(hurried(2, 9 * NANOS_PER_S), SCHED_SHED_LATE_ARRIVAL);
     cr_expect_eq(hurried(2, 15 * NANOS_PER_S)->request.state, SCHED_QUEUED);
     end();
@@ -80,11 +80,46 @@ Test(admission_shed, at_its_turn_who_can_no_longer_make_it)
     struct asking *running = asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     struct asking *next = asking_submitted(&world, 2);
-    world.admission->limiter.excess_ns = 20 * NANOS_PER_S;
+    baseline_add(&world.admission->baseline, world.now, 100, 4 * NANOS_PER_S, true);
     world.now += 1500 * NANOS_PER_MS;
     asking_release(&world, running);
     expect_shed(late, SCHED_SHED_LATE_DISPATCH);
     cr_expect_eq(next->granted, 1, "the place is the next one's");
+    end();
+}
+
+/* So much longer than its base a first token takes while others wait. */
+static void find_margin(nanos excess_ns)
+{
+    struct asking *running = asking_submitted(&world, 2);
+    for (unsigned i = 0; i < 100; i++) {
+        baseline_add(&world.admission->baseline, world.now, 100, NANOS_PER_MS, true);
+        struct asking *next = asking_submitted(&world, 2);
+        world.now += NANOS_PER_S;
+        asking_release(&world, running);
+        world.now += excess_ns;
+        asking_first_token(&world, next);
+        running = next;
+    }
+    asking_release(&world, running);
+}
+
+Test(admission_shed, not_who_may_just_make_it_but_others_go_before)
+{
+    begin(1);
+    find_margin(500 * NANOS_PER_MS);
+    struct asking *running = asking_submitted(&world, 2);
+    struct asking *doubtful[2] = {hurried(2, 2000 * NANOS_PER_MS), hurried(2, 2100 * NANOS_PER_MS)};
+    struct asking *sure = hurried(2, 4 * NANOS_PER_S);
+    world.now += 1700 * NANOS_PER_MS;
+    asking_release(&world, running);
+    cr_expect_eq(sure->granted, 1);
+    cr_expect_eq(doubtful[0]->request.state, SCHED_QUEUED);
+    cr_expect_eq(doubtful[1]->request.state, SCHED_QUEUED);
+    asking_release(&world, sure);
+    cr_expect_eq(doubtful[1]->granted, 1, "the likelier one of them");
+    admission_world_pass(&world, NANOS_PER_S);
+    expect_shed(doubtful[0], SCHED_SHED_LATE_DISPATCH);
     end();
 }
 
@@ -113,7 +148,7 @@ Test(admission_shed, nobody_whose_deadline_only_bounds_the_wait_for_what_the_bac
 Test(admission_shed, in_the_queue_at_the_moment_when_it_is_too_late)
 {
     begin(1);
-    baseline_add(&world.admission->baseline, world.now, 100, NANOS_PER_S, true);
+    baseline_add(&world.admission->baseline, world.now, 100, 2 * NANOS_PER_S, true); /* half of it is certain */
     asking_submitted(&world, 2);
     struct asking *late = hurried(2, 3 * NANOS_PER_S);
     cr_expect_eq(late->request.start_by_ns, world.now + 2 * NANOS_PER_S);

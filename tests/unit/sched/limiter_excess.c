@@ -456,6 +456,48 @@ Test(limiter_excess, slow_decode_is_cut_for_and_forgotten_when_it_is_over)
     cr_expect_float_eq(limiter.limit, INITIAL, 1e-9);
 }
 
+/* Streams as many as the limit allows, for two minutes; each token takes fixed_ns and more_ns by the share of INITIAL
+ * that runs. Returns the least limit, and *ret_most after it. */
+static double follow_decode(nanos fixed_ns, nanos more_ns, double *ret_most)
+{
+    double least = limiter.limit;
+    *ret_most = 0;
+    for (unsigned i = 0; i < 60; i++) {
+        nanos token = fixed_ns + (nanos)((double)more_ns * limiter.limit / INITIAL);
+        decode(2, (uint32_t)limiter.limit, token, token);
+        if (limiter.limit < least) {
+            least = limiter.limit;
+            *ret_most = least;
+        }
+        *ret_most = limiter.limit > *ret_most ? limiter.limit : *ret_most;
+    }
+    return least;
+}
+
+Test(limiter_excess, slow_decode_that_no_cut_makes_faster_is_let_be)
+{
+    struct limiter_options guarded = options();
+    guarded.slo_token_ns = MS(50);
+    guarded.max = INITIAL;
+    begin_with(guarded);
+    double most;
+    double least = follow_decode(MS(80), 0, &most);
+    cr_expect_lt(least, 0.3 * INITIAL, "a cut must have had its chance");
+    cr_expect_float_eq(most, INITIAL, 1e-9);
+}
+
+Test(limiter_excess, slow_decode_that_a_deep_cut_makes_faster_stays_cut)
+{
+    struct limiter_options guarded = options();
+    guarded.slo_token_ns = MS(50);
+    guarded.max = INITIAL;
+    begin_with(guarded);
+    decode(10, INITIAL, MS(30), MS(30));
+    double most;
+    double least = follow_decode(MS(38), MS(42), &most);
+    cr_expect(least > 0.1 * INITIAL && most < 0.5 * INITIAL, "%f to %f", least, most);
+}
+
 Test(limiter_excess, a_burst_of_prefill_that_slows_decode_for_a_moment_is_no_reason_to_cut)
 {
     struct limiter_options guarded = options();

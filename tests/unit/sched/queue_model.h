@@ -23,7 +23,7 @@ struct model_tenant {
 
 /* What the model knows of a request that is in; slots are those of the world. */
 struct model_request {
-    bool is_waiting, is_charged;
+    bool is_waiting, is_charged, is_deferred;
     unsigned tenant; /* 0: the strangers */
     uint64_t order;
     double charge;
@@ -96,26 +96,42 @@ static const struct model_seat *seat_in(int slot)
     return &model.tenants[model.requests[slot].tenant].seats[request_in(slot)->class];
 }
 
-/* The order between two that wait: classes, counters, deadlines. */
-static bool is_before(int a, int b)
+/* The order between the tenants of two that wait, whose turn comes first: classes, counters. */
+static bool has_earlier_turn(int a, int b)
 {
-    const struct sched_request *x = request_in(a);
-    const struct sched_request *y = request_in(b);
-    if (x->class != y->class) {
-        return x->class < y->class;
+    if (request_in(a)->class != request_in(b)->class) {
+        return request_in(a)->class < request_in(b)->class;
     }
     const struct model_seat *s = seat_in(a);
     const struct model_seat *t = seat_in(b);
-    if (s->counter != t->counter) {
-        return s->counter < t->counter;
+    return s->counter != t->counter ? s->counter < t->counter : s->turn < t->turn;
+}
+
+/* Of one tenant's: by deadline, and the other way round among those that were deferred, which come last. */
+static bool is_more_urgent(int a, int b)
+{
+    const struct model_request *x = &model.requests[a];
+    const struct model_request *y = &model.requests[b];
+    nanos s = request_in(a)->start_by_ns;
+    nanos t = request_in(b)->start_by_ns;
+    if (x->is_deferred != y->is_deferred) {
+        return y->is_deferred;
     }
-    if (s->turn != t->turn) {
-        return s->turn < t->turn;
+    bool comes_first = s != t ? s < t : x->order < y->order;
+    return x->is_deferred ? !comes_first : comes_first;
+}
+
+/* The order between two that wait. */
+static bool is_before(int a, int b)
+{
+    if (request_in(a)->class != request_in(b)->class) {
+        return request_in(a)->class < request_in(b)->class;
     }
-    if (x->start_by_ns != y->start_by_ns) {
-        return x->start_by_ns < y->start_by_ns;
+    if (model.requests[a].is_deferred != model.requests[b].is_deferred) {
+        return model.requests[b].is_deferred;
     }
-    return model.requests[a].order < model.requests[b].order;
+    bool is_same = model.requests[a].tenant == model.requests[b].tenant;
+    return is_same ? is_more_urgent(a, b) : has_earlier_turn(a, b);
 }
 
 struct need {
@@ -238,7 +254,7 @@ static int aged_of(int class)
     for (unsigned tenant = 0; tenant <= TENANTS; tenant++) {
         int oldest = oldest_of(tenant, class);
         if (oldest >= 0 && request_in(oldest)->arrived_ns + model.options.aged_after_ns <= model.world.now &&
-            (best < 0 || is_before(oldest, best))) {
+            (best < 0 || has_earlier_turn(oldest, best))) {
             best = oldest;
         }
     }
@@ -293,7 +309,13 @@ static void let_go(unsigned tenant)
 
 static double floor_of(int class)
 {
-    int first = first_that_can_go(&(struct need){class, NANOS_NEVER, true, UINT64_MAX, 0});
+    const struct need anything = {class, NANOS_NEVER, true, UINT64_MAX, 0};
+    int first = -1;
+    for (int i = 0; i < SLOTS; i++) {
+        if (can_go(i, &anything) && (first < 0 || has_earlier_turn(i, first))) {
+            first = i;
+        }
+    }
     double counter = first >= 0               ? seat_in(first)->counter
                      : model.left[class] >= 0 ? model.tenants[model.left[class]].seats[class].counter
                                               : model.left_counter[class];
@@ -424,7 +446,7 @@ static int last_of(unsigned tenant, int class)
 {
     int last = -1;
     for (int i = 0; i < SLOTS; i++) {
-        if (is_aged(i, class) && model.requests[i].tenant == tenant && (last < 0 || is_before(last, i))) {
+        if (is_aged(i, class) && model.requests[i].tenant == tenant && (last < 0 || is_more_urgent(last, i))) {
             last = i;
         }
     }
@@ -452,11 +474,23 @@ static int last_of_fullest(int class)
         }
         double share = share_of(held_by((int)tenant, class));
         double most = best < 0 ? -1 : share_of(held_by((int)model.requests[best].tenant, class));
-        if (share > most || (share == most && is_before(best, last))) {
+        if (share > most || (share == most && has_earlier_turn(best, last))) {
             best = last;
         }
     }
     return best;
+}
+
+/* Whether `a` comes first of two with the same deadline: by turns, then those that were not deferred, then by arrival.
+ */
+static bool wins_tie(int a, int b)
+{
+    const struct model_request *x = &model.requests[a];
+    const struct model_request *y = &model.requests[b];
+    if (request_in(a)->class != request_in(b)->class || x->tenant != y->tenant) {
+        return has_earlier_turn(a, b);
+    }
+    return x->is_deferred != y->is_deferred ? y->is_deferred : x->order < y->order;
 }
 
 static int earliest_deadline(void)
@@ -468,7 +502,7 @@ static int earliest_deadline(void)
             continue;
         }
         if (earliest < 0 || deadline < request_in(earliest)->start_by_ns ||
-            (deadline == request_in(earliest)->start_by_ns && is_before(i, earliest))) {
+            (deadline == request_in(earliest)->start_by_ns && wins_tie(i, earliest))) {
             earliest = i;
         }
     }
@@ -496,7 +530,9 @@ static int worst(unsigned tenant, int slot)
                            share_of(held_by((int)model.requests[victim].tenant, request->class))) {
         return victim;
     }
-    return own >= 0 && request_in(own)->start_by_ns > request->start_by_ns ? own : -1;
+    bool is_worse =
+        own >= 0 && (model.requests[own].is_deferred || request_in(own)->start_by_ns > request->start_by_ns);
+    return is_worse ? own : -1;
 }
 
 /* Marks those that have to go as not waiting, or says why there is no room. */

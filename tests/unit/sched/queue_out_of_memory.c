@@ -27,6 +27,8 @@ static void *failing_malloc(size_t bytes)
 #define queue_next          nth_queue_next
 #define queue_take          nth_queue_take
 #define queue_remove        nth_queue_remove
+#define queue_defer         nth_queue_defer
+#define queue_is_deferred   nth_queue_is_deferred
 #define queue_charge        nth_queue_charge
 #define queue_settle        nth_queue_settle
 #define queue_deadline      nth_queue_deadline

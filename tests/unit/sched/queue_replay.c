@@ -143,6 +143,15 @@ static void step_remove(void)
     let_go(model.requests[slot].tenant);
 }
 
+static void step_defer(void)
+{
+    int slot = random_slot(true, false);
+    if (slot >= 0 && !model.requests[slot].is_deferred) {
+        queue_defer(model.world.queue, request_in(slot));
+        model.requests[slot].is_deferred = true;
+    }
+}
+
 static void step_settle(void)
 {
     int slot = random_slot(false, true);
@@ -212,7 +221,7 @@ static void random_step(unsigned step)
         step_next(world_room());
         return;
     }
-    switch (phase < 200 ? 15 : draw(16)) {
+    switch (phase < 200 ? 17 : draw(18)) {
     case 0:
     case 1: step_charge(); break;
     case 2: step_remove(); break;
@@ -222,6 +231,7 @@ static void random_step(unsigned step)
     case 6:
     case 7:
     case 8: step_next(random_room()); break;
+    case 9: step_defer(); break;
     default: step_put(); break;
     }
 }
