@@ -116,6 +116,14 @@ uint32_t ring_stream_taken(const struct ring_stream *stream);
 
 /* ---- listening ---- */
 
+/* One socket on which several workers accept. Each takes one connection at a time, and one that has had more than its
+ * share leaves the next to others that wait. Zeroed, but for `workers`, before the first of them starts. */
+struct ring_listener_share {
+    unsigned workers;
+    _Atomic unsigned waiting; /* who has an accept with the kernel */
+    _Atomic uint64_t accepted;
+};
+
 struct ring_listener {
     struct ring *ring;
     void (*accepted)(struct ring_listener *listener, int fd); /* *gives* fd: for ring_stream_adopt, or ring_refuse */
@@ -129,7 +137,8 @@ struct ring_listener {
     bool held;   /* by ring_listener_hold */
 
     /* set before the start */
-    bool is_shared; /* other workers accept on the same socket: one connection at a time, so that all have their turn */
+    struct ring_listener_share *share; /* *borrowed* until stopped; NULL: nobody else accepts on this socket */
+    uint64_t share_accepted;           /* of its connections, here */
     bool is_lasting; /* the socket outlives this process: what is queued at the end is left to who comes next */
 };
 

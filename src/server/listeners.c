@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "ring/stream.h"
 
 static const struct config_listener *listener_at(const struct config *config, unsigned index)
 {
@@ -58,6 +57,7 @@ static bool spread(struct listeners *listeners, unsigned index, int fd)
 {
     *fd_at(listeners, 0, index) = fd;
     listeners->each[index].is_shared = listeners->worker_count > 1;
+    listeners->each[index].share.workers = listeners->worker_count;
     for (unsigned w = 1; w < listeners->worker_count; w++) {
         enum result result = ring_listen_share(fd, fd_at(listeners, w, index));
         if (result != RESULT_OK) {
@@ -145,6 +145,7 @@ static bool open_own(struct listeners *listeners, unsigned index)
         log_error("cannot listen on %.*s: %s", BYTES_ARG(listener_at(listeners->config, index)->text), why);
         return false;
     }
+    listeners->each[index].is_own = true;
     tell(listeners, index, &address);
     return true;
 }
@@ -184,7 +185,7 @@ void listeners_close(struct listeners *listeners)
                 ring_refuse(fd);
             }
         }
-        if (!listeners->each[i].is_passed) {
+        if (listeners->each[i].is_own) {
             ring_listen_remove(&listener_at(listeners->config, i)->address);
         }
     }

@@ -9,11 +9,14 @@
 #define SLUICE_SERVER_LISTENERS_H
 
 #include "ring/passed.h"
+#include "ring/stream.h"
 #include "server/config.h"
 
 struct listeners_one {
-    bool is_shared; /* the workers' descriptors are of one socket */
+    struct ring_listener_share share; /* where the workers' descriptors are of one socket */
+    bool is_shared;
     bool is_passed;
+    bool is_own; /* opened here, and so ours to remove */
 };
 
 struct listeners {

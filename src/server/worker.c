@@ -185,8 +185,9 @@ static void start_listeners(struct worker *worker)
         listener->worker = worker;
         listener->is_admin = i >= worker->config->listener_count;
         listener->listener.stopped = on_listener_stopped;
-        listener->listener.is_shared = server->listeners.each[i].is_shared;
-        listener->listener.is_lasting = server->listeners.each[i].is_passed;
+        struct listeners_one *one = &server->listeners.each[i];
+        listener->listener.share = one->is_shared ? &one->share : NULL;
+        listener->listener.is_lasting = one->is_passed;
         ring_listener_start(worker->ring, &listener->listener, listeners_take(&server->listeners, worker->index, i),
                             on_accepted);
         worker->listeners_open++;

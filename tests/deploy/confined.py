@@ -96,7 +96,6 @@ def confine_files(unit, state):
         attributes = (ctypes.c_uint64 * 4)(0, MOUNT_ATTR_RDONLY, 0, 0)
         checked(LIBC.syscall(NR_MOUNT_SETATTR, AT_FDCWD, state.encode(), AT_RECURSIVE, attributes,
                              ctypes.sizeof(attributes)), 'mount_setattr')
-    os.chdir(state)
 
 
 def become_nobody(unit):
@@ -224,6 +223,7 @@ def main():
     else:
         print('not confined: files and user, which take root', flush=True)
     print('not confined: ' + ' '.join(sorted(unknown)), flush=True)
+    os.chdir(state)  # by its path again: the mount there that can be written
     checked(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 'no_new_privs')
     for one in made:
         one.load()

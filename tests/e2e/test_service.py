@@ -167,11 +167,16 @@ def test_on_a_passed_socket_all_workers_accept(world):
     assert (gateway.address, gateway.admin) == (address_of(sock), address_of(admin))
     gateway.wait_line(r'listening on \S+ \(passed by the service manager\)')
     gateway.wait_line(r'listening on \S+ \(admin\) \(passed by the service manager\)')
-    clients = [Client(gateway.address) for _ in range(90)]
-    for client in clients:
-        assert client.request(GET.format('/')).body == b'hi'
-    accepts = [gateway.metrics().value('sluice_ring_accepts_total', worker=w) for w in '012']
-    assert sum(accepts) >= 90 and min(accepts) >= 10, accepts
+    clients, accepts = [], []
+    for _ in range(40):  # who is awake first, and on a busy machine alone, takes more; it leaves the next ones to the others
+        for _ in range(10):
+            clients.append(Client(gateway.address))
+            assert clients[-1].request(GET.format('/')).body == b'hi'
+        metrics = gateway.metrics()
+        accepts = [metrics.value('sluice_ring_accepts_total', worker=w) for w in '012']
+        if sum(accepts) > 60 and min(accepts) * 5 >= sum(accepts):
+            break
+    assert min(accepts) * 5 >= sum(accepts), accepts
     for client in clients:
         client.close()
 
