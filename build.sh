@@ -22,10 +22,11 @@ usage: ./build.sh VERB [ARGUMENTS]
   test [PRESET]     build and run every test (default: release; debug adds ASan and UBSan, tsan runs the stress tests)
   check             linter, formatting, clang-tidy, cppcheck, shellcheck
   bench [ARGS]      measure against the floors, nginx and haproxy
+  load [ARGS]       load the demo, or another server, and write a page with the latencies (docs/load-testing.md)
   fuzz [SECONDS] [TARGET]
                     fuzz each target of tests/fuzz for so long (default: 60)
   format            put the sources into the house's format
-  deps [GROUP...]   only install what is missing; groups: build package test check bench fuzz (default: build)
+  deps [GROUP...]   only install what is missing; groups: build package test check bench load fuzz (default: build)
   clean             remove the build folder
 
 Presets: release debug tsan coverage fuzz. JOBS=N limits parallel compilers.
@@ -126,6 +127,13 @@ verb_bench() {
     exec bench/run "$@"
 }
 
+verb_load() {
+    need build
+    configure release
+    compile release programs bench_load
+    exec bench/load/run "$@"
+}
+
 verb_fuzz() {
     local seconds=${1:-60} only=${2:-} program name dict
     [[ $seconds =~ ^[0-9]+$ ]] || die "not a number of seconds: $seconds"
@@ -205,7 +213,7 @@ verb_deps() {
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case $verb in
-run | build | install | package | test | check | bench | fuzz | format | deps) "verb_$verb" "$@" ;;
+run | build | install | package | test | check | bench | load | fuzz | format | deps) "verb_$verb" "$@" ;;
 clean) rm -rf "$BUILD" ;;
 help | -h | --help) usage ;;
 *)

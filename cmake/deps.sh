@@ -36,6 +36,9 @@ test  | cmd:dpkg-shlibdeps       | dpkg-dev
 test  | cmd:file                 | file
 test  | cmd:systemd-analyze      | systemd
 test  | cmd:mandoc               | mandoc
+test  | py:yaml                  | python3-yaml
+test  | cmd:promtool             | prometheus
+test  | cmd:objdump              | binutils
 bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
@@ -183,7 +186,7 @@ apt_get() {
 
 apt_install() {
     local service disable=()
-    for service in nginx haproxy; do
+    for service in nginx haproxy prometheus; do
         command -v "$service" >/dev/null || disable+=("$service")
     done
     forbid_services

@@ -48,13 +48,29 @@ struct cgroup_memory {
     const char *mount;
     const char *used;
     const char *max;
-    const char *high;     /* beyond it the group is slowed down; NULL: this version has none */
-    const char *inactive; /* the line of memory.stat with what can be taken back */
+    const char *high; /* beyond it the group is slowed down; NULL: this version has none */
+    /* the lines of memory.stat with what can be taken back, and with what of it has to be written first */
+    const char *clean[3];
+    const char *dirty[2];
 };
 
 static const struct cgroup_memory memories[] = {
-    {NULL, "/sys/fs/cgroup", "memory.current", "memory.max", "memory.high", "inactive_file "},
-    {"memory", "/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes", NULL, "total_inactive_file "},
+    {
+        .mount = "/sys/fs/cgroup",
+        .used = "memory.current",
+        .max = "memory.max",
+        .high = "memory.high",
+        .clean = {"inactive_file ", "active_file ", "slab_reclaimable "},
+        .dirty = {"file_dirty ", "file_writeback "},
+    },
+    {
+        .controller = "memory",
+        .mount = "/sys/fs/cgroup/memory",
+        .used = "memory.usage_in_bytes",
+        .max = "memory.limit_in_bytes",
+        .clean = {"total_inactive_file ", "total_active_file "},
+        .dirty = {"total_dirty ", "total_writeback "},
+    },
 };
 
 static uint64_t read_number(const char *folder, const char *name)
@@ -65,16 +81,54 @@ static uint64_t read_number(const char *folder, const char *name)
     return read_text(path, text) ? strtoull(text, NULL, 10) : 0; /* "max" is 0: none */
 }
 
+static double shortness(uint64_t used, uint64_t max)
+{
+    uint64_t counted = max < RING_USAGE_MEMORY_COUNTED ? max : RING_USAGE_MEMORY_COUNTED;
+    uint64_t left = used < max ? max - used : 0;
+    return left >= counted ? 0 : 1 - (double)left / (double)counted;
+}
+
+static double share(uint64_t used, uint64_t max)
+{
+    return max == 0 ? -1 : (double)used / (double)max;
+}
+
 /* Takes this memory for the one to tell of if it is nearer to its limit. */
 static void take_nearer(struct ring_usage *usage, uint64_t used, uint64_t max)
 {
-    double share = max == 0 ? -1 : (double)used / (double)max;
-    double before =
-        usage->memory_max_bytes == 0 ? -1 : (double)usage->memory_used_bytes / (double)usage->memory_max_bytes;
-    if (share > before) {
+    double is_short = max == 0 ? -1 : shortness(used, max);
+    bool is_nearer = is_short == usage->memory_short
+                         ? share(used, max) > share(usage->memory_used_bytes, usage->memory_max_bytes)
+                         : is_short > usage->memory_short;
+    if (is_nearer) {
         usage->memory_used_bytes = used;
         usage->memory_max_bytes = max;
+        usage->memory_short = is_short;
     }
+}
+
+static uint64_t sum_after(const char *text, const char *const *names, size_t count)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count && names[i] != NULL; i++) {
+        sum += number_after(text, names[i]);
+    }
+    return sum;
+}
+
+/* What of `used` cannot be taken back at once, as the folder's memory.stat says. */
+static uint64_t without_caches(const char *folder, const struct cgroup_memory *memory, uint64_t used)
+{
+    char path[PATH_BYTES];
+    char text[TEXT_BYTES];
+    snprintf(path, sizeof(path), "%s/memory.stat", folder);
+    if (!read_text(path, text)) {
+        return used;
+    }
+    uint64_t clean = sum_after(text, memory->clean, ARRAY_COUNT(memory->clean));
+    uint64_t dirty = sum_after(text, memory->dirty, ARRAY_COUNT(memory->dirty));
+    uint64_t free_at_once = clean > dirty ? clean - dirty : 0;
+    return used > free_at_once ? used - free_at_once : 0;
 }
 
 static uint64_t read_limit(const char *folder, const struct cgroup_memory *memory)
@@ -95,12 +149,7 @@ static void read_groups(const char *root, const struct cgroup_memory *memory, ui
         snprintf(folder, sizeof(folder), "%s%s%s", root, memory->mount, strcmp(group, "/") == 0 ? "" : group);
         uint64_t max = read_limit(folder, memory);
         if (max > 0 && (machine_bytes == 0 || max < machine_bytes)) {
-            char path[PATH_BYTES];
-            char text[TEXT_BYTES];
-            uint64_t used = read_number(folder, memory->used);
-            snprintf(path, sizeof(path), "%s/memory.stat", folder);
-            uint64_t inactive = read_text(path, text) ? number_after(text, memory->inactive) : 0;
-            take_nearer(usage, used > inactive ? used - inactive : 0, max);
+            take_nearer(usage, without_caches(folder, memory, read_number(folder, memory->used)), max);
         }
         char *slash = strrchr(group, '/');
         if (slash == NULL) {
@@ -213,6 +262,7 @@ static nanos read_clock(clockid_t id)
 void ring_usage_read(const char *root, struct ring_usage *ret_usage)
 {
     memset(ret_usage, 0, sizeof(*ret_usage));
+    ret_usage->memory_short = -1;
     read_memory(root, ret_usage);
     ret_usage->memory_stall = read_stall(root);
     read_process(root, ret_usage);

@@ -23,10 +23,9 @@ static void put_known(FILE *out, const char *name, const char *help, uint64_t va
 static void put_usage(FILE *out, const struct observation *observation)
 {
     const struct ring_usage *usage = &observation->usage;
-    double uptime_s = (double)(usage->at_ns - observation->started_ns) / 1e9;
     put_number(out, "process_cpu_seconds_total", "counter", "CPU time of all threads.", (double)usage->cpu_ns / 1e9);
     put_number(out, "process_start_time_seconds", "gauge", "When it was started, in seconds since 1970.",
-               (double)usage->unix_ms / 1e3 - uptime_s);
+               (double)observation->started_unix_ms / 1e3);
     put_known(out, "process_resident_memory_bytes", "Resident memory.", usage->resident_bytes);
     put_known(out, "process_threads", "Threads.", usage->threads);
     put_known(out, "process_open_fds", "Open descriptors.", usage->descriptors);

@@ -167,6 +167,7 @@ static void look_first(struct observer *observer)
     memcpy(&observer->step, &observer->looks[0], sizeof(observer->step));
     observation->pressure = observer->pressure;
     observation->started_ns = observer->started_ns;
+    observation->started_unix_ms = usage->unix_ms;
     observation->recent = (struct performance_sample){
         .unix_ms = usage->unix_ms,
         .error_rate = (double)NAN,

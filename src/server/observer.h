@@ -20,6 +20,7 @@ struct server;
 struct observation {
     struct ring_usage usage;
     nanos started_ns;
+    int64_t started_unix_ms;
     struct pressure pressure;
     struct pressure_reading reading;
     /* Of the last PERFORMANCE_STEP_S seconds, or since the start: performance_sample_rates, and the moment's. */

@@ -100,11 +100,9 @@ void pressure_signals_read(struct pressure_signals *signals, const struct ring_u
         late = fmax(late, ret_workers[w].late_seconds);
     }
     signals->read_ns = usage->at_ns;
-    double memory =
-        usage->memory_max_bytes == 0 ? -1 : (double)usage->memory_used_bytes / (double)usage->memory_max_bytes;
     *ret_reading = (struct pressure_reading){.value = {
                                                  [PRESSURE_CPU] = cpu / count,
-                                                 [PRESSURE_MEMORY] = memory,
+                                                 [PRESSURE_MEMORY] = usage->memory_short,
                                                  [PRESSURE_RECLAIM] = usage->memory_stall,
                                                  [PRESSURE_RUN_QUEUE] = waited,
                                                  [PRESSURE_LAG] = late,

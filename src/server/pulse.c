@@ -45,6 +45,7 @@ static void put_up(const struct gate_view *gate, void *context)
     view->model_bytes = (uint32_t)gate->model.len;
     bytes_put(view->model, gate->model);
     sched_view_fill(view, gate->admission, ring_now(telling->worker->ring));
+    view->figures.counters.shed[SCHED_SHED_CLIENT_PAUSED] += gate->turned_away;
     sched_board_put(&telling->worker->board, view);
 }
 

@@ -15,7 +15,7 @@ import pytest
 from installed import ENV, ROOT, install, said, tool
 
 from programs import Program, Sim  # noqa: E402  of tests/e2e
-from rawhttp import get, post
+from rawhttp import get, post, wait_until
 
 EXPOSURE_MAX = 2.0
 needs_systemd = pytest.mark.skipif(not tool('systemd-analyze'), reason='systemd-analyze is not installed')
@@ -163,8 +163,9 @@ def test_the_server_does_all_its_work_under_what_the_unit_forbids(confined, tree
         assert get(f'unix:{tree}/state/socket', '/').body == b'hi'
         body = b'{"model":"sluice-sim","temperature":0,"messages":[{"role":"user","content":"hi"}]}'
         first = post(address, '/v1/chat/completions', body, fields='Content-Type: application/json\r\n')
-        again = post(address, '/v1/chat/completions', body, fields='Content-Type: application/json\r\n')
-        assert first.status == again.status == 200 and 'hit' in again.fields['cache-status']
+        assert first.status == 200
+        wait_until(lambda: 'hit' in post(address, '/v1/chat/completions', body,
+                                         fields='Content-Type: application/json\r\n').fields['cache-status'])
         metrics = get(admin, '/metrics').body.decode()
         assert 'process_resident_memory_bytes' in metrics and 'sluice_cache_tier_state{state="ready"} 1' in metrics
         with open(f'/proc/{server.pid}/status', encoding='ascii') as f:
@@ -209,6 +210,8 @@ def test_it_can_write_nothing_but_its_state(confined, tree):
     os.chmod(f'{tree}/open', 0o777)  # anybody could, but for the unit
     config = CONFIG.format(state='{state}', sim='127.0.0.1:1').replace('database: cache.db', f'database: {tree}/open/cache.db')
     server = confined(r'starting 2 workers', config)
+    if server.find('not confined: files'):
+        pytest.skip('no mount can be made here')
     assert server.find(r'store unavailable: .*open/cache\.db')
     assert os.listdir(f'{tree}/open') == []
     server.stop()
