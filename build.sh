@@ -26,7 +26,7 @@ usage: ./build.sh VERB [ARGUMENTS]
   fuzz [SECONDS] [TARGET]
                     fuzz each target of tests/fuzz for so long (default: 60)
   format            put the sources into the house's format
-  deps [GROUP...]   only install what is missing; groups: build package test check bench load fuzz (default: build)
+  deps [GROUP...]   only install what is missing; groups: build package test check bench fuzz (default: build)
   clean             remove the build folder
 
 Presets: release debug tsan coverage fuzz. JOBS=N limits parallel compilers.
