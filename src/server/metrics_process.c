@@ -36,6 +36,35 @@ static void put_usage(FILE *out, const struct observation *observation)
               usage->memory_max_bytes);
 }
 
+static void put_info(FILE *out, const struct machine *machine)
+{
+    metrics_put_type(out, "sluice_machine_info", "gauge", "1, with what does not change while it runs.");
+    fputs("sluice_machine_info{kernel=\"", out);
+    metrics_put_label(out, bytes_from(machine->kernel));
+    fprintf(out, "\",cores=\"%u\",nodes=\"%u\",gpus=\"%u\"} 1\n", machine->topology.core_count,
+            machine->topology.node_count, machine->gpu_count);
+}
+
+/* As an administrator may change them at any time. */
+static void put_limits(FILE *out, const struct server *server, const struct machine_limits *limits)
+{
+    put_info(out, server->machine);
+    put_number(out, "sluice_workers", "gauge", "Workers.", server->worker_count);
+    put_number(out, "sluice_machine_cpus_allowed", "gauge", "CPUs that affinity and cpuset allow.",
+               limits->cpus_allowed);
+    put_known(out, "sluice_machine_memory_bytes", "The tightest limit of memory, or all that the machine has.",
+              limits->memory_bytes);
+    metrics_put_type(out, "sluice_machine_cpu_quota", "gauge", "The tightest CPU quota, in CPUs; no sample: none.");
+    if (limits->cpu.cpus > 0) {
+        fprintf(out, "sluice_machine_cpu_quota %.6g\n", limits->cpu.cpus);
+    }
+    metrics_put_type(out, "sluice_machine_cpu_throttled_seconds_total", "counter",
+                     "How long the group with that quota was kept from running by it, all its CPUs together.");
+    if (limits->cpu.is_counted) {
+        fprintf(out, "sluice_machine_cpu_throttled_seconds_total %.15g\n", (double)limits->cpu.throttled_ns / 1e9);
+    }
+}
+
 static void put_pressure(FILE *out, const struct observation *observation)
 {
     const struct pressure *pressure = &observation->pressure;
@@ -94,6 +123,7 @@ void metrics_put_process(FILE *out, const struct server *server)
     struct observation *observation = observer_read(server->observer);
     if (observation != NULL) {
         put_usage(out, observation);
+        put_limits(out, server, &observation->limits);
         put_pressure(out, observation);
         put_workers(out, server, observation);
     }

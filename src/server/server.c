@@ -11,33 +11,24 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "proxy/warming.h"
-#include "ring/topology.h"
 #include "server/batches.h"
 #include "server/cache_api.h"
+#include "server/machine_plan.h"
 #include "server/observer.h"
 
 enum {
     RESOLVE_SECONDS_MIN = 1,
-    CACHE_PERCENT_WARNED = 90, /* of the memory there is: as the most that the configuration takes as a percentage */
 };
 
 /* ---- start ---- */
 
-static void raise_descriptor_limit(const struct config *config, unsigned workers)
+/* Up to what we are allowed: the plan counts on it. */
+static void raise_limit(__rlimit_resource_t resource)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return;
-    }
-    if (limit.rlim_cur < limit.rlim_max) {
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    uint64_t wanted = (uint64_t)config->limits.connections_max * workers;
-    if (limit.rlim_cur < wanted) {
-        log_warn("open files are limited to %llu, fewer than the %llu connections configured; "
-                 "accepting pauses when they are used up (ulimit -n)",
-                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+        setrlimit(resource, &limit);
     }
 }
 
@@ -292,30 +283,13 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
     }
 }
 
-static unsigned count_workers(const struct config *config, const struct topology *topology)
-{
-    if (config->workers > 0) {
-        return config->workers;
-    }
-    unsigned count = topology->cpu_count;
-    if (topology->cpu_quota > 0 && topology->cpu_quota < count) {
-        count = topology->cpu_quota;
-    }
-    return count > 0 ? count : 1;
-}
-
 /* The cache and its second tier. A database that cannot be used is no reason not to start. */
 static bool make_cache(struct server *server)
 {
     const struct config *config = server->config;
-    uint64_t bytes_max = config_cache_memory_bytes(config);
+    uint64_t bytes_max = server->plan->figures[MACHINE_CACHE_BYTES].value;
     if (bytes_max == 0) {
         return true;
-    }
-    uint64_t most_bytes = ring_memory_bytes("");
-    if (most_bytes > 0 && bytes_max > most_bytes / 100 * CACHE_PERCENT_WARNED) {
-        log_warn("cache.memory is %llu bytes, of %llu that the cgroup or the machine allows: leave room for the rest",
-                 (unsigned long long)bytes_max, (unsigned long long)most_bytes);
     }
     server->cache = cache_create(&(struct cache_options){
         .workers = server->worker_count,
@@ -363,24 +337,25 @@ static void server_free(struct server *server)
     service_close(&server->service);
 }
 
-int server_run(const struct config *config, void (*on_ready)(void *context), void *context)
+/* What will hurt; the rest is for `sluice check --machine`. */
+static void tell_findings(const struct machine_plan *plan)
 {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* the workers inherit it: signals come to this thread only */
-    signal(SIGPIPE, SIG_IGN);
-
-    struct topology *topology = malloc(sizeof(*topology));
-    if (topology == NULL) {
-        return 1;
+    for (unsigned i = 0; i < plan->finding_count; i++) {
+        const struct machine_finding *finding = &plan->findings[i];
+        if (finding->severity >= MACHINE_WARNING) {
+            log_warn("%s: %s; remedy: %s", finding->subject, finding->what, finding->remedy);
+        }
     }
-    topology_read(topology);
-    struct server server = {.config = config, .worker_count = count_workers(config, topology)};
+}
+
+static int run_as_planned(const struct config *config, const struct machine *machine, const struct machine_plan *plan,
+                          const sigset_t *signals, void (*on_ready)(void *context), void *context)
+{
+    struct server server = {.config = config, .machine = machine, .plan = plan, .worker_count = plan->workers};
     service_open(&server.service);
-    raise_descriptor_limit(config, server.worker_count);
+    raise_limit(RLIMIT_NOFILE);
+    raise_limit(RLIMIT_MEMLOCK);
+    tell_findings(plan);
     pthread_mutex_init(&server.start_lock, NULL);
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
@@ -400,19 +375,16 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     if (!ok || scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) ||
         !make_resolved(&server) || !listeners_open(&server.listeners, config, server.worker_count)) {
         server_free(&server);
-        free(topology);
         return 1;
     }
     for (unsigned w = 0; w < server.worker_count; w++) {
-        /* More workers than cores would only take turns on them: those stay unpinned. */
-        bool pin = config->pin && server.worker_count <= topology->cpu_count;
         server.workers[w].server = &server;
         server.workers[w].index = w;
-        server.workers[w].cpu = pin ? topology->cpus[w] : -1;
+        server.workers[w].cpu = plan->pin ? plan->cpus[w] : -1;
     }
-    log_info("starting %u worker%s on %u core%s", server.worker_count, server.worker_count == 1 ? "" : "s",
-             topology->cpu_count, topology->cpu_count == 1 ? "" : "s");
-    free(topology);
+    log_info("starting %u worker%s on %u core%s: %s", server.worker_count, server.worker_count == 1 ? "" : "s",
+             machine->topology.core_count, machine->topology.core_count == 1 ? "" : "s",
+             plan->figures[MACHINE_WORKERS].reason);
     if (!start_workers(&server) || !open_server(&server)) {
         exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
     }
@@ -420,11 +392,37 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
     if (on_ready != NULL) {
         on_ready(context);
     }
-    wait_for_end(&server, &signals);
+    wait_for_end(&server, signals);
     for (unsigned w = 0; w < server.worker_count; w++) {
         pthread_join(server.workers[w].thread, NULL);
     }
     server_free(&server);
     log_info("stopped");
     return 0;
+}
+
+int server_run(const struct config *config, void (*on_ready)(void *context), void *context)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* the workers inherit it: signals come to this thread only */
+    signal(SIGPIPE, SIG_IGN);
+
+    struct machine *machine = malloc(sizeof(*machine));
+    struct machine_plan *plan = malloc(sizeof(*plan));
+    if (machine == NULL || plan == NULL) {
+        log_error("out of memory");
+        free(machine);
+        free(plan);
+        return 1;
+    }
+    machine_read("", machine);
+    machine_plan_make(machine, config, plan);
+    int code = run_as_planned(config, machine, plan, &signals, on_ready, context);
+    free(machine);
+    free(plan);
+    return code;
 }

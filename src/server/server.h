@@ -11,6 +11,8 @@
 #include "server/service.h"
 #include "server/worker.h"
 
+struct machine;
+struct machine_plan;
 struct observer;
 
 struct resolved {
@@ -20,6 +22,8 @@ struct resolved {
 
 struct server {
     const struct config *config;
+    const struct machine *machine;   /* as it was at the start */
+    const struct machine_plan *plan; /* what was made of it */
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;

@@ -11,6 +11,7 @@
 #include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
+#include "server/machine_plan.h"
 #include "server/prefetching.h"
 #include "server/server.h"
 #include "store/store.h"
@@ -212,7 +213,14 @@ static enum result worker_start(struct worker *worker)
     worker->end_message.on_deliver = on_end;
     ring_timer_init(&worker->drain_timer, on_drain_timer);
     chunk_pool_init(&worker->pool, 0);
-    const struct ring_options options = {.group = worker->server->group, .index = worker->index, .cpu = worker->cpu};
+    const struct machine_plan *plan = worker->server->plan;
+    const struct ring_options options = {
+        .group = worker->server->group,
+        .index = worker->index,
+        .cpu = worker->cpu,
+        .receive_buffers = (uint32_t)plan->figures[MACHINE_RECEIVE_BUFFERS].value,
+        .fibers_max = (uint32_t)plan->figures[MACHINE_FIBERS].value,
+    };
     enum result result = ring_create(&options, &worker->ring);
     if (result != RESULT_OK) {
         return result;

@@ -209,7 +209,7 @@ Test(config_faults, numbers_are_whole_and_inside_their_bounds)
 Test(config_faults, words_and_flags_say_what_they_may_be)
 {
     FAULTS(LISTENERS ROUTES "pin: maybe\nlog_level: verbose\n" UPSTREAMS,
-           "f.yaml:3:6: pin: 'maybe' is neither true nor false; write one of them\n"
+           "f.yaml:3:6: pin: 'maybe' is neither true nor false nor auto; write one of them\n"
            "f.yaml:4:12: log_level: 'verbose' is not known; it should be one of debug, info, warn, error\n");
 }
 
