@@ -166,8 +166,8 @@ def test_the_server_does_all_its_work_under_what_the_unit_forbids(confined, tree
         assert first.status == 200
         wait_until(lambda: 'hit' in post(address, '/v1/chat/completions', body,
                                          fields='Content-Type: application/json\r\n').fields['cache-status'])
-        metrics = get(admin, '/metrics').body.decode()
-        assert 'process_resident_memory_bytes' in metrics and 'sluice_cache_tier_state{state="ready"} 1' in metrics
+        wait_until(lambda: 'sluice_cache_tier_state{state="ready"} 1' in get(admin, '/metrics').body.decode())
+        assert 'process_resident_memory_bytes' in get(admin, '/metrics').body.decode()
         with open(f'/proc/{server.pid}/status', encoding='ascii') as f:
             status = f.read()
         assert re.search(r'^NoNewPrivs:\s+1$', status, re.M) and re.search(r'^Seccomp:\s+2$', status, re.M)
