@@ -17,13 +17,16 @@ usage: ./build.sh VERB [ARGUMENTS]
 
   run [ARGS]        build and start the demo: the gateway in front of a simulated model; Ctrl-C stops it
   build [PRESET]    build the programs into build/PRESET (default: release)
+  install [PREFIX]  build and install below PREFIX (default: /usr/local); DESTDIR=DIR puts it all below DIR instead
+  package           build the Debian package for this release of Debian into build/package
   test [PRESET]     build and run every test (default: release; debug adds ASan and UBSan, tsan runs the stress tests)
   check             linter, formatting, clang-tidy, cppcheck, shellcheck
   bench [ARGS]      measure against the floors, nginx and haproxy
+  load [ARGS]       load the demo, or another server, and write a page with the latencies (docs/load-testing.md)
   fuzz [SECONDS] [TARGET]
                     fuzz each target of tests/fuzz for so long (default: 60)
   format            put the sources into the house's format
-  deps [GROUP...]   only install what is missing; groups: build test check bench fuzz (default: build)
+  deps [GROUP...]   only install what is missing; groups: build package test check bench fuzz (default: build)
   clean             remove the build folder
 
 Presets: release debug tsan coverage fuzz. JOBS=N limits parallel compilers.
@@ -78,6 +81,29 @@ verb_run() {
     exec "$BUILD/release/sluice" demo "$@"
 }
 
+verb_install() {
+    local prefix=${1:-/usr/local}
+    verb_build release
+    if [ -w "${DESTDIR:-$prefix}" ] || { [ -n "${DESTDIR:-}" ] && mkdir -p "$DESTDIR"; }; then
+        cmake --install "$BUILD/release" --prefix "$prefix"
+    else
+        as_root env ${DESTDIR:+DESTDIR="$DESTDIR"} cmake --install "$BUILD/release" --prefix "$prefix"
+    fi
+}
+
+verb_package() {
+    need package
+    verb_build release
+    say "packing"
+    rm -rf "$BUILD/package"
+    cpack -B "$BUILD/package" --config "$BUILD/release/CPackConfig.cmake" >"$BUILD/package.log" 2>&1 || {
+        cat "$BUILD/package.log" >&2
+        die "the package could not be made"
+    }
+    rm -rf "$BUILD/package/_CPack_Packages"
+    ls "$BUILD"/package/*.deb
+}
+
 verb_test() {
     local preset=release
     case ${1:-} in
@@ -99,6 +125,13 @@ verb_bench() {
     compile release programs bench_programs
     [ -x bench/run ] || die "there is no bench/run"
     exec bench/run "$@"
+}
+
+verb_load() {
+    need build
+    configure release
+    compile release programs bench_load
+    exec bench/load/run "$@"
 }
 
 verb_fuzz() {
@@ -180,7 +213,7 @@ verb_deps() {
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case $verb in
-run | build | test | check | bench | fuzz | format | deps) "verb_$verb" "$@" ;;
+run | build | install | package | test | check | bench | load | fuzz | format | deps) "verb_$verb" "$@" ;;
 clean) rm -rf "$BUILD" ;;
 help | -h | --help) usage ;;
 *)

@@ -2,11 +2,13 @@
 # bench/lib/*.c  what they share
 # bench/sched    the scheduler in virtual time: one program, sched
 
-# The simulation of the scheduler is a library of its own, because unit_bench tests it in every build.
+# The simulation of the scheduler is a library of its own, because unit_bench tests it in every build; so are the parts of
+# the load that are pure.
 file(GLOB sched_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/sched/*.c)
 list(REMOVE_ITEM sched_sources ${PROJECT_SOURCE_DIR}/bench/sched/main.c)
 add_library(bench_sched_lib STATIC EXCLUDE_FROM_ALL ${sched_sources}
-  ${PROJECT_SOURCE_DIR}/bench/lib/die.c ${PROJECT_SOURCE_DIR}/bench/lib/file.c)
+  ${PROJECT_SOURCE_DIR}/bench/lib/die.c ${PROJECT_SOURCE_DIR}/bench/lib/file.c
+  ${PROJECT_SOURCE_DIR}/bench/lib/answer.c ${PROJECT_SOURCE_DIR}/bench/lib/http.c ${PROJECT_SOURCE_DIR}/bench/lib/spread.c)
 target_include_directories(bench_sched_lib PUBLIC ${PROJECT_SOURCE_DIR}/bench/lib ${PROJECT_SOURCE_DIR}/bench/sched)
 target_link_libraries(bench_sched_lib PUBLIC sluice_all)
 if(TARGET unit_bench)

@@ -22,6 +22,8 @@ build | pc:libxxhash             | libxxhash-dev
 build | pc:jemalloc              | libjemalloc-dev
 build | pc:hwloc                 | libhwloc-dev
 build | pc:sqlite3>=3.37         | libsqlite3-dev
+package| cmd:dpkg-shlibdeps      | dpkg-dev
+package| cmd:file                | file
 test  | pc:criterion             | libcriterion-dev
 test  | py:pytest                | python3-pytest
 test  | py:httpx                 | python3-httpx
@@ -30,6 +32,13 @@ test  | cmd:curl                 | curl
 test  | cmd:wrk                  | wrk
 test  | cmd:nginx                | nginx-light
 test  | openai:                  | python3-openai
+test  | cmd:dpkg-shlibdeps       | dpkg-dev
+test  | cmd:file                 | file
+test  | cmd:systemd-analyze      | systemd
+test  | cmd:mandoc               | mandoc
+test  | py:yaml                  | python3-yaml
+test  | cmd:promtool             | prometheus
+test  | cmd:objdump              | binutils
 bench | cmd:nginx                | nginx-light
 bench | cmd:haproxy              | haproxy
 bench | cmd:wrk                  | wrk
@@ -177,7 +186,7 @@ apt_get() {
 
 apt_install() {
     local service disable=()
-    for service in nginx haproxy; do
+    for service in nginx haproxy prometheus; do
         command -v "$service" >/dev/null || disable+=("$service")
     done
     forbid_services

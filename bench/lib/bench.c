@@ -78,9 +78,9 @@ void bench_pool_init(struct bench_pool *pool, struct bench_ring *ring, unsigned 
         bench_pool_release(pool, id);
 }
 
-int bench_socket(void)
+int bench_socket_of(int family)
 {
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || fd >= BENCH_FD_MAX)
         bench_die("cannot open another socket: %s", fd < 0 ? strerror(errno) : "descriptor table full");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

@@ -146,7 +146,12 @@ static inline struct sockaddr_in bench_loopback(long port)
     };
 }
 
-int bench_socket(void);
+int bench_socket_of(int family);
+
+static inline int bench_socket(void)
+{
+    return bench_socket_of(AF_INET);
+}
 
 /* Accepted sockets inherit TCP_NODELAY from the listener, which saves a call for each. */
 int bench_listen(long port);

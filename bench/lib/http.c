@@ -26,7 +26,7 @@ static uint64_t decimal(const char *at, const char *end)
 static void field(struct http_head *head, const char *line, size_t length)
 {
     static const char CONTENT_LENGTH[] = "content-length:", TRANSFER[] = "transfer-encoding: chunked",
-                      CONNECTION[] = "connection: close";
+                      CONNECTION[] = "connection: close", EVENTS[] = "content-type: text/event-stream";
     if (length >= sizeof CONTENT_LENGTH - 1 && strncasecmp(line, CONTENT_LENGTH, sizeof CONTENT_LENGTH - 1) == 0) {
         head->content_length = decimal(line + sizeof CONTENT_LENGTH - 1, line + length);
         head->has_length = true;
@@ -34,6 +34,8 @@ static void field(struct http_head *head, const char *line, size_t length)
         head->chunked = true;
     } else if (length == sizeof CONNECTION - 1 && strncasecmp(line, CONNECTION, length) == 0) {
         head->close = true;
+    } else if (length >= sizeof EVENTS - 1 && strncasecmp(line, EVENTS, sizeof EVENTS - 1) == 0) {
+        head->is_events = true;
     }
 }
 

@@ -15,7 +15,8 @@ struct http_head {
     uint64_t content_length; /* meaningful unless chunked; 0 when absent */
     bool has_length;
     bool chunked;
-    bool close; /* Connection: close */
+    bool close;     /* Connection: close */
+    bool is_events; /* Content-Type: text/event-stream */
 };
 
 enum http_outcome { HTTP_MORE, HTTP_DONE, HTTP_BROKEN };

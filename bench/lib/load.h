@@ -11,8 +11,16 @@
 #include "histogram.h"
 #include "usage.h"
 
+enum {
+    LOAD_NUMBERS_MAX = 8,
+    LOAD_NUMBER_DIGITS = 10, /* of what stands for {n}: from 1,000,000,000 on, so that the length is always the same */
+};
+
 struct load_options {
     const char *mode;
+    const char *address;   /* IPv4 or IPv6, as digits */
+    const char *authority; /* for Host; NULL: address and port */
+    const char *mine;      /* the address once more, for one that is not loopback */
     long port;
     long connections;
     long pipeline; /* requests sent at once, all answered before the next are sent */
@@ -20,9 +28,18 @@ struct load_options {
     long window_ms;
     const char *method;
     const char *path;
-    const char *body;  /* NULL when there is none */
-    long bytes;        /* to upload */
-    const char *watch; /* process ids whose CPU time is wanted */
+    const char *headers; /* further lines of the head, each ended by a newline but the last; NULL when there are none */
+    const char *body;    /* NULL when there is none */
+    long bytes;          /* to upload */
+    const char *watch;   /* process ids whose CPU time is wanted */
+
+    /* of the mode paced alone */
+    const char *rate;     /* requests a second; NULL: each connection asks again when it is answered */
+    const char *arrivals; /* even or poisson */
+    long keys;            /* {n} is one of so many by chance; 0: another in each request */
+    long grace_ms;        /* for those that are under way when the window ends */
+    long interval_ms;     /* a line of figures so often; 0: none */
+    long seed;
 };
 
 enum load_kind { LOAD_CONNECT, LOAD_RECEIVE, LOAD_SEND, LOAD_TIMER, LOAD_SIGNAL };
@@ -32,10 +49,13 @@ struct load {
     const struct load_options *options;
     struct bench_ring ring;
     struct bench_pool pool;
-    struct sockaddr_in server;
+    struct sockaddr_storage server;
+    socklen_t server_bytes;
     int signals;
     char *request; /* as often as it is pipelined */
     size_t request_bytes;
+    size_t number_at[LOAD_NUMBERS_MAX]; /* where digits stand for {n}, in a request that is not pipelined */
+    unsigned number_count;
     long opened, ready; /* connections begun, and those a mode has called ready */
     enum load_phase phase;
     struct __kernel_timespec timer;
@@ -57,6 +77,9 @@ void load_ready(struct load *load);
 bool load_tick(struct load *load, uint64_t tag);
 
 void load_receive(struct load *load, int fd);
+
+/* Sends bytes that stay as they are until the answer has come. */
+void load_send(struct load *load, int fd, const char *bytes, size_t length);
 void load_send_request(struct load *load, int fd);
 
 /* Prints `"NAME":{"p50_us":…,"p90_us":…,"p99_us":…,"p999_us":…}`. */
@@ -65,5 +88,6 @@ void load_print_histogram(const char *name, const struct histogram *histogram);
 void load_requests(const struct load_options *options, bool hold);
 void load_sse(const struct load_options *options);
 void load_transfer(const struct load_options *options, bool upload);
+void load_paced(const struct load_options *options);
 
 #endif

@@ -1,23 +1,17 @@
 /* Requests and answers on keep-alive connections: as fast as the answers come for a fixed time, or one request on each
  * connection which is then held idle until SIGTERM. */
-#include "http.h"
+#include "answer.h"
 #include "load.h"
 
 enum {
     BUFFERS = 128,
     BUFFER_BYTES = 32768, /* two take an answer of 64 KB; sixteen of 1 KB fit in one */
-    HEAD_BYTES_MAX = 16384,
 };
 
 struct connection {
     uint64_t sent_ns;
     long waiting; /* answers still to come for what was sent */
-    bool in_body;
-    bool close_after;
-    bool connected_before;
-    struct http_body body;
-    char *head; /* the part of a head that came so far; NULL unless one came in pieces */
-    size_t head_bytes;
+    struct answer answer;
 };
 
 struct requests {
@@ -44,48 +38,13 @@ static void on_answer(struct requests *requests, int fd)
     requests->answered++;
     requests->answered_ever++;
     histogram_add(&requests->latency, requests->now_ns - connection->sent_ns);
-    connection->in_body = false;
-    if (connection->close_after)
+    requests->bad_status += connection->answer.status > 299;
+    if (connection->answer.close_after)
         shutdown(fd, SHUT_RDWR);
     else if (--connection->waiting == 0 && !requests->hold)
         ask(requests, fd);
     else if (requests->hold)
         load_ready(&requests->load);
-}
-
-/* Reads a head that begins in the bytes or ends in them. Gives how many were used, and leaves in_body set when the
- * head is whole. */
-static size_t read_head(struct requests *requests, struct connection *connection, const char *bytes, size_t length)
-{
-    struct http_head head;
-    size_t before = connection->head_bytes, used = length;
-    const char *whole = bytes;
-    if (before > 0) {
-        size_t more = length < HEAD_BYTES_MAX - before ? length : HEAD_BYTES_MAX - before;
-        memcpy(connection->head + before, bytes, more);
-        whole = connection->head;
-        length = before + more;
-    }
-    if (http_head_parse(whole, length, &head) == HTTP_MORE) {
-        if (length >= HEAD_BYTES_MAX)
-            bench_die("an answer's head is over %d bytes", HEAD_BYTES_MAX);
-        if (before == 0) {
-            if (connection->head == NULL)
-                connection->head = malloc(HEAD_BYTES_MAX);
-            if (connection->head == NULL)
-                bench_die("no memory");
-            memcpy(connection->head, bytes, length);
-        }
-        connection->head_bytes = length;
-        return used;
-    }
-    if (head.status < 200 || head.status > 299)
-        requests->bad_status++;
-    connection->head_bytes = 0;
-    connection->in_body = true;
-    connection->close_after = head.close;
-    http_body_init(&connection->body, &head);
-    return head.bytes - before;
 }
 
 /* False when the answer makes no sense. */
@@ -96,16 +55,9 @@ static bool read_answers(struct requests *requests, int fd, const char *bytes, s
     while (length > 0) {
         if (connection->waiting == 0)
             return false; /* an answer nobody asked for */
-        if (!connection->in_body) {
-            size_t used = read_head(requests, connection, bytes, length);
-            bytes += used;
-            length -= used;
-            if (!connection->in_body)
-                return true;
-        }
         const char *payload;
         size_t payload_length, used;
-        enum http_outcome outcome = http_body_step(&connection->body, bytes, length, &payload, &payload_length, &used);
+        enum http_outcome outcome = answer_step(&connection->answer, bytes, length, &payload, &payload_length, &used);
         if (outcome == HTTP_BROKEN)
             return false;
         bytes += used;
@@ -121,8 +73,7 @@ static void on_connect(struct requests *requests, const struct io_uring_cqe *cqe
     if (cqe->res < 0)
         bench_die("cannot connect to 127.0.0.1:%ld: %s", requests->load.options->port, strerror(-cqe->res));
     struct connection *connection = &requests->connection[fd];
-    char *head = connection->head;
-    *connection = (struct connection){.head = head};
+    answer_reset(&connection->answer);
     load_receive(&requests->load, fd);
     ask(requests, fd);
     if (!requests->hold && requests->load.phase == LOAD_CONNECTING)
@@ -137,7 +88,9 @@ static void on_receive(struct requests *requests, const struct io_uring_cqe *cqe
         return;
     }
     if (cqe->res <= 0) { /* gone: asked for by the answer, or not */
-        requests->dropped += !connection->close_after;
+        if (answer_end(&connection->answer) == HTTP_DONE)
+            on_answer(requests, fd);
+        requests->dropped += !connection->answer.close_after;
         close(fd);
         if (!requests->hold)
             load_open_one(&requests->load);

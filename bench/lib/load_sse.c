@@ -1,5 +1,6 @@
 /* Many server-sent event streams at once: counts the events of all, the gaps between those of each, and, when they
  * carry the moment they were made ("t": CLOCK_MONOTONIC in ns, as the ticker's do), how long they were on their way. */
+#include "events.h"
 #include "http.h"
 #include "load.h"
 
@@ -12,8 +13,7 @@ struct stream {
     uint64_t last_event_ns;
     struct http_body body;
     bool in_body;
-    bool in_line;  /* bytes of the present line were seen */
-    bool has_data; /* a data line was seen since the last blank one */
+    struct events events;
 };
 
 struct sse {
@@ -45,27 +45,16 @@ static void measure_delay(struct sse *sse, const char *line, size_t length)
         histogram_add(&sse->delay, sse->now_ns - made_ns);
 }
 
-/* Goes through the lines of a piece of payload; an event is a blank line behind at least one data line. */
 static void read_events(struct sse *sse, struct stream *stream, const char *bytes, size_t length)
 {
     const char *end = bytes + length;
     while (bytes < end) {
-        const char *newline = memchr(bytes, '\n', (size_t)(end - bytes));
-        if (!stream->in_line && *bytes == 'd')
-            stream->has_data = true;
-        if (newline == NULL) {
-            stream->in_line |= *bytes != '\r';
-            return;
-        }
-        bool blank = !stream->in_line && (newline == bytes || *bytes == '\r');
-        if (blank && stream->has_data) {
-            stream->has_data = false;
+        const char *line = bytes;
+        bool is_whole = !stream->events.in_line;
+        if (events_next(&stream->events, &bytes, end))
             on_event(sse, stream);
-        } else if (!blank && !stream->in_line) {
-            measure_delay(sse, bytes, (size_t)(newline - bytes));
-        }
-        stream->in_line = false;
-        bytes = newline + 1;
+        else if (is_whole && bytes[-1] == '\n')
+            measure_delay(sse, line, (size_t)(bytes - 1 - line));
     }
 }
 

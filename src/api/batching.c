@@ -290,6 +290,7 @@ static void take_urgency(struct batching_ticket *ticket, const struct fetch *fet
     ticket->class = is_scheduled ? request->class : SCHED_CLASS_DEFAULT;
     ticket->weight = is_scheduled ? request->weight : 0;
     ticket->tenant = is_scheduled ? request->tenant : 0;
+    ticket->account = is_scheduled ? fetch->pass.account : 0;
     ticket->deadline_ns = is_scheduled ? request->deadline_ns : NANOS_NEVER;
     ticket->is_patient = is_scheduled && request->is_patient;
     ticket->arrived_ns = is_scheduled && request->arrived_ns != 0 ? request->arrived_ns : fetch->started_ns;

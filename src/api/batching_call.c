@@ -5,6 +5,7 @@
 #include "api/batching_internal.h"
 #include "api/demand.h"
 #include "api/inference_meter.h"
+#include "api/models.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -437,12 +438,16 @@ static void set_gate(struct batching_call *call, const struct batching_ticket *f
 {
     struct batching *batching = owner_of(call);
     struct fetch *fetch = call->fetch;
-    struct gate *gate = gates_model(batching->gates, first->route->upstream, first->model);
+    const struct model_directory *directory = fetch->request.upstream->models;
+    bool is_offered = directory != NULL && model_directory_offers(directory, first->model);
+    gate_pass_init(&fetch->pass, NULL);
+    gate_pass_choose_model(&fetch->pass, batching->gates, first->route->upstream, first->model, is_offered);
+    struct gate *gate = fetch->pass.gate;
     if (gate == NULL) {
         return;
     }
-    gate_pass_init(&fetch->pass, gate);
     struct sched_request *request = &fetch->pass.request;
+    fetch->pass.account = first->account;
     set_request(call, request);
     struct demand demand;
     struct cost_question question;

@@ -49,6 +49,7 @@ struct batching_ticket {
     uint8_t class;
     uint32_t weight;
     uint64_t tenant;
+    uint64_t account; /* as in gate_pass: all that it can be merged with have the same credentials */
     nanos arrived_ns;
     nanos deadline_ns;
     bool is_patient; /* as in sched_request */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "api/batching_internal.h"
+#include "api/models.h"
 #include "base/check.h"
 
 enum { LATE_RETRY_MS = 1000 }; /* what there is to do by then is not known here */
@@ -45,7 +46,9 @@ static void follow_limit(struct batching_former *former)
 {
     struct batching *batching = former->batching;
     const struct bytes model = {former->model, former->model_bytes};
-    uint32_t limit = gate_limit(gates_model(batching->gates, former->route->upstream, model));
+    const struct model_directory *directory = batching->upstreams[former->route->upstream].models;
+    bool is_offered = directory != NULL && model_directory_offers(directory, model);
+    uint32_t limit = gate_limit(gates_model(batching->gates, former->route->upstream, model, is_offered));
     batch_set_calls_max(former->former, ring_now(batching->ring), limit);
 }
 

@@ -62,6 +62,16 @@ uint64_t model_directory_endpoints(const struct model_directory *directory, stru
     return bits == 0 ? UINT64_MAX : bits;
 }
 
+bool model_directory_offers(const struct model_directory *directory, struct bytes model)
+{
+    for (unsigned i = 0; i < directory->upstream->endpoint_count; i++) {
+        if (list_has(&directory->lists[i], model)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct bytes model_directory_scheduled_as(const struct model_directory *directory, struct bytes model)
 {
     struct bytes only = BYTES_NONE;
@@ -314,19 +324,33 @@ static void directory_on_refreshed(void *context, struct bytes json, const struc
     directory->refreshing = NULL;
 }
 
-static void directory_on_timer(struct ring_timer *timer)
+static void directory_ask(struct model_directory *directory)
 {
-    struct model_directory *directory = CONTAINER_OF(timer, struct model_directory, refresh);
-    struct ring *ring = directory->upstream->proxy->ring;
     const struct fetch_request request = {
         .upstream = directory->upstream,
         .line = BYTES("GET /v1/models HTTP/1.1\r\n"),
         .fields = BYTES("Accept: application/json\r\nUser-Agent: sluice\r\n\r\n"),
     };
+    directory->asked_ns = ring_now(directory->upstream->proxy->ring);
     if (directory->refreshing == NULL) {
         directory->refreshing = model_gather(directory, &request, directory_on_refreshed, directory);
     }
+}
+
+static void directory_on_timer(struct ring_timer *timer)
+{
+    struct model_directory *directory = CONTAINER_OF(timer, struct model_directory, refresh);
+    struct ring *ring = directory->upstream->proxy->ring;
+    directory_ask(directory);
     ring_timer_set(ring, timer, ring_now(ring) + MODELS_REFRESH_MS * NANOS_PER_MS);
+}
+
+void model_directory_wonder(struct model_directory *directory)
+{
+    nanos now = ring_now(directory->upstream->proxy->ring);
+    if (directory->asked_ns == 0 || now - directory->asked_ns >= MODELS_REFRESH_MS * NANOS_PER_MS) {
+        directory_ask(directory);
+    }
 }
 
 void model_directory_init(struct model_directory *directory, struct upstream *upstream)

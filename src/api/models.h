@@ -21,10 +21,12 @@ struct model_directory {
         char **names; /* from malloc; NULL: not known */
     } lists[UPSTREAM_ENDPOINTS_MAX];
     struct ring_timer refresh;
+    nanos asked_ns; /* when it began to ask last; 0: never */
     struct model_gathering *refreshing;
 };
 
-/* *Keeps* upstream. With more than one endpoint, asks now and again every MODELS_REFRESH_MS. */
+/* *Keeps* upstream. With more than one endpoint, asks now and again every MODELS_REFRESH_MS; a single one, which gets
+ * every request whatever it has, only when somebody wonders. */
 void model_directory_init(struct model_directory *directory, struct upstream *upstream);
 void model_directory_start(struct model_directory *directory);
 void model_directory_stop(struct model_directory *directory);
@@ -37,6 +39,13 @@ uint64_t model_directory_endpoints(const struct model_directory *directory, stru
  * offers is served by the only model there is (engines with one model take any name), or refused: empty. *Borrows*, or
  * is the directory's until it turns. */
 struct bytes model_directory_scheduled_as(const struct model_directory *directory, struct bytes model);
+
+/* Whether somebody is known to offer it. */
+bool model_directory_offers(const struct model_directory *directory, struct bytes model);
+
+/* A request has named a model that is not known to be one: asks for what there is, if that was not done within
+ * MODELS_REFRESH_MS. */
+void model_directory_wonder(struct model_directory *directory);
 
 /* Whether the endpoints differ in what they offer, so that it matters which model is asked for. */
 bool model_directory_matters(const struct model_directory *directory);

@@ -16,6 +16,7 @@ struct cache *cache_create(const struct cache_options *options)
         return NULL;
     }
     cache->options = *options;
+    atomic_init(&cache->bytes_max, options->bytes_max);
     bool is_few = options->entries_max != 0 && options->entries_max < options->workers;
     cache->used_shards = is_few ? (unsigned)options->entries_max : options->workers;
     cache->qsbr = qsbr_create(options->workers);
@@ -176,6 +177,20 @@ bool cache_core_is_settled(const struct cache_core *core)
 struct ring *cache_core_ring(const struct cache_core *core)
 {
     return core->ring;
+}
+
+void cache_core_resize(struct cache_core *core, uint64_t bytes_max)
+{
+    struct cache *cache = core->cache;
+    bytes_max = bytes_max < cache->options.bytes_max ? bytes_max : cache->options.bytes_max;
+    atomic_store_explicit(&cache->bytes_max, bytes_max, memory_order_relaxed);
+    shard_resize(core->shard, bytes_max / cache->options.workers);
+    ring_defer(core->ring, &core->work); /* so that the loop turns, and core_on_turn begins */
+}
+
+uint64_t cache_bytes_max(const struct cache *cache)
+{
+    return atomic_load_explicit(&cache->bytes_max, memory_order_relaxed);
 }
 
 uint64_t cache_object_bytes_max(const struct cache_core *core)

@@ -50,6 +50,13 @@ uint64_t cache_object_bytes_max(const struct cache_core *core);
 unsigned cache_shard_count(const struct cache *cache);
 const struct cache_options *cache_options_of(const struct cache *cache);
 
+/* From now on so many bytes for all shards together, at most those that the cache was made for. On every worker: each
+ * has its own shard to make smaller, or to let grow again. */
+void cache_core_resize(struct cache_core *core, uint64_t bytes_max);
+
+/* What it was resized to last; at first, what it was made for. Any thread. */
+uint64_t cache_bytes_max(const struct cache *cache);
+
 /* What a shard counts; NULL before its worker has started. Any thread. */
 const struct shard_counters *cache_shard_counters(const struct cache *cache, unsigned shard);
 

@@ -28,6 +28,7 @@ struct cache_mark {
 
 struct cache {
     struct cache_options options;
+    _Atomic uint64_t bytes_max; /* as resized */
     struct qsbr *qsbr;
     struct cache_core *_Atomic *cores; /* one per worker; release store when it is made */
     unsigned used_shards; /* which keys go to, the first ones: fewer than workers only where fewer entries may be */

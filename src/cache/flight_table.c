@@ -136,7 +136,8 @@ static bool is_met(const struct flight *flight, const struct shard_filter *filte
     case SHARD_PREFIX: return bytes_starts_with(key, filter->text);
     case SHARD_TAG: return bytes_starts_with(key, filter->key_prefix); /* its tags are not known yet */
     case SHARD_ALL:
-    case SHARD_ROUTE: return true; /* nor is what its route stands for here */
+    case SHARD_ROUTE: return true;   /* nor is what its route stands for here */
+    case SHARD_BEYOND: return false; /* a flight has no memory in the shard */
     }
     return true;
 }

@@ -21,6 +21,7 @@ struct shard *shard_create(const struct shard_options *options)
     }
     shard->qsbr = options->qsbr;
     shard->bytes_max = options->bytes_max;
+    shard->made_bytes_max = options->bytes_max;
     shard->entries_max = options->entries_max;
     slab_init(&shard->slab, options->bytes_max);
     expiry_init(&shard->expiry);
@@ -29,6 +30,7 @@ struct shard *shard_create(const struct shard_options *options)
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
         list_init(lists[i]);
     }
+    list_init(&shard->shrinking.node);
     shard->index = index_create(options->qsbr);
     shard->evict = evict_create(options->policy, options->bytes_max);
     if (shard->index == NULL || shard->evict == NULL) {
@@ -85,7 +87,9 @@ static void counter_set(_Atomic uint64_t *counter, uint64_t value)
 void shard_account(struct shard *shard)
 {
     uint64_t aside_bytes = index_bytes(shard->index) + evict_bytes(shard->evict);
-    shard->slab.bytes_max = shard->bytes_max > aside_bytes ? shard->bytes_max - aside_bytes : 0;
+    uint64_t promised_bytes = shard->slab.charged_bytes + shard->reserved_bytes; /* in a shard just made smaller */
+    uint64_t left_bytes = shard->bytes_max > aside_bytes ? shard->bytes_max - aside_bytes : 0;
+    shard->slab.bytes_max = left_bytes > promised_bytes ? left_bytes : promised_bytes;
     counter_set(&shard->counters.entries, index_count(shard->index));
     counter_set(&shard->counters.charged_bytes, shard->slab.charged_bytes + aside_bytes);
     counter_set(&shard->counters.mapped_bytes, shard->slab.mapped_bytes);
@@ -102,6 +106,24 @@ uint64_t shard_room_bytes(const struct shard *shard)
     uint64_t ghosts = evict_bytes(shard->evict) + entries * GHOST_BYTES_PER_ENTRY + GHOST_BYTES_MIN;
     uint64_t taken = shard->slab.charged_bytes + shard->reserved_bytes + ghosts + index;
     return taken < shard->bytes_max ? shard->bytes_max - taken : 0;
+}
+
+void shard_resize(struct shard *shard, uint64_t bytes_max)
+{
+    shard->bytes_max = bytes_max < shard->made_bytes_max ? bytes_max : shard->made_bytes_max;
+    if (list_is_linked(&shard->shrinking.node)) {
+        shard_purge_end(&shard->shrinking);
+    }
+    if (shard->slab.mapped_bytes > shard->bytes_max) {
+        size_t kept_bytes = shard->bytes_max / SLAB_REGION_BYTES * SLAB_REGION_BYTES;
+        shard_purge_begin(shard, &shard->shrinking,
+                          &(struct shard_filter){
+                              .kind = SHARD_BEYOND,
+                              .cause = SHARD_EVICTED,
+                              .address = shard->slab.base + kept_bytes,
+                          });
+    }
+    shard_account(shard);
 }
 
 /* ---- making room */

@@ -47,6 +47,11 @@ struct shard_counters {
 /* *Gives* a shard. *Keeps* qsbr. NULL when memory is out. */
 struct shard *shard_create(const struct shard_options *options);
 
+/* From now on so many bytes, at most those that it was made for. What is too much then goes in the next turns, and the
+ * memory that it took: first whatever lies in regions that are too many, whatever it is worth, or hardly a region would
+ * become empty; then the least worth. What a store has reserved may still come. */
+void shard_resize(struct shard *shard, uint64_t bytes_max);
+
 /* No reader may be left. */
 void shard_destroy(struct shard *shard);
 
@@ -125,6 +130,7 @@ enum shard_filter_kind {
     SHARD_PREFIX,
     SHARD_TAG,
     SHARD_ROUTE,
+    SHARD_BEYOND, /* those that have memory at an address or above: shard_resize */
 };
 
 struct shard_filter {
@@ -133,6 +139,7 @@ struct shard_filter {
     struct bytes text;       /* the key, its prefix, or the tag; outlives the purge */
     struct bytes key_prefix; /* TAG: only objects whose key begins so; may be empty: any */
     enum shard_cause cause;
+    const char *address; /* BEYOND */
 };
 
 /* A purge under way: the caller's memory, not to move; linked into the shard until it is over. Objects stored after it

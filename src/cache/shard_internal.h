@@ -20,6 +20,7 @@ enum {
     SHARD_EXPIRIES_PER_TURN = 128, /* objects looked at */
     SHARD_RETIRED_PER_TURN = 256,  /* objects, and heads, looked at */
     SHARD_PIECES_PER_TURN = 1024,  /* freed */
+    SHARD_SHRINKS_PER_TURN = 64,   /* objects looked at because the shard was made smaller */
     SHARD_TRIMS_PER_TURN = 4,      /* regions given back */
     SHARD_BUCKETS_PER_TURN = 256,  /* of the index moved */
 
@@ -36,7 +37,8 @@ struct shard {
     struct evict *evict;
     struct slab slab;
     struct expiry expiry;
-    uint64_t bytes_max;
+    uint64_t bytes_max;      /* as it was resized last */
+    uint64_t made_bytes_max; /* as it was made: tables are as large */
     uint64_t entries_max;
     uint64_t reserved_bytes;        /* for what stores under way still bring */
     uint64_t retired_bytes;         /* on the lists below */
@@ -47,6 +49,7 @@ struct shard {
     bool is_starved;                /* a store found no room: pinned ones are looked at in every turn */
     struct list_node all;           /* objects in the index, new ones in front; purges' cursors between them */
     struct list_node purges;        /* under way */
+    struct shard_purge shrinking;   /* one of them, while the shard is being made smaller */
     struct list_node retired;       /* objects, by cache_object.all, oldest epoch first */
     struct list_node pinned;        /* objects that a reader held on to when their time had come */
     struct list_node freeing;       /* objects that nobody sees; the first may be half gone */

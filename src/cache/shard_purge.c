@@ -43,6 +43,21 @@ static bool has_tag(const struct cache_object *object, struct bytes tag)
     return false;
 }
 
+/* Whether a piece of the chain lies there. */
+static bool chain_reaches(const struct chunk *piece, const char *address)
+{
+    while (piece != NULL && (const char *)piece < address) {
+        piece = atomic_load_explicit(&piece->next, memory_order_relaxed);
+    }
+    return piece != NULL;
+}
+
+static bool reaches(const struct cache_object *object, const char *address)
+{
+    return (const char *)object >= address || (const char *)shard_head(object) >= address ||
+           chain_reaches(object->body, address) || chain_reaches(object->key_rest, address);
+}
+
 static bool filter_matches(const struct shard_filter *filter, const struct cache_object *object)
 {
     switch (filter->kind) {
@@ -51,6 +66,7 @@ static bool filter_matches(const struct shard_filter *filter, const struct cache
     case SHARD_PREFIX: return cache_object_has_prefix(object, filter->text);
     case SHARD_TAG: return cache_object_has_prefix(object, filter->key_prefix) && has_tag(object, filter->text);
     case SHARD_ROUTE: return object->route == filter->route;
+    case SHARD_BEYOND: return reaches(object, filter->address);
     }
     return false;
 }

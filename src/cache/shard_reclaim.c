@@ -169,10 +169,37 @@ static bool expire(struct shard *shard, int64_t now_ms)
     return looks == 0;
 }
 
+/* More is charged than may be, after a grace period too: the shard was made smaller. */
+static bool is_too_large(const struct shard *shard)
+{
+    uint64_t taken =
+        shard->slab.charged_bytes + shard->reserved_bytes + index_bytes(shard->index) + evict_bytes(shard->evict);
+    return taken > shard->bytes_max + (shard->retired_bytes - shard->pinned_bytes);
+}
+
+/* True while there is more than a turn's worth. */
+static bool shrink(struct shard *shard)
+{
+    if (shard_purge_step(shard, &shard->shrinking, SHARD_SHRINKS_PER_TURN)) {
+        return true;
+    }
+    bool is_smaller = shard->bytes_max < shard->made_bytes_max; /* nearly never: a turn is to stay cheap */
+    for (unsigned i = 0; is_smaller && is_too_large(shard); i++) {
+        if (i == SHARD_SHRINKS_PER_TURN) {
+            return true;
+        }
+        if (!shard_evict_one(shard)) {
+            return false; /* what is left is its tables */
+        }
+    }
+    return false;
+}
+
 bool shard_turn(struct shard *shard, int64_t now_ms)
 {
     shard->now_ms = now_ms;
     bool has_more = expire(shard, now_ms);
+    has_more |= shrink(shard);
     has_more |= reclaim(shard, now_ms);
     free_some(shard);
     has_more |= !list_is_empty(&shard->freeing);

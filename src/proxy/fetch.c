@@ -326,8 +326,9 @@ static bool can_send_again(const struct fetch *fetch)
            (stream == NULL || (!stream->is_trimmed && stream->state != ENTRY_FAILED));
 }
 
-/* The backend has said no, or would not even speak. An engine's 429 is about its own queue; that of an ordinary service
- * is about the client who asks too often (RFC 6585 §4), on whose account nobody else is to wait. */
+/* The backend has said no, or would not even speak. An engine's 429 may be about its own queue, which the gate finds
+ * out; that of an ordinary service is about the client who asks too often (RFC 6585 §4), on whose account nobody else
+ * is to wait. */
 static bool is_refused(const struct fetch *fetch, enum result result)
 {
     bool was_hung_up = (result == RESULT_RESET || result == RESULT_CLOSED) && fetch->was_connected;
@@ -529,7 +530,7 @@ static void fetch_on_decided(struct gate_pass *pass)
 {
     struct fetch *fetch = CONTAINER_OF(pass, struct fetch, pass);
     fetch->started_ns = ring_now(fetch->proxy->ring); /* the wait was not the upstream's */
-    if (pass->state == GATE_HELD) {
+    if (pass->state != GATE_OUT) {
         fetch_go(fetch);
     } else {
         fetch_shed(fetch);

@@ -257,6 +257,7 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
         if (head->status == 429 || head->status == 503) {
             read_retry_after(fetch, head, base);
         }
+        gate_on_answer(&fetch->pass, head->status);
     }
     if (fetch->meter != NULL) {
         fetch->meter->on_head(fetch->meter, fetch, head, base);

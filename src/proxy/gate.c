@@ -3,14 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/check.h"
 #include "base/counter.h"
 #include "proxy/gate_internal.h"
 
-/* A name that nobody has used for so long makes room for another when there are too many. */
-#define FORGET_NS (60 * NANOS_PER_S)
 #define SAMPLE_NS NANOS_PER_MS
 
 bool gate_key_equal(const struct gate_key *a, const struct gate_key *b)
@@ -47,8 +44,28 @@ static void on_telling(struct ring_task *task)
         } else {
             pass->state = GATE_OUT;
         }
-        pass->on_decided(pass);
+        gate_tell(pass);
     }
+}
+
+/* Its account may have got a pause while it waited. */
+void gate_tell(struct gate_pass *pass)
+{
+    if (UNLIKELY(pass->state == GATE_HELD && gate_accounts_is_paused(pass))) {
+        pass->outcome.is_canceled = true;
+        gate_leave(pass);
+        pass->outcome.is_canceled = false;
+        if (gate_accounts_pause(pass) == GATE_IS_PAUSED) {
+            return;
+        }
+    }
+    pass->on_decided(pass);
+}
+
+bool gate_only_observes(const struct gate *gate)
+{
+    const struct gate_options *options = &gate->gates->options[gate->key.upstream];
+    return gate->key.is_plain ? options->plain.observe_only : options->model.observe_only;
 }
 
 /* ---- life ---- */
@@ -63,13 +80,20 @@ enum result gates_init(struct gates *gates, const struct gates_options *options)
         .options = options->options,
         .upstream_count = options->upstream_count,
         .plain = calloc(options->upstream_count + 1, sizeof(struct gate *)),
+        .names = calloc(options->upstream_count + 1, sizeof(struct gate_names *)),
     };
     list_init(&gates->models);
     list_init(&gates->nameless);
     list_init(&gates->owners);
     list_init(&gates->decisions);
+    list_init(&gates->paused);
     ring_task_init(&gates->telling, on_telling);
-    return gates->plain == NULL ? RESULT_NO_MEMORY : RESULT_OK;
+    ring_timer_init(&gates->pause, gate_accounts_on_timer);
+    if (gates->plain == NULL || gates->names == NULL) {
+        gates_fini(gates);
+        return RESULT_NO_MEMORY;
+    }
+    return RESULT_OK;
 }
 
 static void gate_free(struct gate *gate)
@@ -79,6 +103,7 @@ static void gate_free(struct gate *gate)
         gate_link_free(gate->link);
     }
     cost_destroy(gate->cost);
+    free(gate->accounts);
     free(gate);
 }
 
@@ -91,7 +116,7 @@ static void free_all(struct list_node *list)
 
 void gates_fini(struct gates *gates)
 {
-    if (gates->plain == NULL) {
+    if (gates->options == NULL) {
         return; /* it was never made */
     }
     free_all(&gates->models);
@@ -102,7 +127,13 @@ void gates_fini(struct gates *gates)
         admission_destroy(owner->admission);
         free(owner);
     }
+    for (unsigned i = 0; gates->names != NULL && i < gates->upstream_count; i++) {
+        free(gates->names[i]);
+    }
+    free(gates->names);
     free(gates->plain);
+    gates->names = NULL;
+    gates->plain = NULL;
 }
 
 /* Takes note of all that other workers have told. */
@@ -135,8 +166,8 @@ bool gates_are_settled(struct gates *gates)
             return false;
         }
     }
-    return counter_load(&gates->outstanding) == 0 && gates->closing == 0 && links_are_settled(&gates->models) &&
-           links_are_settled(&gates->nameless);
+    return counter_load(&gates->outstanding) == 0 && list_is_empty(&gates->paused) && gates->closing == 0 &&
+           links_are_settled(&gates->models) && links_are_settled(&gates->nameless);
 }
 
 void gates_close(struct gates *gates)
@@ -147,8 +178,7 @@ void gates_close(struct gates *gates)
 
 /* ---- gates ---- */
 
-/* Names spread over the workers by their hash; plain upstreams, few and all used, in turn. */
-static unsigned owner_of(const struct gates *gates, const struct gate_key *key)
+unsigned gate_owner_index(const struct gates *gates, const struct gate_key *key)
 {
     return key->model.len > 0 ? (unsigned)(key->hash % gates->count) : key->upstream % gates->count;
 }
@@ -164,9 +194,12 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
     bytes_put(gate->model, key->model);
     gate->key.model.ptr = gate->model;
     list_init(&gate->node);
-    unsigned owner_index = owner_of(gates, key);
+    unsigned owner_index = gate_owner_index(gates, key);
     if (owner_index == gates->index) {
         gate->owner = gate_owner_use(gates, &gate->key);
+        if (gate->owner != NULL) {
+            gate->owner->own = gate;
+        }
     } else {
         gate->link = gate_link_open(gate, owner_index);
     }
@@ -180,22 +213,25 @@ static struct gate *gate_create(struct gates *gates, const struct gate_key *key)
     return gate;
 }
 
-/* Lets go of a gate that nobody uses. */
-static void gate_forget(struct gate *gate)
+void gate_forget(struct gate *gate)
 {
     list_remove(&gate->node);
     cost_destroy(gate->cost);
     gate->cost = NULL;
+    free(gate->accounts);
+    gate->accounts = NULL;
     if (gate->link != NULL) {
         gate->gates->closing++;
         gate_link_close(gate->link);
         return;
     }
+    gate->owner->turned_away_there += counter_load(&gate->turned_away);
+    gate->owner->own = NULL;
     gate_owner_unuse(gate->owner);
     free(gate);
 }
 
-static struct gate *find(struct list_node *list, const struct gate_key *key)
+struct gate *gate_find(struct list_node *list, const struct gate_key *key)
 {
     for (struct list_node *node = list->next; node != list; node = node->next) {
         struct gate *gate = CONTAINER_OF(node, struct gate, node);
@@ -206,9 +242,9 @@ static struct gate *find(struct list_node *list, const struct gate_key *key)
     return NULL;
 }
 
-static struct gate *find_or_create(struct gates *gates, struct list_node *list, const struct gate_key *key)
+struct gate *gate_find_or_create(struct gates *gates, struct list_node *list, const struct gate_key *key)
 {
-    struct gate *gate = find(list, key);
+    struct gate *gate = gate_find(list, key);
     if (gate == NULL) {
         gate = gate_create(gates, key);
     }
@@ -224,68 +260,10 @@ struct gate *gates_plain(struct gates *gates, unsigned upstream)
     struct gate *gate = gates->plain[upstream];
     if (UNLIKELY(gate == NULL) && gates->options[upstream].is_enabled) {
         const struct gate_key key = {.upstream = upstream, .is_plain = true};
-        gate = find_or_create(gates, &gates->nameless, &key);
+        gate = gate_find_or_create(gates, &gates->nameless, &key);
         gates->plain[upstream] = gate;
     }
     return gate;
-}
-
-/* Whether there is room for a name more of this upstream, or can be made. */
-static bool has_room(struct gates *gates, unsigned upstream)
-{
-    unsigned count = 0;
-    struct gate *last = NULL;
-    for (struct list_node *node = gates->models.next; node != &gates->models; node = node->next) {
-        struct gate *gate = CONTAINER_OF(node, struct gate, node);
-        bool is_idle = gate->uses == 0 && (gate->link == NULL || gate->link->open == 0);
-        if (gate->key.upstream == upstream) {
-            count++;
-            last = is_idle ? gate : last;
-        }
-    }
-    if (count < GATE_MODELS_MAX) {
-        return true;
-    }
-    if (last == NULL || ring_now(gates->ring) - last->used_ns < FORGET_NS) {
-        return false;
-    }
-    gate_forget(last);
-    return true;
-}
-
-static bool is_name(struct bytes model)
-{
-    return model.len > 0 && model.len <= GATE_MODEL_BYTES_MAX;
-}
-
-static struct gate_key key_of_model(unsigned upstream, struct bytes model)
-{
-    const uint64_t hash = XXH3_64bits_withSeed(model.ptr, model.len, upstream);
-    return (struct gate_key){.upstream = upstream, .hash = hash, .model = model};
-}
-
-unsigned gates_owner_of(const struct gates *gates, unsigned upstream, struct bytes model)
-{
-    const struct gate_key nameless = {.upstream = upstream};
-    const struct gate_key key = is_name(model) ? key_of_model(upstream, model) : nameless;
-    return owner_of(gates, &key);
-}
-
-struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model)
-{
-    if (!gates->options[upstream].is_enabled) {
-        return NULL;
-    }
-    struct gate_key key;
-    if (is_name(model)) {
-        key = key_of_model(upstream, model);
-        struct gate *gate = find(&gates->models, &key);
-        if (gate != NULL || has_room(gates, upstream)) {
-            return find_or_create(gates, &gates->models, &key);
-        }
-    }
-    key = (struct gate_key){.upstream = upstream};
-    return find_or_create(gates, &gates->nameless, &key);
 }
 
 uint32_t gate_limit(const struct gate *gate)
@@ -314,13 +292,26 @@ void gate_pass_init(struct gate_pass *pass, struct gate *gate)
     gate_pass_choose(pass, gate);
 }
 
+bool gate_is_idle(const struct gate *gate)
+{
+    return gate->uses == 0 && (gate->link == NULL || gate->link->open == 0);
+}
+
+static void unuse(struct gate *gate)
+{
+    gate->uses--;
+    if (UNLIKELY(gate->is_unfounded) && gate_is_idle(gate)) {
+        gate_forget(gate);
+    }
+}
+
 void gate_pass_choose(struct gate_pass *pass, struct gate *gate)
 {
     if (gate != NULL) {
         gate->uses++;
     }
     if (pass->gate != NULL) {
-        pass->gate->uses--;
+        unuse(pass->gate);
     }
     pass->gate = gate;
 }
@@ -329,7 +320,7 @@ void gate_pass_fini(struct gate_pass *pass)
 {
     CHECK(pass->state == GATE_OUT && pass->seat == NULL);
     if (pass->gate != NULL) {
-        pass->gate->uses--;
+        unuse(pass->gate);
         pass->gate = NULL;
     }
 }
@@ -391,6 +382,9 @@ bool gate_try(struct gate_pass *pass, struct gate *gate, uint8_t class)
     gate->used_ns = now;
     gate->uses++;
     pass->gate = gate;
+    pass->name = 0;
+    pass->account = 0;
+    pass->is_clients_matter = false;
     pass->shed = SCHED_SHED_NONE;
     pass->outcome = (struct admission_outcome){.retry_after_ns = 0};
     struct sched_request *request = &pass->request;
@@ -409,6 +403,11 @@ enum gate_answer gate_enter(struct gate_pass *pass)
 {
     struct gate *gate = pass->gate;
     gate->used_ns = ring_now(gate->gates->ring);
+    switch (gate_accounts_pause(pass)) {
+    case GATE_NOT_PAUSED: break;
+    case GATE_IS_PAUSED: return GATE_QUEUED;
+    case GATE_TURNED_AWAY: return GATE_SHED;
+    }
     enum gate_answer answer =
         gate->owner != NULL ? gate_owner_enter(gate->owner, pass) : gate_link_enter(gate->link, pass);
     if (answer == GATE_GRANTED) {
@@ -423,8 +422,15 @@ void gate_leave(struct gate_pass *pass)
     if (pass->state == GATE_OUT) {
         return;
     }
+    if (UNLIKELY(pass->state == GATE_PAUSED || pass->state == GATE_PAUSE_OVER)) {
+        gate_accounts_leave(pass);
+        return;
+    }
     if (pass->state == GATE_HELD || pass->state == GATE_LENT) {
         gate_count(pass, -1);
+    }
+    if (pass->is_clients_matter) {
+        pass->outcome = (struct admission_outcome){.is_canceled = true}; /* which says nothing of the backend */
     }
     if (gate->owner != NULL) {
         gate_owner_leave(gate->owner, pass);
@@ -491,6 +497,7 @@ void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate
             .model = owner->key.model,
             .admission = owner->admission,
             .lent = owner->lent - owner->own_free - owner->own_in_use,
+            .turned_away = gate_owner_turned_away(owner),
         };
         visit(&view, context);
     }

@@ -17,8 +17,13 @@
  *
  * Every grant is released exactly once: gates_outstanding is zero when no fetch is under way, and is checked when the
  * worker ends. Memory: a gate and, at its owner, an admission (about 20 KB) for each model in use, at most
- * GATE_MODELS_MAX per upstream and worker. Model names come from requests, so beyond that the one that nobody has used
- * for longest makes room, if nobody has for a minute; else strangers share the upstream's gate without a name. */
+ * GATE_MODELS_MAX per upstream and worker. Beyond that the one that nobody has used for longest makes room, if nobody
+ * has for a minute.
+ *
+ * Model names come from requests, and who makes one up is not to get a limit and a queue of his own by it. A name has
+ * its own gate when the upstream offers it (/v1/models), or, where nobody knows what it offers, has answered a request
+ * for it with 2xx; a few names at a time are given one on trial, until the first answer, and all others share the
+ * upstream's gate without a name. */
 #ifndef SLUICE_PROXY_GATE_H
 #define SLUICE_PROXY_GATE_H
 
@@ -36,6 +41,7 @@ enum {
 };
 
 struct gate;
+struct gate_names;
 struct gate_owner;
 struct gate_seat;
 
@@ -58,14 +64,18 @@ struct gates {
     const struct gate_options *options; /* by upstream */
     unsigned upstream_count;
     struct gate **plain;        /* by upstream; NULL: not needed yet */
+    struct gate_names **names;  /* by upstream; NULL: likewise */
     struct list_node models;    /* gates with a name, the last used first */
     struct list_node nameless;  /* of inference upstreams */
     struct list_node owners;    /* of gates that this worker owns */
     struct list_node decisions; /* passes to be told of them, later in this turn */
     struct ring_task telling;
-    uint32_t pressure_milli;      /* of this machine, as told last */
-    unsigned closing;             /* links that their owners have still to let go of */
-    _Atomic uint64_t outstanding; /* grants held by fetches of this worker: one writer, read by the metrics */
+    struct list_node paused;       /* passes whose accounts are to be left alone */
+    struct ring_timer pause;       /* when the first of them may ask */
+    _Atomic uint64_t paused_count; /* of them: one writer, read by the metrics */
+    uint32_t pressure_milli;       /* of this machine, as told last */
+    unsigned closing;              /* links that their owners have still to let go of */
+    _Atomic uint64_t outstanding;  /* grants held by fetches of this worker: one writer, read by the metrics */
 };
 
 struct gates_options {
@@ -95,8 +105,12 @@ void gates_set_pressure(struct gates *gates, uint32_t pressure_milli);
 /* The gate of a plain service. NULL: the upstream has none, or memory is out (then nothing is held back). */
 struct gate *gates_plain(struct gates *gates, unsigned upstream);
 
-/* The gate of a model; of an empty name, and beyond the bounds: the one of all such. Likewise. */
-struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model);
+/* The gate of a model; of an empty name, beyond the bounds, and of names that are not known to be any: the one of all
+ * such. `is_offered`: the upstream itself says that it has it. Likewise. */
+struct gate *gates_model(struct gates *gates, unsigned upstream, struct bytes model, bool is_offered);
+
+/* Whether it is that of models without a gate of their own. */
+bool gate_is_shared(const struct gate *gate);
 
 /* The worker that has the admission of a model, whether there is one or not: what else is to be in one place for a
  * model can be there, too. */
@@ -113,6 +127,8 @@ struct cost_model *gate_cost(struct gate *gate);
 
 enum gate_state {
     GATE_OUT,
+    GATE_PAUSED,        /* the backend wants its account to be left alone: it waits here, and asks then */
+    GATE_PAUSE_OVER,    /* it asks later in this turn */
     GATE_WAITING,       /* in the admission's queue, here or at the owner */
     GATE_TO_BE_GRANTED, /* on_decided comes later in this turn */
     GATE_TO_BE_SHED,
@@ -124,10 +140,12 @@ enum gate_answer { GATE_GRANTED, GATE_QUEUED, GATE_SHED };
 
 struct gate_pass {
     struct gate *gate; /* NULL: let through unasked */
-    /* It was queued and is decided: `state` is GATE_HELD, or GATE_OUT and `shed` says why. May leave. */
+    /* It was queued and is decided: `state` is GATE_HELD or GATE_LENT, or GATE_OUT and `shed` says why. May leave. */
     void (*on_decided)(struct gate_pass *pass);
     struct sched_request request; /* the submitter's part is filled in before gate_enter */
     bool is_now_or_never;         /* nobody waits for it: shed unless it can go at once */
+    uint64_t account;             /* a hash of the credentials that it is sent with; 0: none. The submitter's */
+    uint64_t name;                /* a hash of the model's, whosever gate it has; 0: none */
 
     /* why it was shed */
     enum sched_shed shed;
@@ -137,9 +155,10 @@ struct gate_pass {
     struct admission_outcome outcome;
 
     /* private */
+    bool is_clients_matter; /* that it is refused says nothing of the backend */
     enum gate_state state;
     struct gate_seat *seat; /* at another worker's admission; NULL: none */
-    struct list_node node;  /* on decisions */
+    struct list_node node;  /* on decisions, or paused */
     uint32_t untold_tokens;
 };
 
@@ -148,7 +167,15 @@ void gate_pass_init(struct gate_pass *pass, struct gate *gate);
 
 /* Has it be for this gate (NULL: none); what the submitter has said stays. */
 void gate_pass_choose(struct gate_pass *pass, struct gate *gate);
+
+/* Likewise, for gates_model's; what is answered tells whether the name is one. */
+void gate_pass_choose_model(struct gate_pass *pass, struct gates *gates, unsigned upstream, struct bytes model,
+                            bool is_offered);
 void gate_pass_fini(struct gate_pass *pass);
+
+/* Whether the upstream should be asked what it has: the pass names a model that nobody has been served, and it is not
+ * one of the first few names. */
+bool gate_pass_is_doubtful(const struct gate_pass *pass);
 
 /* Makes a pass that goes at once, on a credit that this worker has at hand: nothing has to be known of its request but
  * the class of its route. False: there is none, and nothing is made. The grant is to be left as any other. For what
@@ -164,6 +191,9 @@ void gate_leave(struct gate_pass *pass);
 /* The first event with content came at `at`; and further tokens. Nothing without a grant. */
 void gate_on_first_token(struct gate_pass *pass, nanos at);
 void gate_on_tokens(struct gate_pass *pass, uint32_t tokens);
+
+/* Its answer begins, with this status; the outcome has what pause it asks for. */
+void gate_on_answer(struct gate_pass *pass, unsigned status);
 
 /* Which endpoint serves it. */
 void gate_on_endpoint(struct gate_pass *pass, unsigned endpoint);
@@ -182,7 +212,8 @@ struct gate_view {
     bool is_plain;
     struct bytes model; /* empty: of a plain service, or of all without a gate of their own */
     const struct admission *admission;
-    uint32_t lent; /* credits that other workers have */
+    uint32_t lent;        /* credits that other workers have */
+    uint64_t turned_away; /* SCHED_SHED_CLIENT_PAUSED, which the admission knows nothing of */
 };
 void gates_each_owned(const struct gates *gates, void (*visit)(const struct gate_view *view, void *context),
                       void *context);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "proxy/gate_internal.h"
 
 enum { TOKENS_TOLD_AT_ONCE = 16 };
@@ -225,7 +226,7 @@ static void on_answer(struct ring *ring, struct ring_message *message)
         pass->seat = NULL;
         seat_free(link, seat);
     }
-    pass->on_decided(pass);
+    gate_tell(pass);
 }
 
 /* ---- the end ---- */
@@ -504,6 +505,7 @@ static void on_closing(struct ring *ring, struct ring_message *message)
     if (owner != NULL) {
         gate_link_recall(link);
         CHECK(link->lease.lent == 0); /* nobody uses it over there */
+        owner->turned_away_there += counter_load(&link->gate->turned_away);
         list_remove(&link->node);
         gate_owner_unuse(owner);
     }

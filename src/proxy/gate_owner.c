@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "proxy/gate_internal.h"
 #include "sched/snapshot.h"
@@ -120,8 +121,9 @@ void gate_owner_arm(struct gate_owner *owner)
 
 static void recall_own(struct gate_owner *owner)
 {
-    gate_owner_lent(owner, -(int)owner->own_free);
-    owner->own_free = 0;
+    int taken = (int)owner->own_free;
+    owner->own_free = 0; /* before it is counted: what is lent is never less than what of it is free */
+    gate_owner_lent(owner, -taken);
     owner->own_is_recalled = true;
 }
 
@@ -220,6 +222,15 @@ void gates_set_pressure(struct gates *gates, uint32_t pressure_milli)
     for (struct list_node *node = gates->owners.next; node != &gates->owners; node = node->next) {
         admission_set_pressure(CONTAINER_OF(node, struct gate_owner, node)->admission, pressure_milli);
     }
+}
+
+uint64_t gate_owner_turned_away(const struct gate_owner *owner)
+{
+    uint64_t sum = owner->turned_away_there + (owner->own == NULL ? 0 : counter_load(&owner->own->turned_away));
+    for (const struct list_node *node = owner->links.next; node != &owner->links; node = node->next) {
+        sum += counter_load(&CONTAINER_OF(node, const struct gate_link, node)->gate->turned_away);
+    }
+    return sum;
 }
 
 /* ---- what it has lent ---- */
@@ -330,7 +341,9 @@ void gate_owner_leave(struct gate_owner *owner, struct gate_pass *pass)
     enum gate_state state = pass->state;
     pass->state = GATE_OUT;
     switch (state) {
-    case GATE_OUT: break;
+    case GATE_OUT:
+    case GATE_PAUSED:
+    case GATE_PAUSE_OVER: break;
     case GATE_LENT: leave_lent(owner, pass); return;
     case GATE_WAITING: admission_cancel(owner->admission, now, &pass->request); break;
     case GATE_TO_BE_GRANTED:

@@ -11,120 +11,125 @@
 
 #include "base/check.h"
 #include "ring/cgroup.h"
-
-enum { PATH_BYTES = 2400, TEXT_BYTES = 8192 };
-
-/* Reads the file's first bytes as text; empty when it cannot be read. */
-static bool read_text(const char *path, char text[TEXT_BYTES])
-{
-    FILE *file = fopen(path, "re");
-    size_t bytes = file == NULL ? 0 : fread(text, 1, TEXT_BYTES - 1, file);
-    if (file != NULL) {
-        fclose(file);
-    }
-    text[bytes] = '\0';
-    return bytes > 0;
-}
-
-/* The number behind `name` at the beginning of a line; 0: not there. */
-static uint64_t number_after(const char *text, const char *name)
-{
-    size_t bytes = strlen(name);
-    for (const char *line = text; line != NULL && *line != '\0';) {
-        if (strncmp(line, name, bytes) == 0) {
-            return strtoull(line + bytes, NULL, 10);
-        }
-        line = strchr(line, '\n');
-        line = line == NULL ? NULL : line + 1;
-    }
-    return 0;
-}
+#include "ring/facts.h"
 
 /* ---- memory ---- */
 
 /* How a version of control groups says what is used and what may be. */
-struct cgroup_memory {
+struct accounting {
     const char *controller;
-    const char *mount;
     const char *used;
     const char *max;
-    const char *high;     /* beyond it the group is slowed down; NULL: this version has none */
-    const char *inactive; /* the line of memory.stat with what can be taken back */
+    const char *high; /* beyond it the group is slowed down; NULL: this version has none */
+    /* the lines of memory.stat with what can be taken back, and with what of it has to be written first */
+    const char *clean[3];
+    const char *dirty[2];
 };
 
-static const struct cgroup_memory memories[] = {
-    {NULL, "/sys/fs/cgroup", "memory.current", "memory.max", "memory.high", "inactive_file "},
-    {"memory", "/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes", NULL, "total_inactive_file "},
+static const struct accounting accountings[] = {
+    {
+        .used = "memory.current",
+        .max = "memory.max",
+        .high = "memory.high",
+        .clean = {"inactive_file ", "active_file ", "slab_reclaimable "},
+        .dirty = {"file_dirty ", "file_writeback "},
+    },
+    {
+        .controller = "memory",
+        .used = "memory.usage_in_bytes",
+        .max = "memory.limit_in_bytes",
+        .clean = {"total_inactive_file ", "total_active_file "},
+        .dirty = {"total_dirty ", "total_writeback "},
+    },
 };
 
-static uint64_t read_number(const char *folder, const char *name)
+/* "max" is 0: none. */
+static uint64_t read_number(const struct cgroup_way *way, const char *name)
 {
-    char path[PATH_BYTES];
-    char text[TEXT_BYTES];
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    return read_text(path, text) ? strtoull(text, NULL, 10) : 0; /* "max" is 0: none */
+    char text[FACT_TEXT_BYTES];
+    return fact_text(text, "%s/%s", way->folder, name) ? strtoull(text, NULL, 10) : 0;
+}
+
+static double shortness(uint64_t used, uint64_t max)
+{
+    uint64_t counted = max < RING_USAGE_MEMORY_COUNTED ? max : RING_USAGE_MEMORY_COUNTED;
+    uint64_t left = used < max ? max - used : 0;
+    return left >= counted ? 0 : 1 - (double)left / (double)counted;
+}
+
+static double share(uint64_t used, uint64_t max)
+{
+    return max == 0 ? -1 : (double)used / (double)max;
 }
 
 /* Takes this memory for the one to tell of if it is nearer to its limit. */
 static void take_nearer(struct ring_usage *usage, uint64_t used, uint64_t max)
 {
-    double share = max == 0 ? -1 : (double)used / (double)max;
-    double before =
-        usage->memory_max_bytes == 0 ? -1 : (double)usage->memory_used_bytes / (double)usage->memory_max_bytes;
-    if (share > before) {
+    double short_by = max == 0 ? -1 : shortness(used, max);
+    bool is_nearer = short_by == usage->memory_short
+                         ? share(used, max) > share(usage->memory_used_bytes, usage->memory_max_bytes)
+                         : short_by > usage->memory_short;
+    if (is_nearer) {
         usage->memory_used_bytes = used;
         usage->memory_max_bytes = max;
+        usage->memory_short = short_by;
     }
 }
 
-static uint64_t read_limit(const char *folder, const struct cgroup_memory *memory)
+static uint64_t sum_after(const char *text, const char *const *names, size_t count)
 {
-    uint64_t max = read_number(folder, memory->max);
-    uint64_t high = memory->high == NULL ? 0 : read_number(folder, memory->high);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count && names[i] != NULL; i++) {
+        sum += fact_after(text, names[i]);
+    }
+    return sum;
+}
+
+/* What of `used` cannot be taken back at once, as the folder's memory.stat says. */
+static uint64_t without_caches(const struct cgroup_way *way, const struct accounting *accounting, uint64_t used)
+{
+    char text[FACT_TEXT_BYTES];
+    if (!fact_text(text, "%s/memory.stat", way->folder)) {
+        return used;
+    }
+    uint64_t clean = sum_after(text, accounting->clean, ARRAY_COUNT(accounting->clean));
+    uint64_t dirty = sum_after(text, accounting->dirty, ARRAY_COUNT(accounting->dirty));
+    uint64_t free_at_once = clean > dirty ? clean - dirty : 0;
+    return used > free_at_once ? used - free_at_once : 0;
+}
+
+static uint64_t read_limit(const struct cgroup_way *way, const struct accounting *accounting)
+{
+    uint64_t max = read_number(way, accounting->max);
+    uint64_t high = accounting->high == NULL ? 0 : read_number(way, accounting->high);
     return high > 0 && (max == 0 || high < max) ? high : max;
 }
 
 /* From this process's group to the root: a limit above it holds for it, too. */
-static void read_groups(const char *root, const struct cgroup_memory *memory, uint64_t machine_bytes,
+static void read_groups(const char *root, const struct accounting *accounting, uint64_t machine_bytes,
                         struct ring_usage *usage)
 {
-    char group[1024];
-    cgroup_find(root, memory->controller, group, sizeof(group));
-    for (;;) {
-        char folder[PATH_BYTES - 64];
-        snprintf(folder, sizeof(folder), "%s%s%s", root, memory->mount, strcmp(group, "/") == 0 ? "" : group);
-        uint64_t max = read_limit(folder, memory);
+    struct cgroup_way way;
+    cgroup_enter(root, accounting->controller, &way);
+    do {
+        uint64_t max = read_limit(&way, accounting);
         if (max > 0 && (machine_bytes == 0 || max < machine_bytes)) {
-            char path[PATH_BYTES];
-            char text[TEXT_BYTES];
-            uint64_t used = read_number(folder, memory->used);
-            snprintf(path, sizeof(path), "%s/memory.stat", folder);
-            uint64_t inactive = read_text(path, text) ? number_after(text, memory->inactive) : 0;
-            take_nearer(usage, used > inactive ? used - inactive : 0, max);
+            take_nearer(usage, without_caches(&way, accounting, read_number(&way, accounting->used)), max);
         }
-        char *slash = strrchr(group, '/');
-        if (slash == NULL) {
-            return;
-        }
-        *slash = '\0';
-    }
+    } while (cgroup_up(&way));
 }
 
 static void read_memory(const char *root, struct ring_usage *usage)
 {
-    char path[PATH_BYTES];
-    char text[TEXT_BYTES];
-    uint64_t total = 0;
-    snprintf(path, sizeof(path), "%s/proc/meminfo", root);
-    if (read_text(path, text)) {
-        total = number_after(text, "MemTotal:") * 1024;
-        uint64_t available = number_after(text, "MemAvailable:") * 1024;
-        if (available > 0) {
-            take_nearer(usage, total > available ? total - available : 0, total);
-        }
+    char text[FACT_TEXT_BYTES];
+    fact_text(text, "%s/proc/meminfo", root);
+    uint64_t total = fact_after(text, "MemTotal:") * 1024;
+    uint64_t available = fact_after(text, "MemAvailable:") * 1024;
+    if (available > 0) {
+        take_nearer(usage, total > available ? total - available : 0, total);
     }
-    for (size_t i = 0; i < ARRAY_COUNT(memories); i++) {
-        read_groups(root, &memories[i], total, usage);
+    for (size_t i = 0; i < ARRAY_COUNT(accountings); i++) {
+        read_groups(root, &accountings[i], total, usage);
     }
 }
 
@@ -138,16 +143,14 @@ static double stall_in(const char *text)
 /* Of this process's group where the kernel tells groups apart, else of the machine. */
 static double read_stall(const char *root)
 {
-    char group[1024];
-    char path[PATH_BYTES];
-    char text[TEXT_BYTES];
-    cgroup_find(root, NULL, group, sizeof(group));
-    snprintf(path, sizeof(path), "%s/sys/fs/cgroup%s/memory.pressure", root, group);
-    if (strlen(group) > 1 && read_text(path, text)) {
+    struct cgroup_way way;
+    char text[FACT_TEXT_BYTES];
+    cgroup_enter(root, NULL, &way);
+    bool is_grouped = way.folder[way.top_bytes] != '\0';
+    if (is_grouped && fact_text(text, "%s/memory.pressure", way.folder)) {
         return stall_in(text);
     }
-    snprintf(path, sizeof(path), "%s/proc/pressure/memory", root);
-    return read_text(path, text) ? stall_in(text) : -1;
+    return fact_text(text, "%s/proc/pressure/memory", root) ? stall_in(text) : -1;
 }
 
 /* ---- the process ---- */
@@ -155,7 +158,7 @@ static double read_stall(const char *root)
 /* Linux 6.2 and later say it as the folder's size; before, the entries have to be counted. */
 static uint64_t count_descriptors(const char *root)
 {
-    char path[PATH_BYTES];
+    char path[FACT_PATH_BYTES];
     struct stat status;
     snprintf(path, sizeof(path), "%s/proc/self/fd", root);
     if (stat(path, &status) == 0 && status.st_size > 0 && root[0] == '\0') {
@@ -187,15 +190,12 @@ static uint64_t threads_in(const char *text)
 
 static void read_process(const char *root, struct ring_usage *usage)
 {
-    char path[PATH_BYTES];
-    char text[TEXT_BYTES];
+    char text[FACT_TEXT_BYTES];
     unsigned long long pages;
-    snprintf(path, sizeof(path), "%s/proc/self/statm", root);
-    if (read_text(path, text) && sscanf(text, "%*u %llu", &pages) == 1) {
+    if (fact_text(text, "%s/proc/self/statm", root) && sscanf(text, "%*u %llu", &pages) == 1) {
         usage->resident_bytes = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
     }
-    snprintf(path, sizeof(path), "%s/proc/self/stat", root);
-    usage->threads = read_text(path, text) ? threads_in(text) : 0;
+    usage->threads = fact_text(text, "%s/proc/self/stat", root) ? threads_in(text) : 0;
     usage->descriptors = count_descriptors(root);
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -213,6 +213,7 @@ static nanos read_clock(clockid_t id)
 void ring_usage_read(const char *root, struct ring_usage *ret_usage)
 {
     memset(ret_usage, 0, sizeof(*ret_usage));
+    ret_usage->memory_short = -1;
     read_memory(root, ret_usage);
     ret_usage->memory_stall = read_stall(root);
     read_process(root, ret_usage);
@@ -223,17 +224,21 @@ void ring_usage_read(const char *root, struct ring_usage *ret_usage)
 
 bool ring_usage_of_thread(const char *root, int thread_id, nanos *ret_ran_ns, nanos *ret_waited_ns)
 {
-    char path[PATH_BYTES];
-    char text[TEXT_BYTES];
+    char text[FACT_TEXT_BYTES];
     unsigned long long ran;
     unsigned long long waited;
-    snprintf(path, sizeof(path), "%s/proc/self/task/%d/schedstat", root, thread_id);
-    if (!read_text(path, text) || sscanf(text, "%llu %llu", &ran, &waited) != 2) {
+    if (!fact_text(text, "%s/proc/self/task/%d/schedstat", root, thread_id) ||
+        sscanf(text, "%llu %llu", &ran, &waited) != 2) {
         return false;
     }
     *ret_ran_ns = ran;
     *ret_waited_ns = waited;
     return true;
+}
+
+nanos ring_clock(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
 }
 
 int ring_thread_id(void)

@@ -21,7 +21,7 @@
 
 enum pressure_signal {
     PRESSURE_CPU,       /* share of the time that the workers computed, all together: 0 to 1 */
-    PRESSURE_MEMORY,    /* share of the memory that may be used: 0 to 1 */
+    PRESSURE_MEMORY,    /* how much of the memory is used, of which the last few GB count: 0 to 1 (ring/usage.h) */
     PRESSURE_RECLAIM,   /* share of the time in which some thread waited for memory: 0 to 1 */
     PRESSURE_RUN_QUEUE, /* share of the time that a worker was ready to run and did not, of the worst: 0 to 1 */
     PRESSURE_LAG,       /* seconds that a worker's timers are late, of the worst */

@@ -6,6 +6,7 @@ static const char *const shed_names[] = {
     [SCHED_SHED_NONE] = "none",
     [SCHED_SHED_TENANT_SHARE] = "tenant_share",
     [SCHED_SHED_TOO_LARGE] = "too_large",
+    [SCHED_SHED_CLIENT_PAUSED] = "client_paused",
     [SCHED_SHED_QUEUE_FULL] = "queue_full",
     [SCHED_SHED_EVICTED] = "evicted",
     [SCHED_SHED_LATE_ARRIVAL] = "late_arrival",

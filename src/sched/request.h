@@ -28,11 +28,12 @@ struct sched_cost {
     uint32_t output_tokens;
 };
 
-/* Why a request is not served. The first two are the client's own share (429), the others are capacity (503). */
+/* Why a request is not served. The first three are the client's own share (429), the others are capacity (503). */
 enum sched_shed {
     SCHED_SHED_NONE,
     SCHED_SHED_TENANT_SHARE,  /* its tenant holds as much of the queue as it may while others wait */
     SCHED_SHED_TOO_LARGE,     /* it alone is more than the queue or the model may ever take: not worth trying again */
+    SCHED_SHED_CLIENT_PAUSED, /* the backend asked for a pause (Retry-After) of those who have its credentials */
     SCHED_SHED_QUEUE_FULL,    /* and it was the least worth keeping */
     SCHED_SHED_EVICTED,       /* it was in the queue, and had to go for a better one */
     SCHED_SHED_LATE_ARRIVAL,  /* the predicted wait and first token miss its deadline */
@@ -48,7 +49,7 @@ const char *sched_shed_name(enum sched_shed shed);
 /* Whether it is the client's share (429) rather than capacity (503). */
 static inline bool sched_shed_is_clients(enum sched_shed shed)
 {
-    return shed == SCHED_SHED_TENANT_SHARE || shed == SCHED_SHED_TOO_LARGE;
+    return shed == SCHED_SHED_TENANT_SHARE || shed == SCHED_SHED_TOO_LARGE || shed == SCHED_SHED_CLIENT_PAUSED;
 }
 
 enum sched_state {

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/endpoints.h"
+
 #define KEPT_NS (3600 * NANOS_PER_S) /* a place stays its model's for so long after that has gone */
 
 struct sched_place {
@@ -37,10 +39,26 @@ static void take_tenant(const struct queue_tenant_figures *figures, void *contex
     view->tenant[at] = *figures;
 }
 
+static void take_endpoints(struct sched_view *view, const struct endpoints *endpoints)
+{
+    view->endpoint_count = endpoints->count > 1 ? endpoints->count : 0;
+    for (uint32_t i = 0; i < view->endpoint_count; i++) {
+        const struct endpoint *endpoint = &endpoints->all[i];
+        bool is_paused = endpoint->paused_until_ns > view->at_ns;
+        view->endpoint[i] = (struct sched_view_endpoint){
+            .limit = endpoint->limit,
+            .in_flight = endpoint->in_flight,
+            .paused_ns = is_paused ? endpoint->paused_until_ns - view->at_ns : 0,
+            .cuts = endpoint->cuts,
+        };
+    }
+}
+
 void sched_view_fill(struct sched_view *view, const struct admission *admission, nanos now)
 {
     view->at_ns = now;
     admission_figures(admission, now, &view->figures);
+    take_endpoints(view, admission_endpoints(admission));
     view->tenants = 0;
     view->tenant_count = 0;
     queue_each_tenant(admission_queue((struct admission *)(uintptr_t)admission), take_tenant, view);

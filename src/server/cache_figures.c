@@ -86,7 +86,7 @@ void cache_figures_read_memory(const struct server *server, struct cache_figures
         return;
     }
     const struct cache_options *options = cache_options_of(server->cache);
-    ret_memory->budget_bytes = options->bytes_max;
+    ret_memory->budget_bytes = cache_bytes_max(server->cache);
     ret_memory->entries_max = options->entries_max;
     for (unsigned i = 0; i < cache_shard_count(server->cache); i++) {
         const struct shard_counters *counters = cache_shard_counters(server->cache, i);

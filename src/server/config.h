@@ -201,6 +201,7 @@ struct config_tenant {
 struct config_listener {
     struct bytes text;
     struct ring_address address;
+    struct bytes name; /* by which a service manager passes its socket; empty: by its address alone */
 };
 
 /* So many bytes, or so many percent of what this process may use. */
@@ -209,10 +210,13 @@ struct config_memory {
     unsigned percent; /* 0: bytes holds */
 };
 
+/* Beside false and true, where the table of keys allows it. */
+enum { CONFIG_BOOL_AUTO = 2 };
+
 struct config {
     struct arena arena; /* holds all of it */
-    unsigned workers;   /* 0: auto = one per allowed core */
-    bool pin;
+    unsigned workers;   /* 0: auto, see server/machine_plan.h */
+    uint8_t pin;        /* false, true or CONFIG_BOOL_AUTO */
     unsigned listener_count;
     struct config_listener *listeners;
     bool has_admin;
@@ -264,9 +268,8 @@ MUST_USE enum result config_load(const char *path, FILE *errors, struct config *
 MUST_USE enum result config_parse(const char *path, struct bytes text, FILE *errors, struct config **ret_config);
 void config_destroy(struct config *config);
 
-/* What `cache.memory` comes to here, of all workers together; 0: there is no cache. Reads /proc and the cgroup: at
- * start. */
-uint64_t config_cache_memory_bytes(const struct config *config);
+/* What `cache.memory` comes to where a process may use so much, of all workers together; 0: there is no cache. */
+uint64_t config_cache_memory_bytes(const struct config *config, uint64_t usable_bytes);
 
 /* Writes docs/configuration.md. */
 void config_write_reference(FILE *out);

@@ -1,7 +1,6 @@
 /* The cache's values: memory, parts of requests, names of fields, the secret; and what follows from several of them. */
 
 #include "base/check.h"
-#include "ring/topology.h"
 #include "server/config_internal.h"
 
 /* ---- memory ---- */
@@ -39,10 +38,10 @@ bool config_read_memory(struct config_reader *reader, const struct config_key *k
     return true;
 }
 
-uint64_t config_cache_memory_bytes(const struct config *config)
+uint64_t config_cache_memory_bytes(const struct config *config, uint64_t usable_bytes)
 {
     const struct config_memory *memory = &config->cache.memory;
-    return memory->percent == 0 ? memory->bytes : ring_memory_bytes("") / 100 * memory->percent;
+    return memory->percent == 0 ? memory->bytes : usable_bytes / 100 * memory->percent;
 }
 
 /* ---- texts ---- */

@@ -76,7 +76,7 @@ enum config_type {
     CONFIG_OPTIONAL, /* likewise, but when it is left out nothing is set; `at`: a bool that says it is there */
     CONFIG_LIST,     /* `at`: a pointer, `count_at`: an unsigned, `bytes`: of one element */
     CONFIG_HEADERS,  /* a mapping of free names into a list of struct config_header */
-    CONFIG_BOOL,
+    CONFIG_BOOL,     /* a bool; with `words` also the one in it, as CONFIG_BOOL_AUTO, in a byte */
     CONFIG_NUMBER,   /* unsigned, of `bytes` bytes */
     CONFIG_WORD,     /* one of `words`, as its index, an unsigned */
     CONFIG_TEXT,     /* struct bytes, whatever is in it */

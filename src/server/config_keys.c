@@ -15,6 +15,8 @@ static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL}
 _Static_assert(CONFIG_HOST_CLIENT == 0 && CONFIG_HOST_ENDPOINT == 1, "as in host_headers");
 static const char *const host_headers[] = {"client", "endpoint", NULL};
 
+static const char *const bool_auto[] = {"auto", NULL};
+
 static const struct config_key keys[] = {
     {.path = "workers",
      .type = CONFIG_NUMBER,
@@ -22,12 +24,16 @@ static const struct config_key keys[] = {
      BOUNDS(1, 1024),
      .zero = "auto",
      .fallback = "auto",
-     .help = "How many worker threads, each with its own io_uring; `auto`: one per core this process may use."},
+     .help = "How many worker threads, each with its own io_uring; `auto`: one per core this process may use, fewer "
+             "under a CPU quota, with little memory, or beside backends on the same machine (`sluice check --machine` "
+             "says why)."},
     {.path = "pin",
      .type = CONFIG_BOOL,
      AT(config, pin),
-     .fallback = "true",
-     .help = "Keep each worker on its own core; turn it off when other busy programs share the cores."},
+     .words = bool_auto,
+     .fallback = "auto",
+     .help = "Keep each worker on its own core; turn it off when other busy programs share the cores. `auto`: yes, but "
+             "not where a CPU quota says that others use the same cores."},
     {.path = "access_log",
      .type = CONFIG_BOOL,
      AT(config, access_log),
@@ -53,6 +59,12 @@ static const struct config_key keys[] = {
      BOUNDS(1, 120),
      .help = "`127.0.0.1:8080`, `\"[::1]:8080\"`, `:8080` or `\"*:8080\"` (every IPv4 address of the machine), or "
              "`unix:/run/sluice.sock`."},
+    {.path = "listeners[].name",
+     .type = CONFIG_NAME,
+     AT(config_listener, name),
+     BOUNDS(1, 64),
+     .help = "What systemd calls its socket (`FileDescriptorName=`) when it passes one; without a name a passed socket "
+             "is known by its address. The admin's is called `admin`."},
 
     {.path = "admin",
      .type = CONFIG_OPTIONAL,

@@ -43,7 +43,7 @@ static const char *type_name(const struct config_key *key)
     case CONFIG_OPTIONAL: return "section";
     case CONFIG_LIST: return config_key_of_elements(key) == NULL ? "list of sections" : "list";
     case CONFIG_HEADERS: return "mapping";
-    case CONFIG_BOOL: return "true, false";
+    case CONFIG_BOOL: return key->words == NULL ? "true, false" : "true, false, auto";
     case CONFIG_NUMBER: return "number";
     case CONFIG_WORD: return "word";
     case CONFIG_LISTENS:

@@ -15,6 +15,7 @@ static bool read_bool(struct config_reader *reader, const struct config_key *key
                       struct bytes text, char *into)
 {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on"}; /* YAML 1.1's */
+    _Static_assert(sizeof(bool) == sizeof(uint8_t), "a key that may be auto is a byte, others are bools");
     for (unsigned i = 0; i < ARRAY_COUNT(words); i++) {
         if (bytes_equal_nocase(text, bytes_from(words[i]))) {
             bool value = i % 2 == 1;
@@ -22,8 +23,14 @@ static bool read_bool(struct config_reader *reader, const struct config_key *key
             return true;
         }
     }
-    config_complain(reader, node, "%s: '%s' is neither true nor false; write one of them", key->path,
-                    config_shown(reader, text));
+    if (key->words != NULL && bytes_equal_nocase(text, bytes_from(key->words[0]))) {
+        uint8_t value = CONFIG_BOOL_AUTO;
+        memcpy(into, &value, sizeof(value));
+        return true;
+    }
+    config_complain(reader, node, "%s: '%s' is neither true nor false%s%s; write one of them", key->path,
+                    config_shown(reader, text), key->words == NULL ? "" : " nor ",
+                    key->words == NULL ? "" : key->words[0]);
     return false;
 }
 

@@ -2,6 +2,7 @@
 #include "api/demand.h"
 #include "api/inference.h"
 #include "api/inference_meter.h"
+#include "api/models.h"
 #include "server/cache_key.h"
 #include "server/exchange_cache.h"
 #include "server/exchange_internal.h"
@@ -50,6 +51,7 @@ void exchange_admission_prepare(struct exchange *exchange, const struct exchange
     struct scheduling_tenant tenant =
         scheduling_tenant_of(&worker->server->scheduling, config, &source, conn_client(exchange->conn));
     request->tenant = tenant.hash;
+    pass->account = tenant.account;
     request->weight = tenant.weight;
     request->class = tenant.class;
     request->arrived_ns = exchange->started_ns;
@@ -87,9 +89,24 @@ static struct bytes path_of(const struct fetch_request *request)
     return (struct bytes){rest.ptr, length};
 }
 
-struct bytes exchange_admission_choose(struct exchange *exchange)
+/* Under which name it is scheduled is the upstream's to say, which is asked when it may have more than one. */
+static struct gate *choose_gate(struct exchange *exchange, struct bytes model)
 {
     struct worker *worker = exchange_worker(exchange);
+    struct fetch *fetch = exchange->fetch;
+    struct model_directory *directory = fetch->request.upstream->models;
+    struct bytes scheduled = directory == NULL ? model : model_directory_scheduled_as(directory, model);
+    bool is_offered = directory != NULL && model_directory_offers(directory, scheduled);
+    gate_pass_choose_model(&fetch->pass, &worker->gates, exchange->route->config->upstream, scheduled, is_offered);
+    bool is_odd = !bytes_equal(model, scheduled) || gate_pass_is_doubtful(&fetch->pass);
+    if (directory != NULL && model.len > 0 && is_odd) {
+        model_directory_wonder(directory);
+    }
+    return fetch->pass.gate;
+}
+
+struct bytes exchange_admission_choose(struct exchange *exchange)
+{
     struct fetch *fetch = exchange->fetch;
     struct bytes body = {fetch->request.body, fetch->request.body_bytes};
     struct demand other;
@@ -103,10 +120,7 @@ struct bytes exchange_admission_choose(struct exchange *exchange)
     if (demand->model_is_escaped && !inference_model(&exchange->arena, body, &model)) {
         model = BYTES_NONE;
     }
-    const struct model_directory *directory = fetch->request.upstream->models;
-    struct bytes scheduled = directory == NULL ? model : model_directory_scheduled_as(directory, model);
-    struct gate *gate = gates_model(&worker->gates, exchange->route->config->upstream, scheduled);
-    gate_pass_choose(&fetch->pass, gate);
+    struct gate *gate = choose_gate(exchange, model);
     struct sched_request *request = &fetch->pass.request;
     struct cost_question question;
     demand_question(demand, request->tenant, NULL, 0, &question);
@@ -128,6 +142,7 @@ static const char *message_of(enum sched_shed shed)
     switch (shed) {
     case SCHED_SHED_TENANT_SHARE: return "too many of this client's requests are waiting already";
     case SCHED_SHED_TOO_LARGE: return "the request is larger than the model can ever take";
+    case SCHED_SHED_CLIENT_PAUSED: return "the upstream has asked for a pause of requests with these credentials";
     case SCHED_SHED_QUEUE_FULL: return "too many requests are waiting already";
     case SCHED_SHED_EVICTED: return "the request had to make room for a more urgent one";
     case SCHED_SHED_LATE_ARRIVAL: return "the request would wait longer than its deadline allows";

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "server/config.h"
 #include "server/demo.h"
+#include "server/machine_check.h"
 #include "server/server.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -18,6 +19,8 @@ static const char usage_text[] =
     "\n"
     "usage: sluice serve FILE    run with the configuration in FILE\n"
     "       sluice check FILE    say everything that is wrong with FILE, with lines\n"
+    "       sluice check --machine [FILE] [--json] [--strict] [--root DIR]\n"
+    "                            say what it makes of this machine, why, and what about it will hurt\n"
     "       sluice demo          run in front of a simulated model on 127.0.0.1:8080\n"
     "       sluice reference     print docs/configuration.md, made from the table of keys\n"
     "       sluice --version     print the version\n"
@@ -49,11 +52,24 @@ static int check(const char *path)
     return 0;
 }
 
+static bool has_argument(int count, char **arguments, const char *wanted)
+{
+    for (int i = 2; i < count; i++) {
+        if (strcmp(arguments[i], wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "serve") == 0 && argc == 3) {
         return serve(argv[2]);
+    }
+    if (strcmp(verb, "check") == 0 && has_argument(argc, argv, "--machine")) {
+        return machine_check_run(argc - 2, argv + 2);
     }
     if (strcmp(verb, "check") == 0 && argc == 3) {
         return check(argv[2]);

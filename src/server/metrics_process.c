@@ -23,10 +23,9 @@ static void put_known(FILE *out, const char *name, const char *help, uint64_t va
 static void put_usage(FILE *out, const struct observation *observation)
 {
     const struct ring_usage *usage = &observation->usage;
-    double uptime_s = (double)(usage->at_ns - observation->started_ns) / 1e9;
     put_number(out, "process_cpu_seconds_total", "counter", "CPU time of all threads.", (double)usage->cpu_ns / 1e9);
     put_number(out, "process_start_time_seconds", "gauge", "When it was started, in seconds since 1970.",
-               (double)usage->unix_ms / 1e3 - uptime_s);
+               (double)observation->started_unix_ms / 1e3);
     put_known(out, "process_resident_memory_bytes", "Resident memory.", usage->resident_bytes);
     put_known(out, "process_threads", "Threads.", usage->threads);
     put_known(out, "process_open_fds", "Open descriptors.", usage->descriptors);
@@ -35,6 +34,35 @@ static void put_usage(FILE *out, const struct observation *observation)
               usage->memory_used_bytes);
     put_known(out, "sluice_memory_limit_bytes", "What the control group, or the machine, allows.",
               usage->memory_max_bytes);
+}
+
+static void put_info(FILE *out, const struct machine *machine)
+{
+    metrics_put_type(out, "sluice_machine_info", "gauge", "1, with what does not change while it runs.");
+    fputs("sluice_machine_info{kernel=\"", out);
+    metrics_put_label(out, bytes_from(machine->kernel));
+    fprintf(out, "\",cores=\"%u\",nodes=\"%u\",gpus=\"%u\"} 1\n", machine->topology.core_count,
+            machine->topology.node_count, machine->gpu_count);
+}
+
+/* As an administrator may change them at any time. */
+static void put_limits(FILE *out, const struct server *server, const struct machine_limits *limits)
+{
+    put_info(out, server->machine);
+    put_number(out, "sluice_workers", "gauge", "Workers.", server->worker_count);
+    put_number(out, "sluice_machine_cpus_allowed", "gauge", "CPUs that affinity and cpuset allow.",
+               limits->cpus_allowed);
+    put_known(out, "sluice_machine_memory_bytes", "The tightest limit of memory, or all that the machine has.",
+              limits->memory_bytes);
+    metrics_put_type(out, "sluice_machine_cpu_quota", "gauge", "The tightest CPU quota, in CPUs; no sample: none.");
+    if (limits->cpu.cpus > 0) {
+        fprintf(out, "sluice_machine_cpu_quota %.6g\n", limits->cpu.cpus);
+    }
+    metrics_put_type(out, "sluice_machine_cpu_throttled_seconds_total", "counter",
+                     "How long the group with that quota was kept from running by it, all its CPUs together.");
+    if (limits->cpu.is_counted) {
+        fprintf(out, "sluice_machine_cpu_throttled_seconds_total %.15g\n", (double)limits->cpu.throttled_ns / 1e9);
+    }
 }
 
 static void put_pressure(FILE *out, const struct observation *observation)
@@ -95,6 +123,7 @@ void metrics_put_process(FILE *out, const struct server *server)
     struct observation *observation = observer_read(server->observer);
     if (observation != NULL) {
         put_usage(out, observation);
+        put_limits(out, server, &observation->limits);
         put_pressure(out, observation);
         put_workers(out, server, observation);
     }

@@ -77,6 +77,15 @@ static void put_limit(const struct sample *sample)
     put_real(sample, sample->view->figures.limit);
 }
 
+/* What is fixed does not fall, so it has no floor: no sample. */
+static void put_limit_min(const struct sample *sample)
+{
+    const struct config_scheduling *scheduling = &sample->server->config->upstreams[sample->view->upstream].scheduling;
+    if (scheduling->limiter != LIMITER_FIXED) {
+        put_real(sample, scheduling->concurrency_min);
+    }
+}
+
 static void put_kv_limit(const struct sample *sample)
 {
     put_real(sample, sample->view->figures.kv_limit_tokens);
@@ -205,6 +214,47 @@ static void put_tenants_served(const struct sample *sample)
     put_tenants(sample, true);
 }
 
+/* ---- of several endpoints ---- */
+
+static void put_endpoint(const struct sample *sample, uint32_t index, double value)
+{
+    const struct config_upstream *upstream = &sample->server->config->upstreams[sample->view->upstream];
+    put_begin(sample, "");
+    fputs(",endpoint=\"", sample->out);
+    metrics_put_label(sample->out, upstream->endpoints[index].text);
+    fprintf(sample->out, "\"} %.15g\n", value);
+}
+
+static void put_endpoint_limits(const struct sample *sample)
+{
+    for (uint32_t i = 0; i < sample->view->endpoint_count; i++) {
+        if (isfinite(sample->view->endpoint[i].limit)) {
+            put_endpoint(sample, i, sample->view->endpoint[i].limit);
+        }
+    }
+}
+
+static void put_endpoints_in_flight(const struct sample *sample)
+{
+    for (uint32_t i = 0; i < sample->view->endpoint_count; i++) {
+        put_endpoint(sample, i, sample->view->endpoint[i].in_flight);
+    }
+}
+
+static void put_endpoint_pauses(const struct sample *sample)
+{
+    for (uint32_t i = 0; i < sample->view->endpoint_count; i++) {
+        put_endpoint(sample, i, (double)sample->view->endpoint[i].paused_ns / 1e9);
+    }
+}
+
+static void put_endpoint_cuts(const struct sample *sample)
+{
+    for (uint32_t i = 0; i < sample->view->endpoint_count; i++) {
+        put_endpoint(sample, i, (double)sample->view->endpoint[i].cuts);
+    }
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -212,6 +262,7 @@ static const struct {
     void (*put)(const struct sample *sample);
 } metrics[] = {
     {"sluice_sched_limit", "gauge", "Requests that may be in flight.", put_limit},
+    {"sluice_sched_limit_min", "gauge", "How low that may fall; no sample: it is fixed.", put_limit_min},
     {"sluice_sched_kv_tokens_limit", "gauge", "KV tokens that may be in flight; no sample: no bound.", put_kv_limit},
     {"sluice_sched_in_flight", "gauge", "Requests granted and not over.", put_in_flight},
     {"sluice_sched_pending", "gauge", "Of them, waiting for their first token.", put_pending},
@@ -231,6 +282,12 @@ static const struct {
     {"sluice_sched_tenant_waiting", "gauge", "Requests of configured tenants that wait.", put_tenants_waiting},
     {"sluice_sched_tenant_served", "gauge", "Weighted tokens that configured tenants were charged.",
      put_tenants_served},
+    {"sluice_sched_endpoint_limit", "gauge", "Requests that one of several endpoints may have; no sample: no bound.",
+     put_endpoint_limits},
+    {"sluice_sched_endpoint_in_flight", "gauge", "Requests that were given to it and are not over, credits apart.",
+     put_endpoints_in_flight},
+    {"sluice_sched_endpoint_pause_seconds", "gauge", "For how long it is left alone.", put_endpoint_pauses},
+    {"sluice_sched_endpoint_cuts_total", "counter", "Times its limit was cut.", put_endpoint_cuts},
     {"sluice_sched_inversions_total", "counter", "Grants that passed an upper class: has to stay 0.", put_inversions},
 };
 

@@ -75,6 +75,19 @@ static void put_all_series(FILE *out, const struct server *server, struct metric
     }
 }
 
+/* So that a query can tell routes whose answers take as long as a model writes from those that are to be quick. */
+static void put_routes(FILE *out, const struct server *server)
+{
+    static const char *const kinds[] = {
+        [CONFIG_ROUTE_RESPOND] = "respond", [CONFIG_ROUTE_HTTP] = "http", [CONFIG_ROUTE_INFERENCE] = "inference"};
+    metrics_put_type(out, "sluice_route_info", "gauge", "Always 1; which kind each route is of.");
+    for (unsigned route = 0; route < server->config->route_count; route++) {
+        fputs("sluice_route_info{route=\"", out);
+        metrics_put_label(out, route_name(server, route));
+        fprintf(out, "\",kind=\"%s\"} 1\n", kinds[server->config->routes[route].kind]);
+    }
+}
+
 /* A word of a struct of counters, and what it is called. */
 struct word_metric {
     const char *name;
@@ -116,6 +129,9 @@ static void put_totals(FILE *out, const struct server *server)
          offsetof(struct worker, proxy.retries)},
         {"sluice_sched_grants_outstanding", "gauge", "Grants that are not released: none when no request is under way.",
          offsetof(struct worker, gates.outstanding)},
+        {"sluice_sched_client_paused", "gauge",
+         "Requests that wait because their credentials met a 429 with Retry-After.",
+         offsetof(struct worker, gates.paused_count)},
         {"sluice_upstream_cancels_total", "counter", "Upstream requests cancelled because the client left.",
          offsetof(struct worker, proxy.cancels)},
     };
@@ -423,6 +439,7 @@ struct bytes metrics_text(const struct server *server)
     }
     metrics_put_type(out, "sluice_build_info", "gauge", "Always 1; the version is a label.");
     fprintf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
+    put_routes(out, server);
     put_all_series(out, server, sum);
     put_totals(out, server);
     put_endpoints(out, server);

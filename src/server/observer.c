@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "base/counter.h"
+#include "base/log.h"
 #include "server/cache_figures.h"
+#include "server/machine_watch.h"
 #include "server/server.h"
 
 enum { STACK_BYTES = 256 * 1024 };
@@ -38,9 +40,11 @@ struct observer {
     struct sched_view view; /* room for one */
     struct performance_history history;
     struct observation *observation; /* the one being made */
+    struct machine_watch *watch;
 
     /* for others */
     _Atomic uint32_t pressure_milli;
+    _Atomic uint64_t cache_bytes;
     struct published published_observation;
     struct published published_history;
 };
@@ -130,12 +134,35 @@ static void take_step(struct observer *observer)
     memcpy(&observer->step, &observer->look, sizeof(observer->step));
 }
 
+static void log_change(enum machine_severity severity, const char *text, void *context)
+{
+    (void)context;
+    if (severity >= MACHINE_WARNING) {
+        log_warn("%s", text);
+    } else {
+        log_info("%s", text);
+    }
+}
+
+/* What an administrator has changed while we run. */
+static void look_at_limits(struct observer *observer)
+{
+    struct machine_limits *limits = &observer->observation->limits;
+    machine_limits_read("", limits);
+    if (machine_watch_sees(observer->watch, limits)) {
+        machine_watch_follow(observer->watch, "", observer->server->config, log_change, NULL);
+        atomic_store_explicit(&observer->cache_bytes, observer->watch->cache_bytes, memory_order_relaxed);
+    }
+}
+
 static void look_around(struct observer *observer)
 {
     struct observation *observation = observer->observation;
     ring_usage_read("", &observation->usage);
+    look_at_limits(observer);
     const struct ring_usage *usage = &observation->usage;
-    pressure_signals_read(observer->signals, usage, observation->workers, &observation->reading);
+    pressure_signals_read(observer->signals, usage, observation->limits.cpu.cpus, observation->workers,
+                          &observation->reading);
     atomic_store_explicit(&observer->pressure_milli,
                           pressure_update(&observer->pressure, usage->at_ns, &observation->reading),
                           memory_order_relaxed);
@@ -161,12 +188,15 @@ static void look_first(struct observer *observer)
     ring_usage_read("", &observation->usage);
     observer->started_ns = usage->at_ns;
     pressure_init(&observer->pressure, observer->started_ns);
-    pressure_signals_read(observer->signals, usage, observation->workers, &observation->reading);
+    observation->limits = observer->server->machine->limits;
+    pressure_signals_read(observer->signals, usage, observation->limits.cpu.cpus, observation->workers,
+                          &observation->reading);
     take_look(observer->server, usage, &observer->looks[0]);
     observer->look_count = 1;
     memcpy(&observer->step, &observer->looks[0], sizeof(observer->step));
     observation->pressure = observer->pressure;
     observation->started_ns = observer->started_ns;
+    observation->started_unix_ms = usage->unix_ms;
     observation->recent = (struct performance_sample){
         .unix_ms = usage->unix_ms,
         .error_rate = (double)NAN,
@@ -209,6 +239,7 @@ static void observer_free(struct observer *observer)
     published_fini(&observer->published_observation);
     published_fini(&observer->published_history);
     free(observer->observation);
+    free(observer->watch);
     free(observer);
 }
 
@@ -235,10 +266,13 @@ enum result observer_start(const struct server *server, struct observer **ret_ob
     pthread_cond_init(&observer->changed, NULL);
     observer->signals = pressure_signals_create(server);
     observer->observation = calloc(1, observation_bytes(server));
-    bool made = observer->signals != NULL && observer->observation != NULL &&
+    observer->watch = malloc(sizeof(*observer->watch));
+    bool made = observer->signals != NULL && observer->observation != NULL && observer->watch != NULL &&
                 published_init(&observer->published_observation, observation_bytes(server)) == RESULT_OK &&
                 published_init(&observer->published_history, sizeof(observer->history)) == RESULT_OK;
     if (made) {
+        machine_watch_init(observer->watch, server->machine, server->plan);
+        atomic_init(&observer->cache_bytes, observer->watch->cache_bytes);
         look_first(observer);
     }
     if (!made || !start_thread(observer)) {
@@ -267,6 +301,11 @@ void observer_stop(struct observer *observer)
 uint32_t observer_pressure(const struct observer *observer)
 {
     return atomic_load_explicit(&observer->pressure_milli, memory_order_relaxed);
+}
+
+uint64_t observer_cache_bytes(const struct observer *observer)
+{
+    return atomic_load_explicit(&observer->cache_bytes, memory_order_relaxed);
 }
 
 static void *read_copy(const struct published *published)

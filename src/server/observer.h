@@ -4,12 +4,15 @@
  *   workers' pulses ────────────────┼─▶ observer ──┼─▶ pressure: admission
  *   workers' counters ──────────────┘              └─▶ history: every ten seconds
  *
+ * It also sees limits change (machine_watch.h): a line in the log, and a cache that follows.
+ *
  * A thread of its own, because reading /proc blocks, and longest when memory is short; the main thread waits for names
  * to be found now and then. What it has seen it publishes (base/published.h); it writes nothing that a worker owns.
- * Memory: 130 KB, and 3 KB for each worker. */
+ * Memory: 190 KB, and 3 KB for each worker. */
 #ifndef SLUICE_SERVER_OBSERVER_H
 #define SLUICE_SERVER_OBSERVER_H
 
+#include "ring/machine.h"
 #include "server/performance_history.h"
 #include "server/pressure_signals.h"
 
@@ -19,7 +22,9 @@ struct server;
 /* What there was to see a moment ago. */
 struct observation {
     struct ring_usage usage;
+    struct machine_limits limits;
     nanos started_ns;
+    int64_t started_unix_ms;
     struct pressure pressure;
     struct pressure_reading reading;
     /* Of the last PERFORMANCE_STEP_S seconds, or since the start: performance_sample_rates, and the moment's. */
@@ -35,6 +40,10 @@ void observer_stop(struct observer *observer);
 
 /* From any thread, as of a second ago. */
 uint32_t observer_pressure(const struct observer *observer);
+
+/* What all of the cache may be now, of any thread: the share of memory that is configured follows a limit that changes.
+ * The pulses hand it on. */
+uint64_t observer_cache_bytes(const struct observer *observer);
 
 /* *Gives* a copy, from malloc. NULL: memory is out. */
 struct observation *observer_read(const struct observer *observer);

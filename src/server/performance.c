@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/counter.h"
 #include "server/cache_figures.h"
+#include "server/machine_plan.h"
 #include "server/metrics_internal.h"
 #include "server/observer.h"
 #include "server/performance_internal.h"
@@ -88,6 +89,23 @@ static void put_memory(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct s
     performance_put(doc, memory, "stall_percent", percent(usage->memory_stall));
     yyjson_mut_obj_add_uint(doc, memory, "chunk_pool_bytes", pool_bytes);
     yyjson_mut_obj_add_uint(doc, memory, "chunk_pool_used_bytes", pool_used_bytes);
+}
+
+static void put_machine(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server,
+                        const struct machine_limits *limits)
+{
+    const struct machine *machine = server->machine;
+    yyjson_mut_val *told = yyjson_mut_obj_add_obj(doc, root, "machine");
+    yyjson_mut_obj_add_strcpy(doc, told, "kernel", machine->kernel);
+    yyjson_mut_obj_add_uint(doc, told, "cores", machine->topology.core_count);
+    yyjson_mut_obj_add_uint(doc, told, "nodes", machine->topology.node_count);
+    yyjson_mut_obj_add_uint(doc, told, "gpus", machine->gpu_count);
+    yyjson_mut_obj_add_uint(doc, told, "cpus_allowed", limits->cpus_allowed);
+    performance_put(doc, told, "cpu_quota", limits->cpu.cpus > 0 ? limits->cpu.cpus : (double)NAN);
+    performance_put(doc, told, "throttled_seconds",
+                    limits->cpu.is_counted ? (double)limits->cpu.throttled_ns / (double)NANOS_PER_S : (double)NAN);
+    put_known(doc, told, "memory_bytes", limits->memory_bytes);
+    yyjson_mut_obj_add_str(doc, told, "workers_reason", server->plan->figures[MACHINE_WORKERS].reason);
 }
 
 static void put_pressure(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct observation *observation)
@@ -305,6 +323,7 @@ static bool put_all(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct serv
     yyjson_mut_obj_add_int(doc, root, "unix_ms", observation->usage.unix_ms);
     put_process(doc, root, observation);
     put_memory(doc, root, server, observation);
+    put_machine(doc, root, server, &observation->limits);
     put_pressure(doc, root, observation);
     put_workers(doc, root, server, observation);
     put_requests(doc, root, server, recent);

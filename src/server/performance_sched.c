@@ -123,6 +123,24 @@ static void put_counts(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct 
     yyjson_mut_obj_add_uint(doc, model, "inversions", view->figures.queue.inversions);
 }
 
+/* Where there are several. */
+static void put_endpoints(yyjson_mut_doc *doc, yyjson_mut_val *model, const struct server *server,
+                          const struct sched_view *view)
+{
+    const struct config_upstream *upstream = &server->config->upstreams[view->upstream];
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, model, "endpoints");
+    for (uint32_t i = 0; i < view->endpoint_count; i++) {
+        const struct sched_view_endpoint *figures = &view->endpoint[i];
+        struct bytes text = upstream->endpoints[i].text;
+        yyjson_mut_val *endpoint = yyjson_mut_arr_add_obj(doc, list);
+        yyjson_mut_obj_add_strncpy(doc, endpoint, "endpoint", text.ptr, text.len);
+        performance_put(doc, endpoint, "limit", figures->limit);
+        yyjson_mut_obj_add_uint(doc, endpoint, "in_flight", figures->in_flight);
+        performance_put_ms(doc, endpoint, "paused_ms", figures->paused_ns);
+        yyjson_mut_obj_add_uint(doc, endpoint, "cuts", figures->cuts);
+    }
+}
+
 static void put_model(const struct sched_view *view, void *context)
 {
     struct telling *telling = context;
@@ -131,6 +149,7 @@ static void put_model(const struct sched_view *view, void *context)
     put_name(doc, model, telling->server, view);
     yyjson_mut_obj_add_uint(doc, model, "owner", telling->worker);
     put_limits(doc, model, view);
+    put_endpoints(doc, model, telling->server, view);
     put_queue(doc, model, telling->server, view);
     put_waits(doc, model, view);
     put_counts(doc, model, view);

@@ -18,7 +18,8 @@ struct past {
 
 struct pressure_signals {
     const struct server *server;
-    nanos read_ns;
+    nanos read_ns; /* 0: not yet */
+    uint64_t cpu_ns;
     struct histogram late; /* room for a copy, and for a difference */
     struct histogram since;
     struct past past[];
@@ -84,7 +85,17 @@ static void read_worker(struct pressure_signals *signals, unsigned index, nanos 
     read_lateness(signals, past, worker, now, told);
 }
 
-void pressure_signals_read(struct pressure_signals *signals, const struct ring_usage *usage,
+/* Where a quota is less than the workers could take, it is what they run out of. */
+static double share_of_quota(struct pressure_signals *signals, const struct ring_usage *usage, double cpu_quota,
+                             double seconds)
+{
+    double cpus = (double)(usage->cpu_ns - signals->cpu_ns) / 1e9 / seconds;
+    signals->cpu_ns = usage->cpu_ns;
+    bool is_known = signals->read_ns > 0 && cpu_quota > 0;
+    return is_known ? fmin(cpus / cpu_quota, 1) : -1;
+}
+
+void pressure_signals_read(struct pressure_signals *signals, const struct ring_usage *usage, double cpu_quota,
                            struct worker_signals *ret_workers, struct pressure_reading *ret_reading)
 {
     nanos passed = usage->at_ns - signals->read_ns;
@@ -99,12 +110,11 @@ void pressure_signals_read(struct pressure_signals *signals, const struct ring_u
         waited = fmax(waited, ret_workers[w].wait_share);
         late = fmax(late, ret_workers[w].late_seconds);
     }
+    double of_quota = share_of_quota(signals, usage, cpu_quota, seconds);
     signals->read_ns = usage->at_ns;
-    double memory =
-        usage->memory_max_bytes == 0 ? -1 : (double)usage->memory_used_bytes / (double)usage->memory_max_bytes;
     *ret_reading = (struct pressure_reading){.value = {
-                                                 [PRESSURE_CPU] = cpu / count,
-                                                 [PRESSURE_MEMORY] = memory,
+                                                 [PRESSURE_CPU] = fmax(cpu / count, of_quota),
+                                                 [PRESSURE_MEMORY] = usage->memory_short,
                                                  [PRESSURE_RECLAIM] = usage->memory_stall,
                                                  [PRESSURE_RUN_QUEUE] = waited,
                                                  [PRESSURE_LAG] = late,

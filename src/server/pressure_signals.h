@@ -27,8 +27,9 @@ struct pressure_signals;
 struct pressure_signals *pressure_signals_create(const struct server *server);
 void pressure_signals_destroy(struct pressure_signals *signals);
 
-/* Reads all: into ret_workers, one for each worker, and into ret_reading. `usage`: read just now. */
-void pressure_signals_read(struct pressure_signals *signals, const struct ring_usage *usage,
+/* Reads all: into ret_workers, one for each worker, and into ret_reading. `usage`: read just now. `cpu_quota`: in CPUs;
+ * 0: none. */
+void pressure_signals_read(struct pressure_signals *signals, const struct ring_usage *usage, double cpu_quota,
                            struct worker_signals *ret_workers, struct pressure_reading *ret_reading);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/counter.h"
 #include "ring/usage.h"
+#include "server/machine_plan.h"
 #include "server/observer.h"
 #include "server/server.h"
 
@@ -45,6 +46,7 @@ static void put_up(const struct gate_view *gate, void *context)
     view->model_bytes = (uint32_t)gate->model.len;
     bytes_put(view->model, gate->model);
     sched_view_fill(view, gate->admission, ring_now(telling->worker->ring));
+    view->figures.counters.shed[SCHED_SHED_CLIENT_PAUSED] += gate->turned_away;
     sched_board_put(&telling->worker->board, view);
 }
 
@@ -60,6 +62,16 @@ static void tell_schedulers(struct worker *worker, nanos now)
 
 /* ---- beating ---- */
 
+/* The cache follows the memory that the process may use. */
+static void follow_cache(struct worker *worker)
+{
+    uint64_t bytes_max = worker->cache == NULL ? 0 : observer_cache_bytes(worker->server->observer);
+    if (worker->cache != NULL && bytes_max != worker->pulse.cache_bytes) {
+        worker->pulse.cache_bytes = bytes_max;
+        cache_core_resize(worker->cache, bytes_max);
+    }
+}
+
 static void on_beat(struct ring_timer *timer)
 {
     struct pulse *pulse = CONTAINER_OF(timer, struct pulse, timer);
@@ -70,6 +82,7 @@ static void on_beat(struct ring_timer *timer)
     set(&pulse->pool_bytes, worker->pool.region_bytes);
     set(&pulse->pool_used_bytes, worker->pool.used_bytes);
     gates_set_pressure(&worker->gates, observer_pressure(worker->server->observer));
+    follow_cache(worker);
     if (now - pulse->told_ns >= TELL_INTERVAL_MS * NANOS_PER_MS) {
         pulse->told_ns = now;
         tell_schedulers(worker, now);
@@ -88,6 +101,7 @@ void pulse_init(struct pulse *pulse, struct worker *worker)
     pulse->thread_id = ring_thread_id();
     pulse->beat_ns = ring_now(worker->ring);
     ring_timer_init(&pulse->timer, on_beat);
+    pulse->cache_bytes = worker->server->plan->figures[MACHINE_CACHE_BYTES].value;
     set(&pulse->due_ns, NANOS_NEVER);
 }
 

@@ -15,10 +15,11 @@ struct worker;
 struct pulse {
     struct worker *worker;
     struct ring_timer timer;
-    nanos beat_ns;  /* the last one */
-    uint64_t turns; /* of the ring, at that moment */
-    nanos told_ns;  /* when the schedulers were put up last */
-    int thread_id;  /* constant once the worker has started */
+    nanos beat_ns;        /* the last one */
+    uint64_t turns;       /* of the ring, at that moment */
+    nanos told_ns;        /* when the schedulers were put up last */
+    uint64_t cache_bytes; /* what the cache was told last that it may be */
+    int thread_id;        /* constant once the worker has started */
 
     /* one writer, read by others */
     struct histogram late;       /* how late each beat came */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "base/check.h"
 #include "server/cache_key.h"
 
 enum {
@@ -177,6 +178,16 @@ static struct bytes api_key_of(const struct cache_key_source *source)
     return http_head_value(head, source->base, HTTP_FIELD_X_API_KEY);
 }
 
+/* What the upstream knows a client by: all of it goes there as it came. */
+static struct bytes credential_of(const struct cache_key_source *source, struct bytes api_key)
+{
+    static const char *const names[] = {"api-key", "x-goog-api-key"};
+    for (size_t i = 0; i < ARRAY_COUNT(names) && api_key.len == 0; i++) {
+        api_key = http_head_find(source->head, source->base, bytes_from(names[i]));
+    }
+    return api_key;
+}
+
 static const struct config_tenant *find_tenant(const struct scheduling *scheduling, struct bytes key)
 {
     unsigned low = 0;
@@ -232,6 +243,7 @@ struct scheduling_tenant scheduling_tenant_of(const struct scheduling *schedulin
         identity = stranger_of(route, source, client, api_key);
     }
     tenant.hash = hash(scheduling, identity);
+    tenant.account = hash(scheduling, (struct identity){IDENTITY_KEY, credential_of(source, api_key)});
     return tenant;
 }
 

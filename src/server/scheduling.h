@@ -29,8 +29,9 @@ void scheduling_fini(struct scheduling *scheduling);
 
 /* Who asks. */
 struct scheduling_tenant {
-    uint64_t hash;   /* 0: nobody in particular */
-    uint32_t weight; /* thousandths */
+    uint64_t hash;    /* 0: nobody in particular */
+    uint64_t account; /* of the credentials that the upstream sees, whoever has them; 0: none */
+    uint32_t weight;  /* thousandths */
     uint8_t class;
 };
 

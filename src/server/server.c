@@ -11,80 +11,25 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "proxy/warming.h"
-#include "ring/topology.h"
 #include "server/batches.h"
 #include "server/cache_api.h"
+#include "server/machine_plan.h"
 #include "server/observer.h"
 
 enum {
     RESOLVE_SECONDS_MIN = 1,
-    CACHE_PERCENT_WARNED = 90, /* of the memory there is: as the most that the configuration takes as a percentage */
 };
 
 /* ---- start ---- */
 
-static void raise_descriptor_limit(const struct config *config, unsigned workers)
+/* Up to what we are allowed: the plan counts on it. */
+static void raise_limit(__rlimit_resource_t resource)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return;
-    }
-    if (limit.rlim_cur < limit.rlim_max) {
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
+        setrlimit(resource, &limit);
     }
-    uint64_t wanted = (uint64_t)config->limits.connections_max * workers;
-    if (limit.rlim_cur < wanted) {
-        log_warn("open files are limited to %llu, fewer than the %llu connections configured; "
-                 "accepting pauses when they are used up (ulimit -n)",
-                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
-    }
-}
-
-static const struct config_listener *listener_at(const struct config *config, unsigned index)
-{
-    return index < config->listener_count ? &config->listeners[index] : &config->admin;
-}
-
-/* Opens every listener once per worker. Probed without SO_REUSEPORT first, or a second instance would silently share
- * the port. */
-static bool open_listeners(struct server *server)
-{
-    const struct config *config = server->config;
-    server->listener_count = config->listener_count + (config->has_admin ? 1 : 0);
-    server->listen_fds = malloc(server->listener_count * server->worker_count * sizeof(int));
-    if (server->listen_fds == NULL) {
-        return false;
-    }
-    for (unsigned i = 0; i < server->listener_count; i++) {
-        const struct config_listener *listener = listener_at(config, i);
-        struct ring_address address = listener->address;
-        enum result result = ring_listen_probe(&address);
-        int fd = -1;
-        for (unsigned w = 0; w < server->worker_count && result == RESULT_OK; w++) {
-            if (address.any.sa_family != AF_UNIX) {
-                fd = -1;
-            }
-            result = ring_listen_open(&address, true, &fd);
-            server->listen_fds[w * server->listener_count + i] = fd;
-            if (result == RESULT_OK && w == 0 && address.any.sa_family != AF_UNIX) {
-                address = ring_listen_address(fd); /* port 0 was given a number: the others join it */
-            }
-        }
-        if (result != RESULT_OK) {
-            const char *why =
-                result == RESULT_REFUSED ? "the address is in use: is another instance running?"
-                : result == RESULT_UNREACHABLE
-                    ? "the address is not this machine's, or may not be used (ports below 1024 need rights)"
-                    : result_name(result);
-            log_error("cannot listen on %.*s: %s", BYTES_ARG(listener->text), why);
-            return false;
-        }
-        char text[RING_ADDRESS_TEXT_MAX];
-        ring_address_format(&address, text);
-        log_info("listening on %s%s", text, i < config->listener_count ? "" : " (admin)");
-    }
-    return true;
 }
 
 /* Looks every name up; with `tell`, the workers hear of what changed. Blocks. */
@@ -289,6 +234,7 @@ static void cut_off(struct server *server)
 /* All have stopped: what they own may go, once nobody looks at it any more. */
 static void end_workers(struct server *server)
 {
+    service_end_watch(&server->service);
     observer_stop(server->observer);
     pthread_mutex_lock(&server->start_lock);
     server->is_over = true;
@@ -327,6 +273,7 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
             log_info("draining: no new connections; what is in flight may end within %u ms",
                      server->config->limits.drain_timeout_ms);
             draining = true;
+            service_stopping(&server->service, server->config->limits.drain_timeout_ms + WORKER_FINISH_GRACE_MS);
             ask_to_stop(server);
         } else if (!is_cut) {
             log_info("asked again: cutting off what is left");
@@ -336,30 +283,13 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
     }
 }
 
-static unsigned count_workers(const struct config *config, const struct topology *topology)
-{
-    if (config->workers > 0) {
-        return config->workers;
-    }
-    unsigned count = topology->cpu_count;
-    if (topology->cpu_quota > 0 && topology->cpu_quota < count) {
-        count = topology->cpu_quota;
-    }
-    return count > 0 ? count : 1;
-}
-
 /* The cache and its second tier. A database that cannot be used is no reason not to start. */
 static bool make_cache(struct server *server)
 {
     const struct config *config = server->config;
-    uint64_t bytes_max = config_cache_memory_bytes(config);
+    uint64_t bytes_max = server->plan->figures[MACHINE_CACHE_BYTES].value;
     if (bytes_max == 0) {
         return true;
-    }
-    uint64_t most_bytes = ring_memory_bytes("");
-    if (most_bytes > 0 && bytes_max > most_bytes / 100 * CACHE_PERCENT_WARNED) {
-        log_warn("cache.memory is %llu bytes, of %llu that the cgroup or the machine allows: leave room for the rest",
-                 (unsigned long long)bytes_max, (unsigned long long)most_bytes);
     }
     server->cache = cache_create(&(struct cache_options){
         .workers = server->worker_count,
@@ -387,7 +317,7 @@ static void server_free(struct server *server)
         free(server->resolved[u]);
     }
     free(server->resolved);
-    free(server->listen_fds);
+    listeners_close(&server->listeners);
     if (server->store != NULL) {
         store_close(server->store); /* writes what is queued */
     }
@@ -404,25 +334,28 @@ static void server_free(struct server *server)
     if (server->group != NULL) {
         ring_group_destroy(server->group);
     }
+    service_close(&server->service);
 }
 
-int server_run(const struct config *config, void (*on_ready)(void *context), void *context)
+/* What will hurt; the rest is for `sluice check --machine`. */
+static void tell_findings(const struct machine_plan *plan)
 {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* the workers inherit it: signals come to this thread only */
-    signal(SIGPIPE, SIG_IGN);
-
-    struct topology *topology = malloc(sizeof(*topology));
-    if (topology == NULL) {
-        return 1;
+    for (unsigned i = 0; i < plan->finding_count; i++) {
+        const struct machine_finding *finding = &plan->findings[i];
+        if (finding->severity >= MACHINE_WARNING) {
+            log_warn("%s: %s; remedy: %s", finding->subject, finding->what, finding->remedy);
+        }
     }
-    topology_read(topology);
-    struct server server = {.config = config, .worker_count = count_workers(config, topology)};
-    raise_descriptor_limit(config, server.worker_count);
+}
+
+static int run_as_planned(const struct config *config, const struct machine *machine, const struct machine_plan *plan,
+                          const sigset_t *signals, void (*on_ready)(void *context), void *context)
+{
+    struct server server = {.config = config, .machine = machine, .plan = plan, .worker_count = plan->workers};
+    service_open(&server.service);
+    raise_limit(RLIMIT_NOFILE);
+    raise_limit(RLIMIT_MEMLOCK);
+    tell_findings(plan);
     pthread_mutex_init(&server.start_lock, NULL);
     pthread_cond_init(&server.start_changed, NULL);
     server.group = ring_group_create(server.worker_count);
@@ -440,35 +373,56 @@ int server_run(const struct config *config, void (*on_ready)(void *context), voi
         server.batchings[w] = &server.workers[w].batching;
     }
     if (!ok || scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) ||
-        !make_resolved(&server) || !open_listeners(&server)) {
+        !make_resolved(&server) || !listeners_open(&server.listeners, config, server.worker_count)) {
         server_free(&server);
-        free(topology);
         return 1;
     }
     for (unsigned w = 0; w < server.worker_count; w++) {
-        /* More workers than cores would only take turns on them: those stay unpinned. */
-        bool pin = config->pin && server.worker_count <= topology->cpu_count;
         server.workers[w].server = &server;
         server.workers[w].index = w;
-        server.workers[w].cpu = pin ? topology->cpus[w] : -1;
+        server.workers[w].cpu = plan->pin ? plan->cpus[w] : -1;
     }
-    log_info("starting %u worker%s on %u core%s", server.worker_count, server.worker_count == 1 ? "" : "s",
-             topology->cpu_count, topology->cpu_count == 1 ? "" : "s");
-    free(topology);
+    log_info("starting %u worker%s on %u core%s: %s", server.worker_count, server.worker_count == 1 ? "" : "s",
+             machine->topology.core_count, machine->topology.core_count == 1 ? "" : "s",
+             plan->figures[MACHINE_WORKERS].reason);
     if (!start_workers(&server) || !open_server(&server)) {
         exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
     }
+    service_ready(&server.service, &server);
     if (on_ready != NULL) {
         on_ready(context);
     }
-    wait_for_end(&server, &signals);
+    wait_for_end(&server, signals);
     for (unsigned w = 0; w < server.worker_count; w++) {
         pthread_join(server.workers[w].thread, NULL);
-    }
-    for (unsigned i = 0; i < server.listener_count; i++) {
-        ring_listen_remove(&listener_at(config, i)->address);
     }
     server_free(&server);
     log_info("stopped");
     return 0;
+}
+
+int server_run(const struct config *config, void (*on_ready)(void *context), void *context)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* the workers inherit it: signals come to this thread only */
+    signal(SIGPIPE, SIG_IGN);
+
+    struct machine *machine = malloc(sizeof(*machine));
+    struct machine_plan *plan = malloc(sizeof(*plan));
+    if (machine == NULL || plan == NULL) {
+        log_error("out of memory");
+        free(machine);
+        free(plan);
+        return 1;
+    }
+    machine_read("", machine);
+    machine_plan_make(machine, config, plan);
+    int code = run_as_planned(config, machine, plan, &signals, on_ready, context);
+    free(machine);
+    free(plan);
+    return code;
 }

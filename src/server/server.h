@@ -6,9 +6,13 @@
 #define SLUICE_SERVER_SERVER_H
 
 #include "server/config.h"
+#include "server/listeners.h"
 #include "server/scheduling.h"
+#include "server/service.h"
 #include "server/worker.h"
 
+struct machine;
+struct machine_plan;
 struct observer;
 
 struct resolved {
@@ -18,6 +22,8 @@ struct resolved {
 
 struct server {
     const struct config *config;
+    const struct machine *machine;   /* as it was at the start */
+    const struct machine_plan *plan; /* what was made of it */
     unsigned worker_count;
     struct worker *workers;
     struct ring_group *group;
@@ -29,8 +35,8 @@ struct server {
     struct store *store;                    /* its second tier; NULL: none */
     struct resolved **resolved;             /* [upstream][endpoint]; the main thread's */
     struct observer *observer;              /* from before the first connection until after the last */
-    int *listen_fds;                        /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;                /* the admin's included */
+    struct listeners listeners;
+    struct service service;
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;

@@ -11,13 +11,13 @@
 #include "server/cached.h"
 #include "server/conn.h"
 #include "server/exchange.h"
+#include "server/machine_plan.h"
 #include "server/prefetching.h"
 #include "server/server.h"
 #include "store/store.h"
 
 enum {
-    FINISH_LOOK_MS = 1,     /* between looks at what is still under way */
-    FINISH_GRACE_MS = 2000, /* after the drain timeout, for what is still under way then */
+    FINISH_LOOK_MS = 1, /* between looks at what is still under way */
 };
 
 const char *worker_date(struct worker *worker)
@@ -173,7 +173,7 @@ static void on_listener_stopped(struct ring_listener *listener)
 
 static enum result make_listeners(struct worker *worker)
 {
-    worker->listener_count = worker->server->listener_count;
+    worker->listener_count = worker->server->listeners.count;
     worker->listeners = calloc(worker->listener_count, sizeof(*worker->listeners));
     return worker->listeners == NULL ? RESULT_NO_MEMORY : RESULT_OK;
 }
@@ -186,8 +186,11 @@ static void start_listeners(struct worker *worker)
         listener->worker = worker;
         listener->is_admin = i >= worker->config->listener_count;
         listener->listener.stopped = on_listener_stopped;
-        ring_listener_start(worker->ring, &listener->listener,
-                            server->listen_fds[worker->index * server->listener_count + i], on_accepted);
+        struct listeners_one *one = &server->listeners.each[i];
+        listener->listener.share = one->is_shared ? &one->share : NULL;
+        listener->listener.is_lasting = one->is_passed;
+        ring_listener_start(worker->ring, &listener->listener, listeners_take(&server->listeners, worker->index, i),
+                            on_accepted);
         worker->listeners_open++;
     }
 }
@@ -210,7 +213,14 @@ static enum result worker_start(struct worker *worker)
     worker->end_message.on_deliver = on_end;
     ring_timer_init(&worker->drain_timer, on_drain_timer);
     chunk_pool_init(&worker->pool, 0);
-    const struct ring_options options = {.group = worker->server->group, .index = worker->index, .cpu = worker->cpu};
+    const struct machine_plan *plan = worker->server->plan;
+    const struct ring_options options = {
+        .group = worker->server->group,
+        .index = worker->index,
+        .cpu = worker->cpu,
+        .receive_buffers = (uint32_t)plan->figures[MACHINE_RECEIVE_BUFFERS].value,
+        .fibers_max = (uint32_t)plan->figures[MACHINE_FIBERS].value,
+    };
     enum result result = ring_create(&options, &worker->ring);
     if (result != RESULT_OK) {
         return result;
@@ -329,7 +339,7 @@ static void on_stop(struct ring *ring, struct ring_message *message)
     }
     prefetching_stop(worker->prefetching);
     nanos cut_ns = ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS;
-    worker->finish_by_ns = cut_ns + FINISH_GRACE_MS * NANOS_PER_MS;
+    worker->finish_by_ns = cut_ns + WORKER_FINISH_GRACE_MS * NANOS_PER_MS;
     ring_timer_set(ring, &worker->drain_timer, cut_ns);
     for (unsigned i = 0; i < worker->listener_count; i++) {
         ring_listener_stop(&worker->listeners[i].listener);

@@ -1,13 +1,14 @@
 """Admission: how many requests a backend gets at a time, who goes first, and what those are told who do not."""
 
+import itertools
 import json
 import threading
 import time
 
 import pytest
-from backend import OK
+from backend import OK, keep_answering
 from programs import http_route, inference_route
-from rawhttp import Client, wait_until
+from rawhttp import Client, post, wait_until
 
 CHAT = '/v1/chat/completions'
 
@@ -260,6 +261,64 @@ def test_what_an_ordinary_service_tells_one_client_that_asks_too_often_is_nobody
     assert scene.finish('b', 'c', 'd') == [200] * 3
 
 
+def test_a_429_for_one_key_pauses_nobody_else(world, workers):
+    seen = []
+
+    def answer(peer, request):
+        seen.append(request.fields['authorization'])
+        if seen[-1] == 'Bearer greedy':
+            peer.answer('{}', status='429 Too Many Requests', fields='Retry-After: 30\r\n')
+        else:
+            peer.answer('{}')
+    gateway = world.gateway([inference_route()], endpoints=[world.backend(keep_answering(answer))], workers=workers)
+
+    def ask_as(key):
+        return post(gateway.address, CHAT, '{"model": "m", "messages": []}',
+                    fields=f'Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n'
+                           'x-request-timeout-ms: 5000\r\n')
+    for _ in range(8):
+        assert ask_as('modest').status == 200
+    began = time.monotonic()
+    response = ask_as('greedy')
+    while 'x-sluice-reason' not in response.fields:  # each worker finds out for itself
+        assert response.status == 429 and seen.count('Bearer greedy') <= workers
+        assert ask_as('modest').status == 200
+        response = ask_as('greedy')
+    assert response.status == 429 and told_to_come_back(response) == 'client_paused'
+    assert 20 <= int(response.fields['retry-after']) <= 30
+    for _ in range(8):
+        assert ask_as('modest').status == 200
+    assert time.monotonic() - began < 5
+    wait_until(lambda: gateway.metrics().value('sluice_sched_shed_total', reason='client_paused') == 1,
+               what='it is counted')
+
+
+def test_who_is_asked_for_a_pause_waits_for_its_end(world):
+    answers = iter(['429 Too Many Requests'])
+    seen = []
+
+    def answer(peer, request):
+        seen.append(request.fields['authorization'])
+        peer.answer('{}', status='200 OK' if seen[-1] == 'Bearer b' else next(answers, '200 OK'),
+                    fields='Retry-After: 1\r\n')
+    gateway = world.gateway([inference_route()], endpoints=[world.backend(keep_answering(answer))])
+
+    def ask_as(key):
+        return post(gateway.address, CHAT, '{"model": "m", "messages": []}',
+                    fields=f'Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n').status
+    began = time.monotonic()
+    assert ask_as('a') == 429
+    waiting = threading.Thread(target=lambda: seen.append(ask_as('a')))
+    waiting.start()
+    wait_until(lambda: gateway.metrics().value('sluice_sched_client_paused') == 1, what='it waits')
+    assert ask_as('b') == 200
+    assert time.monotonic() - began < 0.8
+    waiting.join(10)
+    assert seen == ['Bearer a', 'Bearer b', 'Bearer a', 200]
+    assert 0.8 < time.monotonic() - began < 3
+    assert gateway.metrics().value('sluice_sched_client_paused') == 0
+
+
 def test_who_cannot_wait_for_the_backends_pause_is_told_of_it(world, kind, workers):
     busy = b'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n'
     scene = Scene(world, kind, workers, answer=busy, queue={'wait_max_ms': 2000})
@@ -316,6 +375,97 @@ def test_models_do_not_wait_for_each_other(world, workers):
     scene.ask('b', model='other')
     scene.holding.wait_for('a', 'b')
     assert scene.finish('b', 'a') == [200, 200]
+
+
+LIST = '{"object": "list", "data": [{"id": "m", "object": "model"}]}'
+
+
+def answer_of(status, body, fields='Content-Type: application/json\r\n'):
+    return f'HTTP/1.1 {status}\r\n{fields}Content-Length: {len(body)}\r\n\r\n{body}'.encode()
+
+
+class Engine:
+    """A backend that serves what `served` says of a model's name, a little later. `models`: its list, or None."""
+
+    def __init__(self, world, served, models=None):
+        self.served, self.models = served, models
+        self.lock = threading.Lock()
+        self.now = self.most = self.listed = 0
+        self.backend = world.backend(self.script)
+
+    def script(self, peer):
+        while (request := peer.request()) is not None:
+            if request.target == '/v1/models':
+                self.listed += 1
+                peer.send(answer_of('200 OK', self.models) if self.models else answer_of('404 Not Found', '{}'))
+            elif not self.served(json.loads(request.body)['model']):
+                peer.send(answer_of('404 Not Found', '{}'))
+            else:
+                with self.lock:
+                    self.now += 1
+                    self.most = max(self.most, self.now)
+                time.sleep(0.1)
+                with self.lock:
+                    self.now -= 1
+                peer.send(OK)
+
+
+def chat_of(gateway, model):
+    body = json.dumps({'model': model, 'messages': []})
+    with Client(gateway.address) as client:
+        return client.request(f'POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(body)}\r\n\r\n{body}',
+                              method='POST').status
+
+
+def all_at_once(gateway, *models):
+    statuses = [None] * len(models)
+
+    def ask(i):
+        statuses[i] = chat_of(gateway, models[i])
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(models))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return statuses
+
+
+def limited(world, engine, workers):
+    return world.gateway([inference_route()], endpoints=[engine.backend], workers=workers,
+                         upstream={'scheduling': {'limiter': 'fixed', 'concurrency': 2, 'holdback_percent': 0}})
+
+
+def test_who_makes_names_up_gets_no_more_than_others_of_an_engine_that_takes_any(world, workers):
+    engine = Engine(world, lambda model: True, LIST)
+    gateway = limited(world, engine, workers)
+    end = time.monotonic() + 20
+    names = itertools.count()
+    while engine.listed < workers:  # until each has heard of more than a few, and has asked what there is
+        assert time.monotonic() < end
+        assert all_at_once(gateway, 'm', *[f'x{next(names)}' for _ in range(9)]) == [200] * 10
+    engine.most = 0
+    assert all_at_once(gateway, *[f'made-up-{i}' for i in range(12)]) == [200] * 12
+    assert engine.most == 2, 'all go as the one model that there is'
+
+
+def test_names_that_an_engine_does_not_know_leave_nothing_behind(world, workers):
+    engine = Engine(world, lambda model: model in ('m', 'alias'))
+    gateway = limited(world, engine, workers)
+    assert chat_of(gateway, 'm') == 200
+    for i in range(100):
+        assert chat_of(gateway, f'made-up-{i}') == 404
+    assert [chat_of(gateway, 'alias') for _ in range(2 * workers)] == [200] * 2 * workers
+    wait_until(lambda: gateway.metrics().value('sluice_sched_granted_total', model='alias') >= 1, what='the alias is one')
+    time.sleep(1.2)
+    assert len(gateway.metrics().labels('sluice_sched_limit', 'model')) <= 3
+    assert engine.listed <= 2 * workers
+
+
+def test_an_engine_with_a_few_models_is_not_asked_for_its_list(world, workers):
+    engine = Engine(world, lambda model: True, LIST)
+    gateway = limited(world, engine, workers)
+    assert all_at_once(gateway, *['any', 'other'] * 8) == [200] * 16
+    assert engine.listed == 0 and 2 <= engine.most <= 4
 
 
 def test_a_streamed_body_waits_with_its_request(world, workers):

@@ -1,5 +1,6 @@
 """Several backends behind one upstream: how the scheduler shares the work out among them."""
 
+import json
 import threading
 import time
 
@@ -73,6 +74,12 @@ def settled(gateway):
     wait_until(lambda: gateway.metrics().value('sluice_sched_grants_outstanding') == 0, what='no grant is outstanding')
 
 
+def told(gateway):
+    """What /api/performance says of the endpoints of the only model; None as long as there is none."""
+    models = json.loads(get(gateway.admin, '/api/performance').body)['models']
+    return models[0]['endpoints'] if models else None
+
+
 @pytest.mark.parametrize('kind', ['http', 'inference'])
 @pytest.mark.parametrize('workers', [1, 3])
 def test_a_configured_limit_of_each_is_never_passed(world, kind, workers):
@@ -83,6 +90,12 @@ def test_a_configured_limit_of_each_is_never_passed(world, kind, workers):
     assert [s.most for s in servers] == [3, 3]
     assert min(s.served for s in servers) > 0.3 * len(statuses)
     settled(gateway)
+    wait_until(lambda: told(gateway) is not None, what='the figures of the endpoints')
+    assert [e['endpoint'] for e in told(gateway)] == [s.backend.address for s in servers]
+    assert [(e['limit'], e['cuts'], e['paused_ms']) for e in told(gateway)] == [(3, 0, 0)] * 2
+    wait_until(lambda: [e['in_flight'] for e in told(gateway)] == [0, 0], what='nothing is in flight')
+    for server in servers:
+        assert gateway.metrics().value('sluice_sched_endpoint_limit', endpoint=server.backend.address) == 3
 
 
 @pytest.mark.parametrize('workers', [1, 3])
@@ -117,6 +130,11 @@ def test_one_that_always_refuses_is_asked_ever_more_seldom(world, workers):
     late = [t for t in bad.refused_at if t > bad.refused_at[0] + 1]
     assert 1 <= len(late) < 10  # it has no load, and would look like the best of all
     settled(gateway)
+    first, second = told(gateway)
+    assert first['cuts'] > 0 and 1 <= first['limit'] < 8 and (second['cuts'], second['limit']) == (0, None)
+    metrics = gateway.metrics()
+    assert metrics.value('sluice_sched_endpoint_cuts_total', endpoint=bad.backend.address) >= first['cuts']
+    assert metrics.labels('sluice_sched_endpoint_limit', 'endpoint') == {bad.backend.address}
 
 
 def test_a_pause_that_one_asks_for_is_its_own(world):

@@ -205,6 +205,8 @@ def test_a_service_is_seen_with_what_waits_for_it(world):
     metrics = gateway.metrics()
     labels = {'upstream': 'backend', 'model': ''}
     assert metrics.value('sluice_sched_limit', **labels) == 3
+    assert metrics.labels('sluice_sched_limit_min', 'upstream') == set()  # what is fixed does not fall
+    assert metrics.labels('sluice_route_info', 'kind') == {'http'}
     assert metrics.value('sluice_sched_in_flight', **labels) == 3
     assert metrics.value('sluice_sched_queued', **labels, **{'class': '2'}) == 7
     held.let_go(threads)
@@ -271,7 +273,17 @@ def test_each_model_is_seen_once_whoever_owns_it(world, workers):
     assert all(m['outstanding'] == 0 and m['owner'] < workers for m in figures['models'])
     metrics = gateway.metrics()
     assert metrics.labels('sluice_sched_limit', 'model') == set(models)
+    assert metrics.value('sluice_sched_limit_min', model='one') == 1
     assert metrics.value('sluice_sched_granted_total', model='one') == 2
+
+
+def test_the_start_does_not_move(world):
+    began = time.time()
+    gateway = world.gateway([respond_route()])
+    told = {gateway.metrics().value('process_start_time_seconds')}
+    time.sleep(2.2)  # it is looked at once a second
+    told.add(gateway.metrics().value('process_start_time_seconds'))
+    assert len(told) == 1 and abs(told.pop() - began) < 5
 
 
 def test_any_worker_tells_of_limits_cuts_and_credits(world):

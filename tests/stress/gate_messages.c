@@ -97,7 +97,7 @@ static void begin(struct client *client)
 {
     struct worker *worker = client->worker;
     struct gate *gate =
-        worker->scene->is_model ? gates_model(&worker->gates, 0, worker->model) : gates_plain(&worker->gates, 0);
+        worker->scene->is_model ? gates_model(&worker->gates, 0, worker->model, true) : gates_plain(&worker->gates, 0);
     CHECK(gate != NULL);
     gate_pass_init(&client->pass, gate);
     client->pass.on_decided = on_decided;
@@ -208,7 +208,7 @@ static struct bytes model_of_owner(const struct gate_options *options)
     struct bytes model = {name, 0};
     for (unsigned i = 0, owned = 0; owned == 0; i++) {
         model.len = (size_t)snprintf(name, sizeof(name), "model-%u", i);
-        CHECK(gates_model(&gates, 0, model) != NULL);
+        CHECK(gates_model(&gates, 0, model, true) != NULL);
         owned = !list_is_empty(&gates.owners);
     }
     gates_fini(&gates);

@@ -107,7 +107,7 @@ static void begin(struct client *client)
     struct worker *worker = client->worker;
     client->gate = random_below(worker, GATES);
     struct gate *gate =
-        client->gate == 0 ? gates_plain(&worker->gates, 0) : gates_model(&worker->gates, 0, models[client->gate]);
+        client->gate == 0 ? gates_plain(&worker->gates, 0) : gates_model(&worker->gates, 0, models[client->gate], true);
     CHECK(gate != NULL);
     client->is_under_way = true;
     gate_pass_init(&client->pass, gate);

@@ -38,7 +38,7 @@ static void scene_init(struct scene *scene)
     const struct gates_options options = {
         .ring = scene->ring, .count = 1, .peers = scene->peers, .options = &scene->options, .upstream_count = 1};
     cr_assert_eq(gates_init(&scene->gates, &options), RESULT_OK);
-    scene->gate = gates_model(&scene->gates, 0, BYTES("m"));
+    scene->gate = gates_model(&scene->gates, 0, BYTES("m"), true);
     cr_assert_not_null(scene->gate);
 }
 

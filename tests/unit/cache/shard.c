@@ -492,3 +492,48 @@ Test(shard, frees_a_large_body_over_several_turns)
     cr_assert_leq(COUNTER(world, mapped_bytes), 4 * SLAB_REGION_BYTES);
     world_destroy(&world);
 }
+
+Test(shard, made_smaller_it_lets_go_over_several_turns_and_gives_memory_back)
+{
+    struct world world = world_create(64 << 20, 0);
+    for (unsigned i = 0; i < 3000; i++) {
+        struct shard_draft draft = world_draft(world_key(i), 16000);
+        cr_assert_eq(world_store(&world, &draft, i), RESULT_OK);
+    }
+    cr_assert_gt(COUNTER(world, charged_bytes), 40 << 20);
+    shard_resize(world.shard, 8 << 20);
+    shard_turn(world.shard, world.now_ms);
+    cr_expect_gt(COUNTER(world, entries), 2000, "a turn is short");
+    world_settle(&world);
+    cr_expect_leq(COUNTER(world, charged_bytes), 8 << 20);
+    cr_expect_gt(COUNTER(world, entries), 200, "what fits has stayed");
+    cr_expect_leq(COUNTER(world, mapped_bytes), 12 << 20, "%llu", (unsigned long long)COUNTER(world, mapped_bytes));
+    struct shard_draft draft = world_draft(BYTES("large"), 5 << 20);
+    cr_expect_neq(world_store(&world, &draft, 1), RESULT_OK, "more than half of what there is");
+    shard_resize(world.shard, UINT64_MAX);
+    cr_expect_eq(world_store(&world, &draft, 1), RESULT_OK, "as large as it was made, and no larger");
+    for (unsigned i = 0; i < 5000; i++) {
+        draft = world_draft(world_key(10000 + i), 16000);
+        cr_assert_eq(world_store(&world, &draft, i), RESULT_OK);
+    }
+    cr_expect_leq(COUNTER(world, charged_bytes), 64 << 20);
+    world_destroy(&world);
+}
+
+Test(shard, made_smaller_it_keeps_what_a_store_was_promised)
+{
+    struct world world = world_create(16 << 20, 0);
+    struct shard_draft draft = world_draft(BYTES("key"), 4 << 20);
+    struct shard_store store;
+    cr_assert_eq(shard_store_begin(world.shard, &store, &draft), RESULT_OK);
+    shard_resize(world.shard, 1 << 20);
+    static char body[64 << 10];
+    for (unsigned i = 0; i < 64; i++) {
+        shard_store_body(world.shard, &store, (struct bytes){body, sizeof(body)});
+        shard_turn(world.shard, world.now_ms);
+    }
+    cr_expect_eq(shard_store_commit(world.shard, &store), RESULT_OK);
+    world_settle(&world);
+    cr_expect_leq(COUNTER(world, charged_bytes), 1 << 20, "then it goes, too");
+    world_destroy(&world);
+}

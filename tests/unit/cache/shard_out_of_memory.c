@@ -22,6 +22,7 @@
 #define shard_store_abort      nth_shard_store_abort
 #define shard_update_head      nth_shard_update_head
 #define shard_remove           nth_shard_remove
+#define shard_resize           nth_shard_resize
 #define shard_purge_begin      nth_shard_purge_begin
 #define shard_purge_step       nth_shard_purge_step
 #define shard_purge_end        nth_shard_purge_end

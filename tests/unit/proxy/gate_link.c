@@ -228,7 +228,7 @@ Test(gate_link, models_that_are_forgotten_are_let_go_of_by_their_owner)
     unsigned elsewhere = 0;
     for (unsigned i = 0; i < 3 * GATE_MODELS_MAX; i++) {
         struct bytes model = {name, (size_t)snprintf(name, sizeof(name), "model-%u", i)};
-        struct gate *gate = gates_model(&world.gates[1], 0, model);
+        struct gate *gate = gates_model(&world.gates[1], 0, model, true);
         enum gate_answer answer = ask(&askers[0], gate);
         elsewhere += gate->link != NULL;
         gate_world_run(&world);

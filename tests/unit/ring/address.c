@@ -123,14 +123,14 @@ Test(address, looking_up_gives_addresses_with_the_port_or_says_unreachable)
 Test(topology, names_each_allowed_cpu_once)
 {
     struct topology topology;
-    topology_read(&topology);
+    topology_read("", -1, &topology);
     cpu_set_t allowed;
     cr_assert_eq(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
     cr_assert_eq((int)topology.cpu_count, CPU_COUNT(&allowed));
     cr_assert(topology.core_count >= 1 && topology.core_count <= topology.cpu_count);
     for (unsigned i = 0; i < topology.cpu_count; i++) {
-        cr_assert(CPU_ISSET(topology.cpus[i], &allowed));
-        CPU_CLR(topology.cpus[i], &allowed);
+        cr_assert(CPU_ISSET(topology.cpus[i].cpu, &allowed));
+        CPU_CLR(topology.cpus[i].cpu, &allowed);
     }
 }
 
@@ -146,8 +146,8 @@ Test(topology, follows_a_narrower_affinity)
     CPU_SET(last, &allowed);
     cr_assert_eq(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
     struct topology topology;
-    topology_read(&topology);
+    topology_read("", -1, &topology);
     cr_assert_eq(topology.cpu_count, 1);
     cr_assert_eq(topology.core_count, 1);
-    cr_assert_eq(topology.cpus[0], last);
+    cr_assert_eq(topology.cpus[0].cpu, last);
 }

@@ -53,6 +53,7 @@ Test(usage, without_any_file_nothing_is_known)
 {
     ring_usage_read(root, &usage);
     cr_assert_eq(usage.memory_max_bytes, 0);
+    cr_assert_lt(usage.memory_short, 0);
     cr_assert_eq(usage.resident_bytes, 0);
     cr_assert_eq(usage.threads, 0);
     cr_assert_eq(usage.descriptors, 0);
@@ -106,6 +107,36 @@ Test(usage, of_memory_leaves_out_what_can_be_taken_back)
     write_file("/sys/fs/cgroup/memory.stat", "anon 1\nfile 83886080\ninactive_anon 5\ninactive_file 73400320\n");
     ring_usage_read(root, &usage);
     cr_expect_eq(usage.memory_used_bytes, 30 * MB);
+    write_file("/sys/fs/cgroup/memory.stat", "anon 1\nfile 83886080\nslab_reclaimable 2097152\ninactive_file 52428800\n"
+                                             "active_file 20971520\nfile_dirty 1048576\nfile_writeback 1048576\n");
+    ring_usage_read(root, &usage);
+    cr_expect_eq(usage.memory_used_bytes, 30 * MB, "70 MB of files and 2 MB of the kernel's, less 2 MB to be written");
+    cr_expect(fabs(usage.memory_short - 0.3) < 1e-9);
+    write_file("/sys/fs/cgroup/memory.stat", "inactive_file 1048576\nfile_dirty 4194304\n");
+    ring_usage_read(root, &usage);
+    cr_expect_eq(usage.memory_used_bytes, 100 * MB);
+    cr_expect(fabs(usage.memory_short - 1) < 1e-9);
+}
+
+Test(usage, of_a_large_memory_the_last_gigabytes_count)
+{
+    write_file("/proc/meminfo", "MemTotal: 268435456 kB\nMemAvailable: 12582912 kB\n");
+    ring_usage_read(root, &usage);
+    cr_expect_eq(usage.memory_max_bytes, 256 * 1024 * MB);
+    cr_expect_eq(usage.memory_short, 0, "95 %% is used, and 12 GB are left");
+    write_file("/proc/meminfo", "MemTotal: 268435456 kB\nMemAvailable: 419430 kB\n");
+    ring_usage_read(root, &usage);
+    cr_expect(fabs(usage.memory_short - 0.95) < 0.001, "%g", usage.memory_short);
+    write_file("/proc/self/cgroup", "0::/\n");
+    write_file("/sys/fs/cgroup/memory.max", "1073741824\n");
+    write_file("/sys/fs/cgroup/memory.current", "1052266988\n");
+    ring_usage_read(root, &usage);
+    cr_expect_eq(usage.memory_max_bytes, 1024 * MB, "98 %% of a small one");
+    write_file("/proc/meminfo", "MemTotal: 268435456 kB\nMemAvailable: 250000000 kB\n");
+    write_file("/sys/fs/cgroup/memory.max", "68719476736\n");
+    write_file("/sys/fs/cgroup/memory.current", "34359738368\n");
+    ring_usage_read(root, &usage);
+    cr_expect_eq(usage.memory_max_bytes, 64 * 1024 * MB, "neither is short: the one with the larger share");
 }
 
 Test(usage, of_memory_heeds_the_first_version_of_groups)

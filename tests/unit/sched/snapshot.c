@@ -185,6 +185,47 @@ static void on_shed(void *context, struct sched_request *request, enum sched_she
 
 enum { REQUESTS = 3 + 2 * SCHED_VIEW_TENANTS_MAX };
 
+Test(snapshot, has_the_figures_of_each_of_several_endpoints)
+{
+    static const struct admission_events events = {on_grant, on_shed};
+    struct admission_options options = {
+        .limiter = {.kind = LIMITER_FIXED, .initial = 8, .min = 1, .max = 8, .endpoints = 2},
+        .queue = {.requests_max = 8, .tenants_max = 8, .tenant_share_percent = 100, .input_weight = 1000},
+        .endpoint_limit = 4,
+        .endpoint_count = 2,
+        .is_plain = true,
+    };
+    struct sched_request some[3];
+    struct admission *admission = admission_create(&options, &events, NULL, NANOS_PER_S);
+    cr_assert_not_null(admission);
+    for (unsigned i = 0; i < 3; i++) {
+        some[i] = (struct sched_request){.class = 2, .arrived_ns = NANOS_PER_S, .deadline_ns = NANOS_NEVER};
+        some[i].cost.prompt_tokens = 1;
+        cr_assert(admission_submit(admission, NANOS_PER_S, &some[i]));
+    }
+    unsigned refused = some[2].endpoint;
+    admission_release(admission, 2 * NANOS_PER_S, &some[2],
+                      &(struct admission_outcome){.is_refused = true, .retry_after_ns = 5 * NANOS_PER_S});
+    sched_view_fill(&view, admission, 3 * NANOS_PER_S);
+    cr_assert_eq(view.endpoint_count, 2);
+    cr_expect_eq(view.endpoint[0].in_flight + view.endpoint[1].in_flight, 2);
+    cr_expect_eq(view.endpoint[refused].cuts, 1);
+    cr_expect_lt(view.endpoint[refused].limit, 4);
+    cr_expect_eq(view.endpoint[refused].paused_ns, 4 * NANOS_PER_S);
+    cr_expect_eq(view.endpoint[1 - refused].cuts, 0);
+    cr_expect_eq(view.endpoint[1 - refused].limit, 4);
+    cr_expect_eq(view.endpoint[1 - refused].paused_ns, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        admission_release(admission, 3 * NANOS_PER_S, &some[i], &(struct admission_outcome){0});
+    }
+    admission_destroy(admission);
+    options.endpoint_count = 1;
+    admission = admission_create(&options, &events, NULL, NANOS_PER_S);
+    sched_view_fill(&view, admission, 3 * NANOS_PER_S);
+    cr_expect_eq(view.endpoint_count, 0, "one alone has the model's limit");
+    admission_destroy(admission);
+}
+
 Test(snapshot, has_the_figures_of_an_admission)
 {
     static const struct admission_events events = {on_grant, on_shed};

@@ -11,7 +11,7 @@ Test(config, smallest_file_gets_the_defaults)
 {
     struct config *config = parse_right(LISTENERS ROUTES);
     cr_expect(config->workers == 0);
-    cr_expect(config->pin);
+    cr_expect(config->pin == CONFIG_BOOL_AUTO);
     cr_expect(!config->access_log);
     cr_expect(config->log_level == LOG_INFO);
     cr_expect(!config->has_admin);

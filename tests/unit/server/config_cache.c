@@ -62,7 +62,7 @@ static void memory_is(const char *written, uint64_t bytes, unsigned percent)
     snprintf(text, sizeof(text), "%s%scache: {memory: '%s'}\n", LISTENERS, ROUTES, written);
     struct config *config = parse_right(text);
     cr_expect(config->cache.memory.bytes == bytes && config->cache.memory.percent == percent, "%s", written);
-    cr_expect(config_cache_memory_bytes(config) == (percent == 0 ? bytes : ring_memory_bytes("") / 100 * percent));
+    cr_expect(config_cache_memory_bytes(config, 1000) == (percent == 0 ? bytes : 10 * percent));
     config_destroy(config);
 }
 

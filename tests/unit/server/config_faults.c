@@ -209,7 +209,7 @@ Test(config_faults, numbers_are_whole_and_inside_their_bounds)
 Test(config_faults, words_and_flags_say_what_they_may_be)
 {
     FAULTS(LISTENERS ROUTES "pin: maybe\nlog_level: verbose\n" UPSTREAMS,
-           "f.yaml:3:6: pin: 'maybe' is neither true nor false; write one of them\n"
+           "f.yaml:3:6: pin: 'maybe' is neither true nor false nor auto; write one of them\n"
            "f.yaml:4:12: log_level: 'verbose' is not known; it should be one of debug, info, warn, error\n");
 }
 
@@ -256,6 +256,15 @@ Test(config_faults, listener_addresses_say_what_would_be_right)
         "only the address and the port, or unix:/run/name.sock\n"
         "f.yaml:8:14: listeners[].address: 'unix:' is not an address to listen at; the path of a unix socket must be 1 "
         "to 107 bytes long; write unix:/run/name.sock\n");
+}
+
+Test(config_faults, listeners_have_different_names)
+{
+    FAULTS("listeners:\n  - {address: ':1', name: a}\n  - {address: ':2', name: b}\n  - {address: ':3', name: a}\n"
+           "  - {address: ':4', name: admin}\nadmin: {address: ':5'}\n" ROUTES,
+           "f.yaml:4:27: two listeners are named 'a', the first at line 2; give each its own\n"
+           "f.yaml:5:27: a listener is named 'admin', as the admin's is; give it another name\n");
+    FAULT_HAS("listeners: [{address: ':1', name: 'a:b'}]\n" ROUTES, "listeners[].name");
 }
 
 Test(config_faults, addresses_are_listened_at_once)

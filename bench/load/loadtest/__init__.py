@@ -1,0 +1,1 @@
+"""What bench/load/run is made of: targets, scenarios, the generator, verdicts, pictures and pages."""
