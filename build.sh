@@ -17,6 +17,8 @@ usage: ./build.sh VERB [ARGUMENTS]
 
   run [ARGS]        build and start the demo: the gateway in front of a simulated model; Ctrl-C stops it
   build [PRESET]    build the programs into build/PRESET (default: release)
+  install [PREFIX]  build and install below PREFIX (default: /usr/local); DESTDIR=DIR puts it all below DIR instead
+  package           build the Debian package for this release of Debian into build/package
   test [PRESET]     build and run every test (default: release; debug adds ASan and UBSan, tsan runs the stress tests)
   check             linter, formatting, clang-tidy, cppcheck, shellcheck
   bench [ARGS]      measure against the floors, nginx and haproxy
@@ -24,7 +26,7 @@ usage: ./build.sh VERB [ARGUMENTS]
   fuzz [SECONDS] [TARGET]
                     fuzz each target of tests/fuzz for so long (default: 60)
   format            put the sources into the house's format
-  deps [GROUP...]   only install what is missing; groups: build test check bench fuzz (default: build)
+  deps [GROUP...]   only install what is missing; groups: build package test check bench fuzz (default: build)
   clean             remove the build folder
 
 Presets: release debug tsan coverage fuzz. JOBS=N limits parallel compilers.
@@ -77,6 +79,29 @@ verb_build() {
 verb_run() {
     verb_build release
     exec "$BUILD/release/sluice" demo "$@"
+}
+
+verb_install() {
+    local prefix=${1:-/usr/local}
+    verb_build release
+    if [ -w "${DESTDIR:-$prefix}" ] || { [ -n "${DESTDIR:-}" ] && mkdir -p "$DESTDIR"; }; then
+        cmake --install "$BUILD/release" --prefix "$prefix"
+    else
+        as_root env ${DESTDIR:+DESTDIR="$DESTDIR"} cmake --install "$BUILD/release" --prefix "$prefix"
+    fi
+}
+
+verb_package() {
+    need package
+    verb_build release
+    say "packing"
+    rm -rf "$BUILD/package"
+    cpack -B "$BUILD/package" --config "$BUILD/release/CPackConfig.cmake" >"$BUILD/package.log" 2>&1 || {
+        cat "$BUILD/package.log" >&2
+        die "the package could not be made"
+    }
+    rm -rf "$BUILD/package/_CPack_Packages"
+    ls "$BUILD"/package/*.deb
 }
 
 verb_test() {
@@ -188,7 +213,7 @@ verb_deps() {
 verb=${1:-help}
 [ $# -eq 0 ] || shift
 case $verb in
-run | build | test | check | bench | load | fuzz | format | deps) "verb_$verb" "$@" ;;
+run | build | install | package | test | check | bench | load | fuzz | format | deps) "verb_$verb" "$@" ;;
 clean) rm -rf "$BUILD" ;;
 help | -h | --help) usage ;;
 *)

@@ -22,6 +22,8 @@ build | pc:libxxhash             | libxxhash-dev
 build | pc:jemalloc              | libjemalloc-dev
 build | pc:hwloc                 | libhwloc-dev
 build | pc:sqlite3>=3.37         | libsqlite3-dev
+package| cmd:dpkg-shlibdeps      | dpkg-dev
+package| cmd:file                | file
 test  | pc:criterion             | libcriterion-dev
 test  | py:pytest                | python3-pytest
 test  | py:httpx                 | python3-httpx
@@ -30,6 +32,10 @@ test  | cmd:curl                 | curl
 test  | cmd:wrk                  | wrk
 test  | cmd:nginx                | nginx-light
 test  | openai:                  | python3-openai
+test  | cmd:dpkg-shlibdeps       | dpkg-dev
+test  | cmd:file                 | file
+test  | cmd:systemd-analyze      | systemd
+test  | cmd:mandoc               | mandoc
 test  | py:yaml                  | python3-yaml
 test  | cmd:promtool             | prometheus
 test  | cmd:objdump              | binutils

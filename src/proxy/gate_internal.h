@@ -92,7 +92,10 @@ struct gate_link {
     struct list_node node;
 };
 
-enum { GATE_TRIALS_MAX = 4 };
+enum {
+    GATE_TRIALS_MAX = 4,
+    GATE_NAMES_MANY = 16, /* of an upstream with one endpoint: with so many others it is asked which it has */
+};
 
 /* Names of an upstream's models of which nobody but clients says that there are such.
  *

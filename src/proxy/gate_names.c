@@ -123,7 +123,7 @@ bool gate_pass_is_doubtful(const struct gate_pass *pass)
     for (unsigned i = 0; i < GATE_TRIALS_MAX; i++) {
         others += names->trials[i].hash != pass->name && !is_over(&names->trials[i], now);
     }
-    return others >= GATE_TRIALS_MAX;
+    return others >= GATE_NAMES_MANY;
 }
 
 /* The one that was served longest ago makes room, if that is long enough. */

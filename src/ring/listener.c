@@ -13,6 +13,8 @@
 enum {
     LISTEN_BACKLOG = 65535, /* cut to net.core.somaxconn by the kernel */
     ACCEPT_RETRY_MS = 100,
+    SHARE_SLACK = 4, /* connections that one may be ahead */
+    SHARE_YIELD_MS = 1,
     PROBE_RETRY_MS = 20,
     PROBE_RETRIES = 10,
 };
@@ -39,12 +41,8 @@ static void remove_stale_unix(const struct ring_address *address)
     close(fd);
 }
 
-enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd)
+enum result ring_listen_open(const struct ring_address *address, bool share, int *ret_fd)
 {
-    if (is_unix(address) && *io_fd >= 0) {
-        *io_fd = fcntl(*io_fd, F_DUPFD_CLOEXEC, 0);
-        return *io_fd < 0 ? ring_result_from(-errno) : RESULT_OK;
-    }
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return ring_result_from(-errno);
@@ -67,7 +65,17 @@ enum result ring_listen_open(const struct ring_address *address, bool share, int
         close(fd);
         return error == EADDRINUSE ? RESULT_REFUSED : ring_result_from(-error);
     }
-    *io_fd = fd;
+    *ret_fd = fd;
+    return RESULT_OK;
+}
+
+enum result ring_listen_share(int fd, int *ret_fd)
+{
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (other < 0) {
+        return ring_result_from(-errno);
+    }
+    *ret_fd = other;
     return RESULT_OK;
 }
 
@@ -119,7 +127,14 @@ static void listener_arm(struct ring_listener *listener)
 {
     struct ring *ring = listener->ring;
     struct io_uring_sqe *sqe = ring_sqe(ring);
-    io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (listener->share != NULL) {
+        /* Whoever waits first is woken: one that waits anew goes to the end of the line, a multishot stays at its head
+         * and gets nearly everything. */
+        atomic_fetch_add_explicit(&listener->share->waiting, 1, memory_order_relaxed);
+        io_uring_prep_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    } else {
+        io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    }
     io_uring_sqe_set_data64(sqe,
                             ring_user_data(RING_KIND_ACCEPT, ring->slots[listener->slot].generation, listener->slot));
     listener->armed = true;
@@ -152,11 +167,14 @@ void ring_listener_start(struct ring *ring, struct ring_listener *listener, int 
     listener_arm(listener);
 }
 
-/* Connections whose handshake is done belong to clients that were told they are accepted. */
+/* Connections whose handshake is done belong to clients that were told they are accepted. On a lasting socket they are
+ * the next process's; and its flags are not ours to set. */
 static void listener_finish(struct ring_listener *listener)
 {
-    fcntl(listener->fd, F_SETFL, O_NONBLOCK);
-    for (;;) {
+    if (!listener->is_lasting) {
+        fcntl(listener->fd, F_SETFL, O_NONBLOCK);
+    }
+    while (!listener->is_lasting) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             break;
@@ -218,6 +236,21 @@ void ring_listener_stop(struct ring_listener *listener)
     listener_cancel(listener);
 }
 
+/* Counts what this worker's accept on a shared socket has ended with. True: it is ahead, and others wait, so that the
+ * next connection is theirs. Who is awake would else take all of a burst, before those that it woke have got to run.
+ * The counts are hints; not all can be ahead, so that somebody always takes the next at once. */
+static bool share_is_ahead(struct ring_listener *listener, bool has_accepted)
+{
+    struct ring_listener_share *share = listener->share;
+    unsigned waiting = atomic_fetch_sub_explicit(&share->waiting, 1, memory_order_relaxed) - 1;
+    if (!has_accepted) {
+        return false;
+    }
+    uint64_t all = atomic_fetch_add_explicit(&share->accepted, 1, memory_order_relaxed) + 1;
+    listener->share_accepted++;
+    return waiting > 0 && listener->share_accepted > all / share->workers + SHARE_SLACK;
+}
+
 void listener_on_completion(struct ring *ring, struct ring_listener *listener, int32_t res, uint32_t flags)
 {
     if (res >= 0) {
@@ -232,12 +265,17 @@ void listener_on_completion(struct ring *ring, struct ring_listener *listener, i
         return;
     }
     listener->armed = false;
+    bool is_ahead = listener->share != NULL && share_is_ahead(listener, res >= 0);
     if (listener->stopping) {
         listener_finish(listener);
         return;
     }
     if (listener->held) {
         return; /* ring_listener_go_on arms it */
+    }
+    if (is_ahead) {
+        ring_timer_set(ring, &listener->retry, ring_now(ring) + SHARE_YIELD_MS * NANOS_PER_MS);
+        return;
     }
     if (res >= 0 || res == -ECONNABORTED || res == -EPROTO || res == -ECANCELED) {
         listener_arm(listener);

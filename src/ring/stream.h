@@ -116,6 +116,14 @@ uint32_t ring_stream_taken(const struct ring_stream *stream);
 
 /* ---- listening ---- */
 
+/* One socket on which several workers accept. Each takes one connection at a time, and one that has had more than its
+ * share leaves the next to others that wait. Zeroed, but for `workers`, before the first of them starts. */
+struct ring_listener_share {
+    unsigned workers;
+    _Atomic unsigned waiting; /* who has an accept with the kernel */
+    _Atomic uint64_t accepted;
+};
+
 struct ring_listener {
     struct ring *ring;
     void (*accepted)(struct ring_listener *listener, int fd); /* *gives* fd: for ring_stream_adopt, or ring_refuse */
@@ -127,12 +135,17 @@ struct ring_listener {
     bool stopping;
     bool paused; /* the descriptor table is full */
     bool held;   /* by ring_listener_hold */
+
+    /* set before the start */
+    struct ring_listener_share *share; /* *borrowed* until stopped; NULL: nobody else accepts on this socket */
+    uint64_t share_accepted;           /* of its connections, here */
+    bool is_lasting; /* the socket outlives this process: what is queued at the end is left to who comes next */
 };
 
 /* Opens a listening socket. `share`: SO_REUSEPORT, for one listener per worker; the address must have been
- * probed before (ring_listen_probe). For unix sockets a stale file is replaced, and the workers share one socket: pass
- * the descriptor of the first call in *io_fd (-1 before it), and get a duplicate. Off the hot path; any thread. */
-MUST_USE enum result ring_listen_open(const struct ring_address *address, bool share, int *io_fd);
+ * probed before (ring_listen_probe). For unix sockets a stale file is replaced, and the workers share one socket
+ * (ring_listen_share). Off the hot path; any thread. */
+MUST_USE enum result ring_listen_open(const struct ring_address *address, bool share, int *ret_fd);
 
 /* Whether the address can be listened on now, by nobody else: SO_REUSEPORT alone would let a second
  * instance take half of the connections. RESULT_REFUSED: in use. RESULT_UNREACHABLE: not ours, or not allowed. */
@@ -140,6 +153,9 @@ MUST_USE enum result ring_listen_probe(const struct ring_address *address);
 
 /* The address a listening socket really has (its port, when 0 was asked). */
 struct ring_address ring_listen_address(int fd);
+
+/* Another descriptor of the same listening socket, for another worker to take. */
+MUST_USE enum result ring_listen_share(int fd, int *ret_fd);
 
 /* Removes the file of a unix socket that is listened on no more; nothing for other addresses. */
 void ring_listen_remove(const struct ring_address *address);
@@ -153,7 +169,7 @@ void ring_listener_start(struct ring *ring, struct ring_listener *listener, int 
 void ring_listener_hold(struct ring_listener *listener);
 void ring_listener_go_on(struct ring_listener *listener);
 
-/* Accepts what is queued, then closes; `stopped` tells the end. */
+/* Accepts what is queued (not of a socket that is lasting), then closes; `stopped` tells the end. */
 void ring_listener_stop(struct ring_listener *listener);
 
 /* Closes a descriptor that nobody wants. */

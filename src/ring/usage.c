@@ -236,6 +236,11 @@ bool ring_usage_of_thread(const char *root, int thread_id, nanos *ret_ran_ns, na
     return true;
 }
 
+nanos ring_clock(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
 int ring_thread_id(void)
 {
     return (int)gettid();

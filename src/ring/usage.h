@@ -38,6 +38,9 @@ void ring_usage_read(const char *root, struct ring_usage *ret_usage);
  * such thread, or the kernel does not say (CONFIG_SCHED_INFO). */
 bool ring_usage_of_thread(const char *root, int thread_id, nanos *ret_ran_ns, nanos *ret_waited_ns);
 
+/* ring_now's clock, read now: for threads without a ring. */
+nanos ring_clock(void);
+
 /* The number of the calling thread. */
 int ring_thread_id(void);
 

@@ -1,4 +1,5 @@
-/* Who may go: arrival, queue, grant, shed. What happens to the granted is in admission_feedback.c. */
+/* Who goes: arrival, queue, grant, shed. What there is room for is in admission_room.c, what happens to the granted in
+ * admission_feedback.c. */
 #include "sched/admission.h"
 
 #include <math.h>
@@ -8,13 +9,10 @@
 #include "sched/admission_internal.h"
 
 enum {
-    GAP_WEIGHT = 16,       /* of the mean of gaps between grants */
-    ERROR_WEIGHT = 64,     /* of the prediction's error */
-    CERTAIN_SHARE = 2,     /* of what is predicted: half of a wait or of a base is as good as certain; the whole base: a
-                              twelfth of the shed would have made it, and goodput is 5 % less */
-    OTHERS_DEVIATIONS = 3, /* 2: the others' p99 is 1.55 times that without the greedy one, 3: 1.19; 4 gains nothing */
-    GREED_MAX = 2,         /* asking for more than so many times its share makes a tenant greedy */
-    BEYOND_PERCENT = 25,   /* of the limit, for the highest class in use */
+    GAP_WEIGHT = 16,   /* of the mean of gaps between grants */
+    ERROR_WEIGHT = 64, /* of the prediction's error */
+    CERTAIN_SHARE = 2, /* of what is predicted: half of a wait or of a base is as good as certain; the whole base: a
+                          twelfth of the shed would have made it, and goodput is 5 % less */
 };
 
 /* A class counts as in use for so long after its last request: that is how long headroom is held back for it. */
@@ -65,252 +63,6 @@ void admission_destroy(struct admission *admission)
 bool admission_at_rest(const struct admission *admission)
 {
     return admission->census.in_flight == 0 && queue_length(admission->queue) == 0;
-}
-
-/* ---- room ---- */
-
-/* Where a class stands among those in use. */
-struct standing {
-    bool is_above; /* some class below it is in use */
-    bool is_below; /* some class above it is */
-};
-
-/* The first and the last of the classes in use; none: SCHED_CLASSES and -1. */
-struct classes_in_use {
-    int highest, lowest;
-};
-
-static struct classes_in_use classes_in_use(const struct admission *admission, nanos now)
-{
-    struct classes_in_use in_use = {SCHED_CLASSES, -1};
-    for (int class = 0; class < SCHED_CLASSES; class ++) {
-        nanos seen = admission->class_seen_ns[class];
-        if (seen != 0 && now - seen < admission->class_seen_for_ns) {
-            in_use.highest = class < in_use.highest ? class : in_use.highest;
-            in_use.lowest = class;
-        }
-    }
-    return in_use;
-}
-
-static struct standing standing_of(struct classes_in_use in_use, unsigned class)
-{
-    return (struct standing){.is_above = in_use.lowest > (int)class, .is_below = in_use.highest < (int)class};
-}
-
-/* The lowest classes go first when this machine is short of something: class 3 from a tenth on, class 2 from the half.
- */
-static double share_under_pressure(const struct admission *admission, unsigned class)
-{
-    static const double begins[SCHED_CLASSES] = {2, 0.8, 0.5, 0.1};
-    double pressure = admission->pressure_milli / 1000.0;
-    if (pressure <= begins[class]) {
-        return 1;
-    }
-    double share = 1 - (pressure - begins[class]) / (1 - begins[class]) * 2;
-    return share > 0 ? share : 0;
-}
-
-/* Whether a class may have one more in flight, by count alone. A part of the limit is kept free for the classes above,
- * as long as they are in use. The highest in use may go beyond the limit, as long as those like it alone do not reach
- * it: what the lower ones have in flight cannot be taken back, and would hold it up whenever the limit is cut. */
-static bool fits_by_count(const struct admission *admission, unsigned class, struct standing standing,
-                          uint32_t in_flight_large)
-{
-    double limit = floor(admission->limiter.limit * share_under_pressure(admission, class));
-    double in_flight = admission->census.in_flight + admission->lent - in_flight_large;
-    if (in_flight == 0) {
-        return limit > 0; /* or nothing would ever be learned again */
-    }
-    if (standing.is_below) {
-        return in_flight < limit - ceil(limit * admission->options.holdback_percent / 100.0);
-    }
-    /* A limit that somebody has set is not gone beyond. */
-    bool is_learned = admission->options.limiter.kind == LIMITER_EXCESS;
-    if (standing.is_above && is_learned && admission->in_flight_of[class] < limit) {
-        limit = fmin(limit * (1 + BEYOND_PERCENT / 100.0), admission->limiter.options.max);
-    }
-    return in_flight < limit;
-}
-
-/* Time of prefill that a request of this class may bring beside what is pending. The highest class in use goes at once:
- * nothing that is pending gets out of its way by its waiting here. */
-static nanos prefill_room(const struct admission *admission, struct standing standing)
-{
-    const struct limiter *limiter = &admission->limiter;
-    const struct limiter_census *census = &admission->census;
-    bool is_highest = standing.is_above && !standing.is_below;
-    if (census->pending == (standing.is_below ? 0 : admission->large_pending) || limiter->prefill_ns == NANOS_NEVER ||
-        is_highest) {
-        return NANOS_NEVER;
-    }
-    nanos allowed = standing.is_below ? limiter->prefill_ns / 4 : limiter->prefill_ns;
-    return allowed > census->pending_base_ns ? allowed - census->pending_base_ns : 0;
-}
-
-/* One of the highest class in use goes at once here, too; one of a class below it only where nothing else is pending,
- * since what comes behind it waits for all of it. */
-static bool may_bring_large(const struct admission *admission, unsigned class, struct standing standing)
-{
-    if (!fits_by_count(admission, class, standing, 0)) {
-        return false;
-    }
-    if (standing.is_below) {
-        return admission->census.pending == 0;
-    }
-    return standing.is_above || admission->large_pending < admission->limiter.large_max;
-}
-
-/* Expected KV tokens that a request of this class may bring. As with slots, a part is kept free for the highest class.
- */
-static uint64_t kv_room(const struct admission *admission, struct standing standing)
-{
-    const struct limiter_census *census = &admission->census;
-    double limit = admission->limiter.kv_tokens;
-    if (isinf(limit)) {
-        return UINT64_MAX;
-    }
-    if (standing.is_below) {
-        limit -= limit * admission->options.holdback_percent / 100.0;
-    }
-    double free = limit - (double)census->kv_expected;
-    if (census->in_flight == 0 || free >= (double)UINT64_MAX) {
-        return UINT64_MAX;
-    }
-    return free > 0 ? (uint64_t)free : 0;
-}
-
-/* What one more of a class may bring. */
-struct class_room {
-    bool may_pass; /* by count */
-    bool large_may_pass;
-    nanos prefill_ns_max; /* of a small one */
-    uint64_t kv_tokens_max;
-    uint64_t endpoints; /* with room */
-};
-
-static struct class_room class_room_at(const struct admission *admission, nanos now, unsigned class,
-                                       struct classes_in_use in_use)
-{
-    uint64_t endpoints = admission_endpoints_with_room(admission, now);
-    struct standing standing = standing_of(in_use, class);
-    /* The lane of the small: large ones, each of which may hold what many small ones would, take no places from them
-     * where the limit is learned. */
-    bool has_lane = admission->options.limiter.kind == LIMITER_EXCESS && !standing.is_below;
-    uint32_t lane = has_lane ? admission->large_in_flight : 0;
-    return (struct class_room){
-        .may_pass =
-            endpoints != 0 && now >= admission->paused_until_ns && fits_by_count(admission, class, standing, lane),
-        .large_may_pass = may_bring_large(admission, class, standing),
-        .prefill_ns_max = prefill_room(admission, standing),
-        .kv_tokens_max = kv_room(admission, standing),
-        .endpoints = endpoints,
-    };
-}
-
-/* What is kept for small prompts of the KV memory, as long as there are large ones. */
-static uint64_t kv_lane(const struct admission *admission)
-{
-    double limit = admission->limiter.kv_tokens;
-    bool has_lane =
-        admission->options.limiter.kind == LIMITER_EXCESS && admission->large_in_flight > 0 && !isinf(limit);
-    return has_lane ? (uint64_t)(limit * admission->options.holdback_percent / 100.0) : 0;
-}
-
-/* Only of the classes that the queue asks for: the highest, and those of which somebody waits. */
-static struct queue_room room_at(const struct admission *admission, nanos now)
-{
-    struct queue_room room = {
-        .is_overloaded =
-            admission->waiting_since_ns != 0 && now - admission->waiting_since_ns >= admission->standing_after_ns,
-        .kv_lane_tokens = kv_lane(admission),
-    };
-    uint64_t small_tokens = admission->census.kv_expected > admission->large_tokens
-                                ? admission->census.kv_expected - admission->large_tokens
-                                : 0;
-    room.is_lane_open = small_tokens < room.kv_lane_tokens;
-    struct classes_in_use in_use = classes_in_use(admission, now);
-    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
-        if (class > 0 && queue_length_of(admission->queue, class) == 0) {
-            continue;
-        }
-        struct class_room of_class = class_room_at(admission, now, class, in_use);
-        room.class_may_pass[class] = of_class.may_pass;
-        room.prefill_ns_max[class] = of_class.prefill_ns_max;
-        room.kv_tokens_max[class] = of_class.kv_tokens_max;
-        room.large_may_pass[class] = of_class.large_may_pass;
-        room.endpoints = of_class.endpoints; /* of all alike; if there is none, nobody may pass */
-    }
-    return room;
-}
-
-static bool has_endpoint(const struct class_room *room, const struct sched_request *request)
-{
-    return request->endpoints == 0 ? room->endpoints != 0 : (room->endpoints & request->endpoints) != 0;
-}
-
-static bool fits(const struct admission *admission, const struct sched_request *request, const struct class_room *room)
-{
-    bool is_big = admission_is_large(admission, request);
-    uint64_t lane = is_big ? kv_lane(admission) : 0;
-    return room->may_pass && (is_big ? room->large_may_pass : request->base_ns <= room->prefill_ns_max) &&
-           (room->kv_tokens_max == UINT64_MAX || sched_tokens(&request->cost) + lane <= room->kv_tokens_max) &&
-           has_endpoint(room, request);
-}
-
-/* Whether a tenant that always wants more leaves room for the others. It may have its share, and beyond that what they
- * do not need: they are as many as they are only on average, and for as long as its requests take they may be two
- * deviations more. */
-static bool leaves_room_for_others(struct admission *admission, nanos now, const struct sched_request *request)
-{
-    double limit = floor(admission->limiter.limit);
-    struct queue_share share = queue_share_of(admission->queue, now, request);
-    bool is_greedy = share.greed > GREED_MAX;
-    if (!is_greedy || !admission->limiter.is_found || share.others == 0 || share.own + 1 <= limit * share.share) {
-        return true;
-    }
-    struct greedy_tenant *greedy = &admission->greedy;
-    if (greedy->seen_ns == 0 || greedy->tenant != request->tenant) {
-        *greedy = (struct greedy_tenant){.tenant = request->tenant, .others_mean = share.others};
-    }
-    greedy->seen_ns = now;
-    double needed = greedy->others_mean + OTHERS_DEVIATIONS * sqrt(greedy->others_mean);
-    nanos prefill = admission->census.pending_base_ns + request->base_ns;
-    return share.own + 1 <= limit - needed &&
-           (admission->census.pending == 0 ||
-            (!admission_is_large(admission, request) && prefill <= admission->limiter.prefill_ns / 4));
-}
-
-/* What the others have in flight beside a greedy tenant, over half a minute. */
-static void follow_greedy(struct admission *admission, nanos now)
-{
-    struct greedy_tenant *greedy = &admission->greedy;
-    nanos window = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
-    if (greedy->seen_ns == 0 || now - greedy->seen_ns > window) {
-        greedy->seen_ns = 0;
-        return;
-    }
-    const struct sched_request one = {.tenant = greedy->tenant};
-    double others = queue_share_of(admission->queue, now, &one).others;
-    greedy->others_mean += (others - greedy->others_mean) * 2 * (double)admission->limiter.period_ns / (double)window;
-}
-
-/* Says which bound it was that made somebody wait: only that one may grow. */
-static void note_block(struct admission *admission, const struct sched_request *request, const struct class_room *room)
-{
-    struct limiter_census *census = &admission->census;
-    if (!has_endpoint(room, request)) {
-        return; /* a sub-limit's doing */
-    }
-    if (!room->may_pass) {
-        bool is_headroom = census->in_flight + admission->lent + 1 <= admission->limiter.limit;
-        census->blocked_by_headroom |= is_headroom;
-        census->blocked_by_count |= !is_headroom;
-    } else if (sched_tokens(&request->cost) > room->kv_tokens_max) {
-        census->blocked_by_kv = true;
-    } else {
-        census->blocked_by_prefill = true;
-    }
 }
 
 /* ---- grants ---- */
@@ -430,14 +182,13 @@ static bool is_in_doubt(const struct admission *admission, nanos now, const stru
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
 static struct sched_request *choose(struct admission *admission, nanos now)
 {
-    struct queue_room room = room_at(admission, now);
-    bool blocked = false;
-    struct sched_request *request = queue_next(admission->queue, now, &room, &blocked);
-    if (request != NULL && !leaves_room_for_others(admission, now, request)) {
+    struct queue_room room = admission_queue_room(admission, now);
+    struct sched_request *request = queue_next(admission->queue, now, &room);
+    if (request != NULL && !admission_leaves_room(admission, now, request)) {
         admission->census.blocked_by_headroom = true;
         room.is_tenant_held = true;
         room.held_tenant = request->tenant;
-        request = queue_next(admission->queue, now, &room, &blocked);
+        request = queue_next(admission->queue, now, &room);
     }
     return request;
 }
@@ -498,23 +249,28 @@ nanos admission_predict_wait(const struct admission *admission, const struct sch
     return corrected(admission, paced_wait(admission, request));
 }
 
+static void grant_at_once(struct admission *admission, nanos now, struct sched_request *request)
+{
+    queue_charge(admission->queue, request);
+    grant(admission, now, request);
+    admission->counters.granted_at_once++;
+}
+
 static void observe(struct admission *admission, nanos now, struct sched_request *request)
 {
-    struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
-    if (fits(admission, request, &room)) {
+    struct admission_room room = admission_room_of(admission, now, request->class);
+    if (admission_fits(admission, request, &room)) {
         admission->last_grant_ns = 0; /* nobody would wait: the gap up to here says nothing of the pace */
     } else {
         admission->counters.would_have_waited++;
-        note_block(admission, request, &room);
+        admission_note_block(admission, request, &room);
         /* Nothing waits here, so what is beyond the limit is what would. */
         double beyond = admission->census.in_flight + 1 - admission->limiter.limit;
         double wait = admission->grant_gap_ns * (beyond > 0 ? beyond : 0);
         admission->counters.would_have_shed += is_late(request, now + (nanos)wait);
         learn_gap(admission, now);
     }
-    queue_charge(admission->queue, request);
-    grant(admission, now, request);
-    admission->counters.granted_at_once++;
+    grant_at_once(admission, now, request);
 }
 
 /* Shed at arrival, for a reason that no waiting would mend. */
@@ -546,9 +302,8 @@ static void shed_all(struct admission *admission, nanos now, struct list_node *e
     }
 }
 
-bool admission_submit(struct admission *admission, nanos now, struct sched_request *request)
+static void arrive(struct admission *admission, nanos now, struct sched_request *request)
 {
-    CHECK(request->state == SCHED_OUT && request->class < SCHED_CLASSES);
     admission->counters.submitted++;
     queue_offer(admission->queue, now, request);
     admission->class_seen_ns[request->class] = now;
@@ -559,23 +314,16 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         nanos least = least_of(request);
         request->start_by_ns -= least < request->deadline_ns ? least : request->deadline_ns;
     }
-    if (admission->options.observe_only) {
-        observe(admission, now, request);
-        return true;
-    }
-    struct class_room room = class_room_at(admission, now, request->class, classes_in_use(admission, now));
-    bool does_fit = fits(admission, request, &room) && leaves_room_for_others(admission, now, request);
-    if (does_fit && queue_ahead_of(admission->queue, request) == 0) {
-        queue_charge(admission->queue, request);
-        grant(admission, now, request);
-        admission->counters.granted_at_once++;
-        return true;
-    }
+}
+
+/* Queues one that cannot go at once. False: it was shed. */
+static bool enqueue(struct admission *admission, nanos now, struct sched_request *request)
+{
     request->was_blocked = true;
     request->paced_ns = paced_wait(admission, request);
     request->predicted_ns = corrected(admission, request->paced_ns);
     enum sched_shed why = hopeless(admission, now, request, request->predicted_ns);
-    if (why == SCHED_SHED_NONE && share_under_pressure(admission, request->class) == 0) {
+    if (why == SCHED_SHED_NONE && admission_share_under_pressure(admission, request->class) == 0) {
         why = SCHED_SHED_PRESSURE;
     }
     struct list_node evicted;
@@ -593,10 +341,30 @@ bool admission_submit(struct admission *admission, nanos now, struct sched_reque
         admission->last_grant_ns = now;
     }
     shed_all(admission, now, &evicted);
+    return true;
+}
+
+bool admission_submit(struct admission *admission, nanos now, struct sched_request *request)
+{
+    CHECK(request->state == SCHED_OUT && request->class < SCHED_CLASSES);
+    arrive(admission, now, request);
+    if (admission->options.observe_only) {
+        observe(admission, now, request);
+        return true;
+    }
+    struct admission_room room = admission_room_of(admission, now, request->class);
+    bool does_fit = admission_fits(admission, request, &room) && admission_leaves_room(admission, now, request);
+    if (does_fit && queue_ahead_of(admission->queue, request) == 0) {
+        grant_at_once(admission, now, request);
+        return true;
+    }
+    if (!enqueue(admission, now, request)) {
+        return false;
+    }
     if (does_fit) {
         admission_pump(admission, now); /* it may pass those who do not fit */
     } else {
-        note_block(admission, request, &room);
+        admission_note_block(admission, request, &room);
     }
     admission_arm_tick(admission, now);
     return false;
@@ -627,19 +395,6 @@ static void expire(struct admission *admission, nanos now)
     }
 }
 
-/* Those who wait since long block as much as those who came since the last tick. */
-static void note_standing_block(const struct admission *admission, nanos now, struct limiter_census *census)
-{
-    double limit = floor(admission->limiter.limit);
-    double held = ceil(limit * admission->options.holdback_percent / 100.0);
-    struct classes_in_use in_use = classes_in_use(admission, now);
-    census->is_headroom_held = admission->greedy.seen_ns != 0 || in_use.highest < in_use.lowest;
-    if (census->waiting > 0) {
-        census->blocked_by_count |= census->in_flight >= limit;
-        census->blocked_by_headroom |= census->is_headroom_held && census->in_flight >= limit - held;
-    }
-}
-
 void admission_advance(struct admission *admission, nanos now)
 {
     expire(admission, now);
@@ -649,8 +404,8 @@ void admission_advance(struct admission *admission, nanos now)
     admission_endpoints_advance(admission, now);
     if (now >= admission->next_tick_ns) {
         struct limiter_census census = admission_tick_census(admission, now);
-        follow_greedy(admission, now);
-        note_standing_block(admission, now, &census);
+        admission_follow_greedy(admission, now);
+        admission_note_standing_block(admission, now, &census);
         admission->limiter.ops->tick(&admission->limiter, now, &census);
         admission->census.blocked_by_count = false;
         admission->census.blocked_by_headroom = false;
@@ -676,22 +431,4 @@ void admission_set_lent(struct admission *admission, uint32_t lent, uint32_t in_
 uint32_t admission_in_flight(const struct admission *admission)
 {
     return admission->census.in_flight;
-}
-
-int admission_lendable(const struct admission *admission, nanos now)
-{
-    const struct limiter *limiter = &admission->limiter;
-    const struct limiter_census *census = &admission->census;
-    if (queue_length(admission->queue) > 0 || now < admission->paused_until_ns ||
-        !admission_endpoints_are_free(admission, now)) {
-        return -1;
-    }
-    unsigned lowest = SCHED_CLASSES - 1; /* who goes on a slot that is lent is not asked for its class */
-    double part = ceil(limiter->limit * admission->options.holdback_percent / 100.0);
-    double held = standing_of(classes_in_use(admission, now), lowest).is_below ? part : 0;
-    double limit = floor(limiter->limit * share_under_pressure(admission, lowest)) - held;
-    double free = limit - (double)(census->in_flight + admission->lent);
-    bool is_tight = (double)census->kv_expected > limiter->kv_tokens / 2 ||
-                    (limiter->prefill_ns != NANOS_NEVER && census->pending_base_ns > limiter->prefill_ns / 2);
-    return free < 0 ? -1 : is_tight ? 0 : free > UINT16_MAX ? UINT16_MAX : (int)free;
 }

@@ -63,6 +63,12 @@ static inline bool admission_is_large(const struct admission *admission, const s
     return sched_uncached_tokens(&request->cost) > admission->options.queue.small_tokens_max;
 }
 
+/* What one more of a class may bring, asked for at its arrival. */
+struct admission_room {
+    struct queue_class_room of_class;
+    uint64_t endpoints; /* with room; 0: none */
+};
+
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);
 
@@ -77,6 +83,36 @@ struct limiter_census admission_tick_census(const struct admission *admission, n
 
 /* For how long a request of this kind would wait if it came now. */
 nanos admission_predict_wait(const struct admission *admission, const struct sched_request *request);
+
+/* ---- admission_room.c */
+
+struct admission_room admission_room_of(const struct admission *admission, nanos now, unsigned class);
+
+/* For all that wait: the classes that the queue will look at. */
+struct queue_room admission_queue_room(const struct admission *admission, nanos now);
+
+/* Its base_ns is of this moment. */
+bool admission_fits(const struct admission *admission, const struct sched_request *request,
+                    const struct admission_room *room);
+
+/* Whether a tenant that always wants more leaves room for the others; notes who it is. It may have its share, and
+ * beyond that what they do not need: they are as many as they are only on average, and for as long as its requests take
+ * they may be some deviations more. */
+bool admission_leaves_room(struct admission *admission, nanos now, const struct sched_request *request);
+
+/* Each period: what the others have in flight beside a greedy tenant, over half a minute. */
+void admission_follow_greedy(struct admission *admission, nanos now);
+
+/* Says which bound it was that made somebody wait: only that one may grow. */
+void admission_note_block(struct admission *admission, const struct sched_request *request,
+                          const struct admission_room *room);
+
+/* Each period: those who wait since long block as much as those who came since the last tick. */
+void admission_note_standing_block(const struct admission *admission, nanos now, struct limiter_census *census);
+
+/* Of the limit, for a class: the lowest go first when this machine is short of something, class 3 from a tenth on,
+ * class 2 from the half. 0: none of them may go. */
+double admission_share_under_pressure(const struct admission *admission, unsigned class);
 
 /* ---- admission_endpoints.c */
 

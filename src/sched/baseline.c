@@ -34,17 +34,30 @@ void baseline_init(struct baseline *baseline, nanos window_ns, nanos now)
     }
 }
 
+static struct baseline_point point_of(const struct baseline_bucket *bucket)
+{
+    return (struct baseline_point){(double)bucket->size_sum / bucket->size_count, (double)bucket->base_ns};
+}
+
 static void make_points(struct baseline *baseline)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < BASELINE_BUCKETS; i++) {
-        const struct baseline_bucket *bucket = &baseline->buckets[i];
-        if (bucket->base_ns != 0) {
-            double size = (double)bucket->size_sum / bucket->size_count;
-            baseline->points[count++] = (struct baseline_point){size, (double)bucket->base_ns};
+        if (baseline->buckets[i].base_ns != 0) {
+            baseline->points[count++] = point_of(&baseline->buckets[i]);
         }
     }
     baseline->point_count = count;
+}
+
+/* The same where only the one of a known bucket has moved. */
+static void make_point(struct baseline *baseline, const struct baseline_bucket *bucket)
+{
+    unsigned at = 0;
+    for (const struct baseline_bucket *below = baseline->buckets; below < bucket; below++) {
+        at += below->base_ns != 0;
+    }
+    baseline->points[at] = point_of(bucket);
 }
 
 static double line_at(struct baseline_point from, struct baseline_point to, double size)
@@ -172,9 +185,9 @@ void baseline_add(struct baseline *baseline, nanos now, uint32_t size, nanos too
     bool is_first = bucket->base_ns == 0;
     if (is_first) {
         begin_bucket(baseline, bucket, size, took_ns, at_low_load);
-    }
-    if (is_first || place_point(bucket, size, took_ns)) {
         make_points(baseline);
+    } else if (place_point(bucket, size, took_ns)) {
+        make_point(baseline, bucket);
     }
 
     double ratio = (double)took_ns / (double)baseline_of(baseline, size);

@@ -37,8 +37,8 @@ struct limiter_options {
     nanos slo_token_ns;   /* mean time between tokens that is wanted; 0: no guard */
     uint32_t endpoints;   /* ≥ 1: servers that share the work */
     uint32_t seed;        /* for those that draw */
-    uint32_t
-        time_scale_milli; /* 1,000: as it is; 10,000: all time constants are a tenth (for runs in accelerated time) */
+    /* 1,000: as it is; 10,000: all time constants are a tenth (for runs in accelerated time) */
+    uint32_t time_scale_milli;
 };
 
 /* What there is in flight, at the moment of the call. */

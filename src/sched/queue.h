@@ -19,13 +19,11 @@
 
 struct queue_options {
     uint32_t requests_max;
-    uint64_t tokens_max;  /* prompt and expected output of all that wait; 0: no bound */
-    uint64_t bytes_max;   /* of their bodies; 0: no bound */
-    uint32_t tenants_max; /* known at a time */
-    uint32_t
-        tenant_share_percent; /* of requests_max, tokens_max and bytes_max, for one tenant while two or more wait */
-    uint32_t
-        aged_share_percent; /* of the grants, for requests of lower classes that waited longer than aged_after_ns */
+    uint64_t tokens_max;           /* prompt and expected output of all that wait; 0: no bound */
+    uint64_t bytes_max;            /* of their bodies; 0: no bound */
+    uint32_t tenants_max;          /* known at a time */
+    uint32_t tenant_share_percent; /* of each bound on what waits, for one tenant while two or more wait */
+    uint32_t aged_share_percent;   /* of the grants, for those of lower classes that waited beyond aged_after_ns */
     nanos aged_after_ns;
     uint32_t small_tokens_max; /* uncached prompt tokens up to which a request is small */
     uint32_t input_weight;     /* of a prompt token against an output token's, in thousandths, when charging */
@@ -37,17 +35,22 @@ struct queue_options {
                                     prompt and expected output; then none passes it; 0: 25 */
 };
 
+/* What one more of a class may bring. */
+struct queue_class_room {
+    bool may_pass;          /* by count: the upper ones have headroom held back for them */
+    bool large_may_pass;    /* one above small_tokens_max */
+    nanos prefill_ns_max;   /* base_ns of a small one that fits; large ones have large_may_pass */
+    uint64_t kv_tokens_max; /* prompt and expected output that fit */
+};
+
 /* What may leave now. */
 struct queue_room {
-    bool class_may_pass[SCHED_CLASSES];    /* by count: the upper ones have headroom held back for them */
-    nanos prefill_ns_max[SCHED_CLASSES];   /* base_ns of a small one that fits; large ones have large_may_pass */
-    bool large_may_pass[SCHED_CLASSES];    /* for those above small_tokens_max */
-    uint64_t kv_tokens_max[SCHED_CLASSES]; /* prompt and expected output that fit */
-    uint64_t kv_lane_tokens;               /* of them, kept for small ones */
-    bool is_lane_open;                     /* small ones hold less than that: a large one that waits for memory waits
-                                              for its own kind, and may be passed */
-    uint64_t endpoints;                    /* with room; 0: any */
-    bool is_tenant_held;                   /* this one leaves room for the others */
+    struct queue_class_room classes[SCHED_CLASSES];
+    uint64_t kv_lane_tokens; /* of each class's kv_tokens_max, kept for small ones */
+    bool is_lane_open;       /* small ones hold less than that: a large one that waits for memory waits for its own
+                                kind, and may be passed */
+    uint64_t endpoints;      /* with room; 0: any */
+    bool is_tenant_held;     /* this one leaves room for the others */
     uint64_t held_tenant;
     bool is_overloaded; /* standing overload: for adaptive LIFO */
 };
@@ -68,10 +71,9 @@ void queue_destroy(struct queue *queue); /* empty, and all that was charged is o
  * start_by_ns; that may be the new one itself. */
 enum sched_shed queue_put(struct queue *queue, nanos now, struct sched_request *request, struct list_node *evicted);
 
-/* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. *ret_blocked: somebody
- * waits who does not fit. Sets is_lane_grant. Valid
+/* The one that goes next among those that fit into `room`; NULL: none. Does not take it out. Sets is_lane_grant. Valid
  * until the next put. */
-struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked);
+struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room);
 
 /* Takes out who queue_next has given, and charges its tenant. */
 void queue_take(struct queue *queue, struct sched_request *request);
@@ -104,11 +106,13 @@ struct queue_share {
     uint32_t own;    /* of its requests in flight: charged, and not over */
     uint32_t others; /* of all others */
     double share;    /* its weight among all of theirs */
-    double greed;    /* what it asks for ÷ its share of what is served, in tokens over half a minute */
 };
-struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request);
+struct queue_share queue_share_of(const struct queue *queue, const struct sched_request *request);
 
-/* A request has come, whatever becomes of it: for queue_share.greed. */
+/* What the tenant of a request asks for ÷ its share of what is served, in tokens over half a minute. */
+double queue_greed_of(const struct queue *queue, nanos now, const struct sched_request *request);
+
+/* A request has come, whatever becomes of it: for queue_greed_of. */
 void queue_offer(struct queue *queue, nanos now, const struct sched_request *request);
 
 /* One was granted. */

@@ -56,16 +56,17 @@ static bool fits(const struct sched_request *request, const struct limits *limit
 
 static uint64_t kv_of_large(const struct queue_room *room, unsigned class)
 {
-    uint64_t all = room->kv_tokens_max[class];
+    uint64_t all = room->classes[class].kv_tokens_max;
     return all == UINT64_MAX ? all : all > room->kv_lane_tokens ? all - room->kv_lane_tokens : 0;
 }
 
 static struct limits limits_of(const struct queue_room *room, unsigned class)
 {
+    const struct queue_class_room *of_class = &room->classes[class];
     return (struct limits){
-        .prefill_ns_max = room->prefill_ns_max[class],
-        .large_may_pass = room->large_may_pass[class],
-        .kv_tokens_max = room->kv_tokens_max[class],
+        .prefill_ns_max = of_class->prefill_ns_max,
+        .large_may_pass = of_class->large_may_pass,
+        .kv_tokens_max = of_class->kv_tokens_max,
         .kv_large_max = kv_of_large(room, class),
         .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
         .is_tenant_held = room->is_tenant_held,
@@ -76,15 +77,12 @@ static struct limits limits_of(const struct queue_room *room, unsigned class)
 /* What a request may have to wait for that is its own affair. */
 static struct limits limits_of_its_own(const struct queue_room *room, unsigned class, bool large_may_pass)
 {
-    return (struct limits){
-        .prefill_ns_max = NANOS_NEVER,
-        .large_may_pass = large_may_pass,
-        .kv_tokens_max = UINT64_MAX,
-        .kv_large_max = room->is_lane_open ? kv_of_large(room, class) : UINT64_MAX,
-        .endpoints = room->endpoints == 0 ? UINT64_MAX : room->endpoints,
-        .is_tenant_held = room->is_tenant_held,
-        .held_tenant = room->held_tenant,
-    };
+    struct limits limits = limits_of(room, class);
+    limits.prefill_ns_max = NANOS_NEVER;
+    limits.large_may_pass = large_may_pass;
+    limits.kv_tokens_max = UINT64_MAX;
+    limits.kv_large_max = room->is_lane_open ? limits.kv_large_max : UINT64_MAX;
+    return limits;
 }
 
 /* ---- the first in order */
@@ -173,7 +171,7 @@ static struct sched_request *first_in_order(const struct queue *queue, const str
 static bool passes_large(const struct queue *queue, const struct queue_room *room, unsigned class,
                          const struct sched_request *request)
 {
-    return !room->large_may_pass[class] && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
+    return !room->classes[class].large_may_pass && seat_of(queue->classes[class].seats.root)->sum.fit.large > 0 &&
            first_in_order(queue, room, class, true) != request;
 }
 
@@ -191,28 +189,21 @@ static bool is_passed_enough(const struct queue *queue, const struct sched_reque
     return request->place.passed_tokens * 100 >= sched_tokens(&request->cost) * percent;
 }
 
-/* Returns whether a waiting one has the right that nobody passes it. Sets *ret_blocked, not clears it. */
-static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice,
-                            bool *ret_blocked)
+/* Returns whether a waiting one has the right that nobody passes it. */
+static bool choose_in_order(const struct queue *queue, const struct queue_room *room, struct queue_choice *choice)
 {
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        if (queue->classes[i].requests == 0) {
-            continue;
-        }
-        if (!room->class_may_pass[i]) {
-            *ret_blocked = true;
+        if (queue->classes[i].requests == 0 || !room->classes[i].may_pass) {
             continue;
         }
         if (choice->passed == NULL) {
-            struct sched_request *first = first_in_order(queue, room, i, room->large_may_pass[i]);
+            struct sched_request *first = first_in_order(queue, room, i, room->classes[i].large_may_pass);
             struct limits limits = limits_of(room, i);
             if (first != NULL && fits(first, &limits)) {
                 choice->request = first;
                 choice->grant = passes_large(queue, room, i, first) ? QUEUE_GRANT_LANE : QUEUE_GRANT_ORDER;
-                *ret_blocked = *ret_blocked || choice->grant == QUEUE_GRANT_LANE;
                 return false;
             }
-            *ret_blocked = true;
             if (first == NULL) {
                 continue; /* all wait for something of their own */
             }
@@ -258,7 +249,7 @@ static void choose_aged(const struct queue *queue, nanos now, const struct queue
     unsigned above = choice->request != NULL ? choice->request->class : 0;
     struct limits limits = limits_of(room, above);
     struct sched_request *oldest = NULL;
-    for (unsigned i = above + 1; i < SCHED_CLASSES && room->class_may_pass[above]; i++) {
+    for (unsigned i = above + 1; i < SCHED_CLASSES && room->classes[above].may_pass; i++) {
         const struct queue_seat *seat = first_aged_seat(&queue->classes[i], now - queue->options.aged_after_ns);
         struct sched_request *aged = seat == NULL ? NULL : request_at(seat->arrivals.next);
         if (aged != NULL && fits(aged, &limits) && (oldest == NULL || aged->arrived_ns < oldest->arrived_ns)) {
@@ -276,7 +267,7 @@ static bool is_inversion(const struct queue *queue, const struct queue_room *roo
 {
     for (unsigned i = 0; i < below; i++) {
         struct limits limits = limits_of(room, i);
-        if (queue->classes[i].requests > 0 && room->class_may_pass[i] &&
+        if (queue->classes[i].requests > 0 && room->classes[i].may_pass &&
             first_within(&queue->classes[i], &limits) != NULL) {
             return true;
         }
@@ -284,12 +275,11 @@ static bool is_inversion(const struct queue *queue, const struct queue_room *roo
     return false;
 }
 
-struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room, bool *ret_blocked)
+struct sched_request *queue_next(struct queue *queue, nanos now, const struct queue_room *room)
 {
     struct queue_choice choice = {.grant = QUEUE_GRANT_ORDER};
-    bool is_blocked = false;
     queue->is_lifo = queue->options.lifo_lowest && room->is_overloaded;
-    bool is_reserved = choose_in_order(queue, room, &choice, &is_blocked);
+    bool is_reserved = choose_in_order(queue, room, &choice);
     if (!is_reserved) {
         choose_aged(queue, now, room, &choice);
     }
@@ -298,7 +288,6 @@ struct sched_request *queue_next(struct queue *queue, nanos now, const struct qu
         choice.is_inversion = choice.grant == QUEUE_GRANT_ORDER && is_inversion(queue, room, choice.request->class);
     }
     queue->choice = choice;
-    *ret_blocked = is_blocked;
     return choice.request;
 }
 
@@ -411,6 +400,9 @@ static uint64_t served_before(const struct treap_node *node, const struct ahead 
 
 uint32_t queue_ahead_of(const struct queue *queue, const struct sched_request *request)
 {
+    if (queue->requests == 0) {
+        return 0; /* as with nearly all that are granted at once */
+    }
     uint64_t served = 0;
     for (unsigned i = 0; i < request->class; i++) {
         served += queue->classes[i].requests;

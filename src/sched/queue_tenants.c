@@ -170,24 +170,38 @@ void queue_tenant_let_go(struct queue *queue, struct queue_tenant *tenant)
     }
 }
 
-struct queue_share queue_share_of(const struct queue *queue, nanos now, const struct sched_request *request)
+static const struct queue_tenant *tenant_of(const struct queue *queue, const struct sched_request *request)
 {
-    const struct queue_tenant *tenant = request->place.tenant;
-    if (tenant == NULL) {
-        tenant = queue_tenant_find(queue, request->tenant);
-    }
+    return request->place.tenant != NULL ? request->place.tenant : queue_tenant_find(queue, request->tenant);
+}
+
+static struct queue_share share_of(const struct queue *queue, const struct queue_tenant *tenant,
+                                   const struct sched_request *request)
+{
     uint32_t in_flight = queue->holders - queue->requests;
     bool is_busy = tenant != NULL && tenant->holders > 0;
     uint32_t weight = is_busy ? tenant->held_weight : request->weight == 0 ? 1000 : request->weight;
     uint32_t own = is_busy ? tenant->holders - tenant->requests : 0;
-    double share = weight / (double)(queue->busy_weight + (is_busy ? 0 : weight));
-    double served = rate_at(queue, &queue->served, now);
     return (struct queue_share){
         .own = own,
         .others = in_flight - own,
-        .share = share,
-        .greed = tenant != NULL && served > 0 ? rate_at(queue, &tenant->offered, now) / (served * share) : 0,
+        .share = weight / (double)(queue->busy_weight + (is_busy ? 0 : weight)),
     };
+}
+
+struct queue_share queue_share_of(const struct queue *queue, const struct sched_request *request)
+{
+    return share_of(queue, tenant_of(queue, request), request);
+}
+
+double queue_greed_of(const struct queue *queue, nanos now, const struct sched_request *request)
+{
+    const struct queue_tenant *tenant = tenant_of(queue, request);
+    double served = rate_at(queue, &queue->served, now);
+    if (tenant == NULL || served <= 0) {
+        return 0;
+    }
+    return rate_at(queue, &tenant->offered, now) / (served * share_of(queue, tenant, request).share);
 }
 
 void queue_each_tenant(const struct queue *queue,

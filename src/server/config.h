@@ -201,6 +201,7 @@ struct config_tenant {
 struct config_listener {
     struct bytes text;
     struct ring_address address;
+    struct bytes name; /* by which a service manager passes its socket; empty: by its address alone */
 };
 
 /* So many bytes, or so many percent of what this process may use. */

@@ -43,9 +43,9 @@ static const char *why_not(struct bytes text)
 bool config_read_listener(struct config_reader *reader, const struct config_key *key, const struct config_node *node,
                           struct bytes text, void *into)
 {
-    struct config_listener listener;
+    struct config_listener *listener = into; /* its name stands beside it */
     const char *shown = config_shown(reader, text);
-    enum result parsed = ring_address_parse(text, &listener.address);
+    enum result parsed = ring_address_parse(text, &listener->address);
     if (parsed == RESULT_MORE) {
         config_complain(reader, node,
                         "%s: '%s' is a name; listen at an address: 127.0.0.1:%.*s for this machine only, "
@@ -57,9 +57,8 @@ bool config_read_listener(struct config_reader *reader, const struct config_key 
         config_complain(reader, node, "%s: '%s' is not an address to listen at; %s", key->path, shown, why_not(text));
         return false;
     }
-    listener.text = config_copy(reader, &reader->config->arena, text);
-    memcpy(into, &listener, sizeof(listener));
-    return listener.text.ptr != NULL;
+    listener->text = config_copy(reader, &reader->config->arena, text);
+    return listener->text.ptr != NULL;
 }
 
 /* Takes a scheme off. Behind `http://` the port may be left out, as in any URL, and one '/' may follow.

@@ -81,6 +81,29 @@ static void check_listeners(struct config_reader *reader, const struct config_no
     }
 }
 
+/* A service manager passes a socket by a name, which says whose it is. */
+static void check_listener_names(struct config_reader *reader, const struct config_node *list)
+{
+    const struct config *config = reader->config;
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        struct bytes name = config->listeners[i].name;
+        const struct config_node *node = at_key(item_at(list, i), "name");
+        if (name.len == 0) {
+            continue;
+        }
+        if (config->has_admin && bytes_equal(name, BYTES("admin"))) {
+            config_complain(reader, node, "a listener is named 'admin', as the admin's is; give it another name");
+        }
+        for (unsigned j = 0; j < i; j++) {
+            if (bytes_equal(name, config->listeners[j].name)) {
+                config_complain(reader, node, "two listeners are named '%s', the first at line %u; give each its own",
+                                config_shown(reader, name), at_key(item_at(list, j), "name")->line);
+                break;
+            }
+        }
+    }
+}
+
 static void check_endpoints(struct config_reader *reader, const struct config_upstream *upstream,
                             const struct config_node *list)
 {
@@ -155,6 +178,7 @@ void config_check(struct config_reader *reader, const struct config_node *root)
 {
     check_limits(reader, config_node_get(root, "limits"));
     check_listeners(reader, root);
+    check_listener_names(reader, config_node_get(root, "listeners"));
     check_upstreams(reader, config_node_get(root, "upstreams"));
     check_scheduling(reader, config_node_get(root, "upstreams"));
     check_tenants(reader, config_node_get(root, "tenants"));

@@ -59,6 +59,12 @@ static const struct config_key keys[] = {
      BOUNDS(1, 120),
      .help = "`127.0.0.1:8080`, `\"[::1]:8080\"`, `:8080` or `\"*:8080\"` (every IPv4 address of the machine), or "
              "`unix:/run/sluice.sock`."},
+    {.path = "listeners[].name",
+     .type = CONFIG_NAME,
+     AT(config_listener, name),
+     BOUNDS(1, 64),
+     .help = "What systemd calls its socket (`FileDescriptorName=`) when it passes one; without a name a passed socket "
+             "is known by its address. The admin's is called `admin`."},
 
     {.path = "admin",
      .type = CONFIG_OPTIONAL,

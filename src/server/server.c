@@ -32,52 +32,6 @@ static void raise_limit(__rlimit_resource_t resource)
     }
 }
 
-static const struct config_listener *listener_at(const struct config *config, unsigned index)
-{
-    return index < config->listener_count ? &config->listeners[index] : &config->admin;
-}
-
-/* Opens every listener once per worker. Probed without SO_REUSEPORT first, or a second instance would silently share
- * the port. */
-static bool open_listeners(struct server *server)
-{
-    const struct config *config = server->config;
-    server->listener_count = config->listener_count + (config->has_admin ? 1 : 0);
-    server->listen_fds = malloc(server->listener_count * server->worker_count * sizeof(int));
-    if (server->listen_fds == NULL) {
-        return false;
-    }
-    for (unsigned i = 0; i < server->listener_count; i++) {
-        const struct config_listener *listener = listener_at(config, i);
-        struct ring_address address = listener->address;
-        enum result result = ring_listen_probe(&address);
-        int fd = -1;
-        for (unsigned w = 0; w < server->worker_count && result == RESULT_OK; w++) {
-            if (address.any.sa_family != AF_UNIX) {
-                fd = -1;
-            }
-            result = ring_listen_open(&address, true, &fd);
-            server->listen_fds[w * server->listener_count + i] = fd;
-            if (result == RESULT_OK && w == 0 && address.any.sa_family != AF_UNIX) {
-                address = ring_listen_address(fd); /* port 0 was given a number: the others join it */
-            }
-        }
-        if (result != RESULT_OK) {
-            const char *why =
-                result == RESULT_REFUSED ? "the address is in use: is another instance running?"
-                : result == RESULT_UNREACHABLE
-                    ? "the address is not this machine's, or may not be used (ports below 1024 need rights)"
-                    : result_name(result);
-            log_error("cannot listen on %.*s: %s", BYTES_ARG(listener->text), why);
-            return false;
-        }
-        char text[RING_ADDRESS_TEXT_MAX];
-        ring_address_format(&address, text);
-        log_info("listening on %s%s", text, i < config->listener_count ? "" : " (admin)");
-    }
-    return true;
-}
-
 /* Looks every name up; with `tell`, the workers hear of what changed. Blocks. */
 static void resolve_all(struct server *server, bool tell);
 
@@ -280,6 +234,7 @@ static void cut_off(struct server *server)
 /* All have stopped: what they own may go, once nobody looks at it any more. */
 static void end_workers(struct server *server)
 {
+    service_end_watch(&server->service);
     observer_stop(server->observer);
     pthread_mutex_lock(&server->start_lock);
     server->is_over = true;
@@ -318,6 +273,7 @@ static void wait_for_end(struct server *server, const sigset_t *signals)
             log_info("draining: no new connections; what is in flight may end within %u ms",
                      server->config->limits.drain_timeout_ms);
             draining = true;
+            service_stopping(&server->service, server->config->limits.drain_timeout_ms + WORKER_FINISH_GRACE_MS);
             ask_to_stop(server);
         } else if (!is_cut) {
             log_info("asked again: cutting off what is left");
@@ -361,7 +317,7 @@ static void server_free(struct server *server)
         free(server->resolved[u]);
     }
     free(server->resolved);
-    free(server->listen_fds);
+    listeners_close(&server->listeners);
     if (server->store != NULL) {
         store_close(server->store); /* writes what is queued */
     }
@@ -378,6 +334,7 @@ static void server_free(struct server *server)
     if (server->group != NULL) {
         ring_group_destroy(server->group);
     }
+    service_close(&server->service);
 }
 
 /* What will hurt; the rest is for `sluice check --machine`. */
@@ -395,6 +352,7 @@ static int run_as_planned(const struct config *config, const struct machine *mac
                           const sigset_t *signals, void (*on_ready)(void *context), void *context)
 {
     struct server server = {.config = config, .machine = machine, .plan = plan, .worker_count = plan->workers};
+    service_open(&server.service);
     raise_limit(RLIMIT_NOFILE);
     raise_limit(RLIMIT_MEMLOCK);
     tell_findings(plan);
@@ -415,7 +373,7 @@ static int run_as_planned(const struct config *config, const struct machine *mac
         server.batchings[w] = &server.workers[w].batching;
     }
     if (!ok || scheduling_init(&server.scheduling, config) != RESULT_OK || !make_cache(&server) ||
-        !make_resolved(&server) || !open_listeners(&server)) {
+        !make_resolved(&server) || !listeners_open(&server.listeners, config, server.worker_count)) {
         server_free(&server);
         return 1;
     }
@@ -430,15 +388,13 @@ static int run_as_planned(const struct config *config, const struct machine *mac
     if (!start_workers(&server) || !open_server(&server)) {
         exit(1); /* the reason is in the log; other workers may be running: nothing is worth unwinding */
     }
+    service_ready(&server.service, &server);
     if (on_ready != NULL) {
         on_ready(context);
     }
     wait_for_end(&server, signals);
     for (unsigned w = 0; w < server.worker_count; w++) {
         pthread_join(server.workers[w].thread, NULL);
-    }
-    for (unsigned i = 0; i < server.listener_count; i++) {
-        ring_listen_remove(&listener_at(config, i)->address);
     }
     server_free(&server);
     log_info("stopped");

@@ -6,7 +6,9 @@
 #define SLUICE_SERVER_SERVER_H
 
 #include "server/config.h"
+#include "server/listeners.h"
 #include "server/scheduling.h"
+#include "server/service.h"
 #include "server/worker.h"
 
 struct machine;
@@ -33,8 +35,8 @@ struct server {
     struct store *store;                    /* its second tier; NULL: none */
     struct resolved **resolved;             /* [upstream][endpoint]; the main thread's */
     struct observer *observer;              /* from before the first connection until after the last */
-    int *listen_fds;                        /* [worker][listener], the admin's last; taken by the workers */
-    unsigned listener_count;                /* the admin's included */
+    struct listeners listeners;
+    struct service service;
 
     /* the start and the end, between main and the workers */
     pthread_mutex_t start_lock;

@@ -17,8 +17,7 @@
 #include "store/store.h"
 
 enum {
-    FINISH_LOOK_MS = 1,     /* between looks at what is still under way */
-    FINISH_GRACE_MS = 2000, /* after the drain timeout, for what is still under way then */
+    FINISH_LOOK_MS = 1, /* between looks at what is still under way */
 };
 
 const char *worker_date(struct worker *worker)
@@ -174,7 +173,7 @@ static void on_listener_stopped(struct ring_listener *listener)
 
 static enum result make_listeners(struct worker *worker)
 {
-    worker->listener_count = worker->server->listener_count;
+    worker->listener_count = worker->server->listeners.count;
     worker->listeners = calloc(worker->listener_count, sizeof(*worker->listeners));
     return worker->listeners == NULL ? RESULT_NO_MEMORY : RESULT_OK;
 }
@@ -187,8 +186,11 @@ static void start_listeners(struct worker *worker)
         listener->worker = worker;
         listener->is_admin = i >= worker->config->listener_count;
         listener->listener.stopped = on_listener_stopped;
-        ring_listener_start(worker->ring, &listener->listener,
-                            server->listen_fds[worker->index * server->listener_count + i], on_accepted);
+        struct listeners_one *one = &server->listeners.each[i];
+        listener->listener.share = one->is_shared ? &one->share : NULL;
+        listener->listener.is_lasting = one->is_passed;
+        ring_listener_start(worker->ring, &listener->listener, listeners_take(&server->listeners, worker->index, i),
+                            on_accepted);
         worker->listeners_open++;
     }
 }
@@ -337,7 +339,7 @@ static void on_stop(struct ring *ring, struct ring_message *message)
     }
     prefetching_stop(worker->prefetching);
     nanos cut_ns = ring_now(ring) + worker->config->limits.drain_timeout_ms * NANOS_PER_MS;
-    worker->finish_by_ns = cut_ns + FINISH_GRACE_MS * NANOS_PER_MS;
+    worker->finish_by_ns = cut_ns + WORKER_FINISH_GRACE_MS * NANOS_PER_MS;
     ring_timer_set(ring, &worker->drain_timer, cut_ns);
     for (unsigned i = 0; i < worker->listener_count; i++) {
         ring_listener_stop(&worker->listeners[i].listener);

@@ -31,6 +31,8 @@ struct exchange;
 struct prefetching;
 struct warming;
 
+enum { WORKER_FINISH_GRACE_MS = 2000 }; /* after the drain timeout, for what is still under way then */
+
 struct worker_listener {
     struct ring_listener listener;
     struct worker *worker;

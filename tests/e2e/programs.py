@@ -26,13 +26,13 @@ STOP_SECONDS = 15
 class Program:
     """A process whose output is read as it comes."""
 
-    def __init__(self, command, ready, name, seconds=20, preexec=None, env=None):
+    def __init__(self, command, ready, name, seconds=20, preexec=None, env=None, pass_fds=()):
         self.name = name
         self.lines = []  # of standard error
         self.output = []  # of standard output
         self.changed = threading.Condition()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, preexec_fn=preexec, env=env)
+                                        stderr=subprocess.PIPE, preexec_fn=preexec, env=env, pass_fds=pass_fds)
         self.pid = self.process.pid
         self.readers = [threading.Thread(target=self.read, args=(pipe, into), daemon=True)
                         for pipe, into in ((self.process.stderr, self.lines), (self.process.stdout, self.output))]
@@ -120,14 +120,14 @@ class Program:
 class Gateway(Program):
     """`sluice serve` with a configuration given as a dict (JSON is YAML)."""
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config, prefix=(), **kwargs):
         self.config = config
         self.folder = tempfile.TemporaryDirectory(prefix='sluice-test-')
         path = os.path.join(self.folder.name, 'config.yaml')
         with open(path, 'w', encoding='ascii') as f:
             json.dump(config, f, indent=1)
         try:
-            super().__init__([SLUICE, 'serve', path], r'starting \d+ worker', 'sluice', **kwargs)
+            super().__init__([*prefix, SLUICE, 'serve', path], r'starting \d+ worker', 'sluice', **kwargs)
             self.addresses, self.admin = [], None
             for line in self.lines:
                 match = re.search(r'listening on (\S+)( \(admin\))?', line)

@@ -1,5 +1,6 @@
 """Admission: how many requests a backend gets at a time, who goes first, and what those are told who do not."""
 
+import itertools
 import json
 import threading
 import time
@@ -439,9 +440,10 @@ def test_who_makes_names_up_gets_no_more_than_others_of_an_engine_that_takes_any
     engine = Engine(world, lambda model: True, LIST)
     gateway = limited(world, engine, workers)
     end = time.monotonic() + 20
+    names = itertools.count()
     while engine.listed < workers:  # until each has heard of more than a few, and has asked what there is
         assert time.monotonic() < end
-        assert all_at_once(gateway, 'm', *[f'x{i}' for i in range(9)]) == [200] * 10
+        assert all_at_once(gateway, 'm', *[f'x{next(names)}' for _ in range(9)]) == [200] * 10
     engine.most = 0
     assert all_at_once(gateway, *[f'made-up-{i}' for i in range(12)]) == [200] * 12
     assert engine.most == 2, 'all go as the one model that there is'

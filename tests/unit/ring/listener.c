@@ -161,8 +161,8 @@ Test(listener, a_unix_socket_replaces_a_stale_file_but_no_living_one_and_no_othe
     struct ring_address address = address_of(text);
     int fd = open_at(&address, true);
     cr_assert_eq(ring_listen_probe(&address), RESULT_REFUSED, "somebody listens");
-    int same = fd;
-    cr_assert_eq(ring_listen_open(&address, true, &same), RESULT_OK, "the other workers get a duplicate");
+    int same;
+    cr_assert_eq(ring_listen_share(fd, &same), RESULT_OK, "the other workers get a duplicate");
     cr_assert_neq(same, fd);
     int client = connect_to(&address);
     close(client);

@@ -33,7 +33,7 @@ struct model_request {
 struct model_choice {
     int slot; /* -1: none */
     int passed;
-    bool is_lane, is_aged, is_blocked;
+    bool is_lane, is_aged;
 };
 
 struct model {
@@ -170,8 +170,8 @@ static int first_that_can_go(const struct need *need)
 
 static struct need need_of(int class, const struct queue_room *room)
 {
-    return (struct need){class, room->prefill_ns_max[class], room->large_may_pass[class], room->kv_tokens_max[class],
-                         room->endpoints};
+    return (struct need){class, room->classes[class].prefill_ns_max, room->classes[class].large_may_pass,
+                         room->classes[class].kv_tokens_max, room->endpoints};
 }
 
 static int first_in_order(int class, const struct queue_room *room, bool large_may_pass)
@@ -195,23 +195,17 @@ static int first_in_order(int class, const struct queue_room *room, bool large_m
 static bool choose(const struct queue_room *room, struct model_choice *choice)
 {
     for (int i = 0; i < SCHED_CLASSES; i++) {
-        if (held_by(-1, i).requests == 0) {
-            continue;
-        }
-        if (!room->class_may_pass[i]) {
-            choice->is_blocked = true;
+        if (held_by(-1, i).requests == 0 || !room->classes[i].may_pass) {
             continue;
         }
         struct need need = need_of(i, room);
         if (choice->passed < 0) {
-            int first = first_in_order(i, room, room->large_may_pass[i]);
+            int first = first_in_order(i, room, room->classes[i].large_may_pass);
             if (first >= 0 && can_go(first, &need)) {
                 choice->slot = first;
                 choice->is_lane = first_in_order(i, room, true) != first;
-                choice->is_blocked = choice->is_blocked || choice->is_lane;
                 return false;
             }
-            choice->is_blocked = true;
             if (first < 0) {
                 continue;
             }
@@ -264,7 +258,7 @@ static int aged_of(int class)
 static void choose_aged(const struct queue_room *room, struct model_choice *choice)
 {
     int above = choice->slot >= 0 ? request_in(choice->slot)->class : 0;
-    if (model.credit < 100 || !room->class_may_pass[above]) {
+    if (model.credit < 100 || !room->classes[above].may_pass) {
         return;
     }
     int best = -1;

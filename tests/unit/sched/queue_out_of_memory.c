@@ -52,6 +52,7 @@ static void *failing_malloc(size_t bytes)
 #define queue_offer         nth_queue_offer
 #define queue_served        nth_queue_served
 #define queue_share_of      nth_queue_share_of
+#define queue_greed_of      nth_queue_greed_of
 #define rate_at             nth_rate_at
 #define rate_add            nth_rate_add
 #include "../../../src/sched/queue.c"

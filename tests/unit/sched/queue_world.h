@@ -17,7 +17,6 @@ struct world {
     unsigned used;
     nanos now;
     struct list_node evicted;
-    bool is_blocked; /* as the last world_next said */
 };
 
 static inline struct queue_options world_options(void)
@@ -40,10 +39,10 @@ static inline struct queue_room world_room(void)
 {
     struct queue_room room = {0};
     for (unsigned i = 0; i < SCHED_CLASSES; i++) {
-        room.class_may_pass[i] = true;
-        room.prefill_ns_max[i] = NANOS_NEVER;
-        room.large_may_pass[i] = true;
-        room.kv_tokens_max[i] = UINT64_MAX;
+        room.classes[i].may_pass = true;
+        room.classes[i].prefill_ns_max = NANOS_NEVER;
+        room.classes[i].large_may_pass = true;
+        room.classes[i].kv_tokens_max = UINT64_MAX;
     }
     return room;
 }
@@ -92,7 +91,7 @@ static inline struct sched_request *world_add(struct world *world, unsigned clas
 
 static inline struct sched_request *world_next(struct world *world)
 {
-    return queue_next(world->queue, world->now, &world->room, &world->is_blocked);
+    return queue_next(world->queue, world->now, &world->room);
 }
 
 /* What is next, taken out; its charge stays. NULL: none. */

@@ -258,6 +258,15 @@ Test(config_faults, listener_addresses_say_what_would_be_right)
         "to 107 bytes long; write unix:/run/name.sock\n");
 }
 
+Test(config_faults, listeners_have_different_names)
+{
+    FAULTS("listeners:\n  - {address: ':1', name: a}\n  - {address: ':2', name: b}\n  - {address: ':3', name: a}\n"
+           "  - {address: ':4', name: admin}\nadmin: {address: ':5'}\n" ROUTES,
+           "f.yaml:4:27: two listeners are named 'a', the first at line 2; give each its own\n"
+           "f.yaml:5:27: a listener is named 'admin', as the admin's is; give it another name\n");
+    FAULT_HAS("listeners: [{address: ':1', name: 'a:b'}]\n" ROUTES, "listeners[].name");
+}
+
 Test(config_faults, addresses_are_listened_at_once)
 {
     FAULTS("listeners:\n  - address: :8080\n  - address: '*:8080'\nadmin: {address: '0.0.0.0:8080'}\n" ROUTES,
