@@ -166,6 +166,16 @@ static void sum_errors(const struct server *server, uint64_t errors[METRICS_ERRO
     }
 }
 
+/* Those that wait for the end of a pause that the backend wants of their credentials: in no queue as yet. */
+static uint64_t sum_paused(const struct server *server)
+{
+    uint64_t sum = 0;
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        sum += counter_load(&server->workers[w].gates.paused_count);
+    }
+    return sum;
+}
+
 static void put_requests(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server,
                          const struct performance_sample *recent)
 {
@@ -180,6 +190,7 @@ static void put_requests(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct
     performance_put(doc, requests, "error_rate", recent->error_rate);
     performance_put(doc, requests, "p95_ms", recent->p95_seconds * 1000);
     performance_put_latency(doc, requests, "latency_ms", &all.duration);
+    yyjson_mut_obj_add_uint(doc, requests, "client_paused", sum_paused(server));
     yyjson_mut_val *types = yyjson_mut_obj_add_obj(doc, requests, "errors");
     for (unsigned i = 0; i < METRICS_ERRORS; i++) {
         yyjson_mut_obj_add_uint(doc, types, metrics_error_names[i], errors[i]);
