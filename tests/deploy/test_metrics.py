@@ -134,6 +134,9 @@ def what_the_server_tells(module_world, tmp_path_factory):
     assert answer.status == 200, answer
     post(gateway.address, '/api/requests', '{}', fields='Content-Type: application/json\r\n')
     wait_until(lambda: gateway.metrics().value('sluice_sched_granted_total') >= 2, what='the schedulers\' figures')
+    # Shares of a second are told from the second look at a worker on, whichever of its figures comes last.
+    shares = (b'\nsluice_worker_cpu_ratio{', b'\nsluice_worker_run_queue_ratio{')
+    wait_until(lambda: all(name in get(gateway.admin, '/metrics').body for name in shares), what='the workers\' shares')
     text = get(gateway.admin, '/metrics').body.decode()
     series = {}
     for name, labels in parse(text):
