@@ -136,7 +136,17 @@ profile_path() {
     fi
 }
 
-# load_profile NAME [CHAIN FOLDER]: adds its settings; what is wrong goes to PROFILE_ERRORS.
+# wrong_profile NAME PATH WHERE: it is not there; WHERE is the line that includes it, if one does.
+wrong_profile() {
+    local file names=()
+    for file in "$PROFILES"/*.conf; do
+        file=${file##*/}
+        [ "$file" = common.conf ] || names+=("${file%.conf}")
+    done
+    PROFILE_ERRORS+=("$3$1: there is no such profile ($2); there are: ${names[*]}, or the path of a file")
+}
+
+# load_profile NAME [CHAIN FOLDER WHERE]: adds its settings; what is wrong goes to PROFILE_ERRORS.
 load_profile() {
     local name=$1 chain=${2-} line number=0 lines=() path short
     profile_path "$name" "${3-}"
@@ -146,7 +156,7 @@ load_profile() {
         return 0
     fi
     [ -f "$path" ] && [ -r "$path" ] || {
-        wrong "$short" 0 "there is no such profile ($path)"
+        wrong_profile "$name" "$path" "${4-}"
         return 0
     }
     mapfile -t lines <"$path"
@@ -154,7 +164,7 @@ load_profile() {
         number=$((number + 1))
         [[ ! $line =~ ^[[:space:]]*(#|$) ]] || continue
         if [[ $line =~ ^include[[:space:]]+([^[:space:]|]+)[[:space:]]*$ ]]; then
-            load_profile "${BASH_REMATCH[1]}" "$chain|$path|" "${path%/*}"
+            load_profile "${BASH_REMATCH[1]}" "$chain|$path|" "${path%/*}" "$short:$number: "
         elif [[ $line =~ ^drop[[:space:]]+([a-z]+)[[:space:]]+(.*[^[:space:]])[[:space:]]*$ ]]; then
             local id="${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
             local at=${S_AT[$id]-}
