@@ -94,7 +94,7 @@ def test_include_replace_and_drop(tune, tmp_path):
 
 
 @pytest.mark.parametrize('text, words', [
-    ('include test\n', 'includes itself'), ('include nowhere\n', 'test.conf:1: nowhere: there is no such profile'), ('drop sysctl vm.nothing\n', 'there is no'),
+    ('include test\n', 'test.conf:1: test includes itself'), ('limit nofile | abc | w | e | s | r\n', 'test.conf:1: limit nofile'), ('include nowhere\n', 'test.conf:1: nowhere: there is no such profile'), ('drop sysctl vm.nothing\n', 'there is no'),
     ('sysctl a.b | 1 | w | e\n', '4 fields'), ('sysctl | 1 | w | e | s | r\n', 'no key'),
     ('colour red | 1 | w | e | s | r\n', 'not a kind'), ('limit files | 1 | w | e | s | r\n', 'not a limit'),
     ('sysfs /etc/passwd | 1 | w | e | s | r\n', 'not a path'), ('sysfs /sys/../etc/passwd | 1 | w | e | s | r\n', 'not'),
