@@ -122,6 +122,16 @@ def test_every_profile_is_understood_on_every_machine(tune, machine, path):
         assert machines.difference(before, tune.snapshot()) == []
 
 
+@pytest.mark.parametrize('name', ['api', 'laptop', 'container'])
+def test_huge_pages_that_a_database_had_switched_off_stay_off(tune, name):
+    tune.become('plain')
+    tune.profile = name
+    for setting in ('enabled', 'defrag'):
+        tune.write(f'sys/kernel/mm/transparent_hugepage/{setting}', 'always madvise [never]\n')
+    tune.must('check', '--only', '*transparent_hugepage*')
+    assert 'transparent_hugepage' not in tune.must('plan')
+
+
 @pytest.mark.skipif(not os.path.exists(REFUSED), reason='there is no refused.conf')
 def test_every_refusal_has_its_four_fields():
     seen = set()
