@@ -215,7 +215,8 @@ static bool read_number(struct bytes text, uint64_t *ret_value)
 
 /* For how long the backend wants to be left alone (RFC 9110 §10.2.3; retry-after-ms is what the SDKs of the inference
  * APIs read first). */
-static void read_retry_after(struct fetch *fetch, const struct http_head *head, const char *base)
+static __attribute__((noinline)) void read_retry_after(struct fetch *fetch, const struct http_head *head,
+                                                       const char *base)
 {
     struct bytes ms_text = http_head_find(head, base, BYTES("retry-after-ms"));
     struct bytes text = http_head_value(head, base, HTTP_FIELD_RETRY_AFTER);
@@ -288,8 +289,10 @@ static enum result take_head(struct fetch *fetch, struct http_parser *parser, co
     return RESULT_OK;
 }
 
-/* Reads heads from `data` until the real one is complete. *ret_used counts bytes of data. */
-static enum result read_head(struct fetch *fetch, struct bytes data, size_t *ret_used)
+/* Reads heads from `data` until the real one is complete. *ret_used counts bytes of data. In line, although
+ * fetch_feed calls it, too: it runs for every answer. */
+static inline __attribute__((always_inline)) enum result read_head(struct fetch *fetch, struct bytes data,
+                                                                   size_t *ret_used)
 {
     *ret_used = 0;
     for (;;) {
@@ -351,8 +354,8 @@ static enum result sink_body(void *context, struct bytes run)
     return entry_append(&fetch->entry, run);
 }
 
-/* RESULT_OK: the response is complete. */
-static enum result read_body(struct fetch *fetch, struct bytes data)
+/* RESULT_OK: the response is complete. In line likewise. */
+static inline __attribute__((always_inline)) enum result read_body(struct fetch *fetch, struct bytes data)
 {
     size_t used = 0;
     enum result result = http_body_read(&fetch->body, data, &used, sink_body, fetch);

@@ -195,20 +195,36 @@ void gate_accounts_leave(struct gate_pass *pass)
     pass->state = GATE_OUT;
 }
 
+static void enter_all(struct list_node *passes)
+{
+    struct list_node *node;
+    while ((node = list_pop_front(passes)) != NULL) {
+        struct gate_pass *pass = CONTAINER_OF(node, struct gate_pass, node);
+        pass->state = GATE_OUT;
+        if (gate_enter(pass) != GATE_QUEUED) {
+            pass->on_decided(pass);
+        }
+    }
+}
+
+/* Lets those in again whose pause is over, and those who can no longer wait for its end, since it has become longer:
+ * the latter are turned away. The upper classes go first, as they would from the queue. */
 void gate_accounts_on_timer(struct ring_timer *timer)
 {
     struct gates *gates = CONTAINER_OF(timer, struct gates, pause);
-    struct list_node over;
+    struct list_node over[SCHED_CLASSES];
     nanos next_ns = NANOS_NEVER;
-    list_init(&over);
+    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
+        list_init(&over[class]);
+    }
     for (struct list_node *node = gates->paused.next; node != &gates->paused;) {
         struct gate_pass *pass = CONTAINER_OF(node, struct gate_pass, node);
         nanos until_ns = paused_until(pass);
         node = node->next;
-        if (until_ns <= ring_now(gates->ring)) {
+        if (until_ns <= ring_now(gates->ring) || until_ns > pass->request.deadline_ns) {
             gate_accounts_leave(pass);
             pass->state = GATE_PAUSE_OVER;
-            list_push_back(&over, &pass->node);
+            list_push_back(&over[pass->request.class], &pass->node);
         } else {
             next_ns = until_ns < next_ns ? until_ns : next_ns;
         }
@@ -216,12 +232,7 @@ void gate_accounts_on_timer(struct ring_timer *timer)
     if (next_ns != NANOS_NEVER) {
         set_timer(gates, next_ns);
     }
-    struct list_node *node;
-    while ((node = list_pop_front(&over)) != NULL) {
-        struct gate_pass *pass = CONTAINER_OF(node, struct gate_pass, node);
-        pass->state = GATE_OUT;
-        if (gate_enter(pass) != GATE_QUEUED) {
-            pass->on_decided(pass);
-        }
+    for (unsigned class = 0; class < SCHED_CLASSES; class ++) {
+        enter_all(&over[class]);
     }
 }

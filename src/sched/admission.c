@@ -45,6 +45,7 @@ struct admission *admission_create(const struct admission_options *options, cons
     admission->context = context;
     admission_endpoints_init(admission, now);
     baseline_init(&admission->baseline, limiter_scaled(&admission->limiter, 30 * NANOS_PER_S), now);
+    baseline_init(&admission->whole_baseline, limiter_scaled(&admission->limiter, 30 * NANOS_PER_S), now);
     admission->class_seen_for_ns = limiter_scaled(&admission->limiter, CLASS_SEEN_NS);
     admission->standing_after_ns = limiter_scaled(&admission->limiter, STANDING_NS);
     list_init(&admission->pending);
@@ -159,16 +160,16 @@ static void look_up_base(const struct admission *admission, struct sched_request
     request->base_ns = baseline_of(&admission->baseline, sched_uncached_tokens(&request->cost));
 }
 
-/* What its first token takes for certain: the base of its size is learned under load, and its size is estimated. */
-static nanos least_of(const struct sched_request *request)
+/* What it takes for certain: the base of its size is learned under load, and its size is estimated. */
+static nanos least_of(const struct admission *admission, const struct sched_request *request)
 {
-    return request->is_patient ? 0 : request->base_ns / CERTAIN_SHARE;
+    return request->is_patient ? 0 : admission_expected_ns(admission, request) / CERTAIN_SHARE;
 }
 
-/* Whether its first token would come too late if it were sent now, whatever happens. */
-static bool is_late(const struct sched_request *request, nanos now)
+/* Whether what is wanted of it would come too late if it were sent now, whatever happens. */
+static bool is_late(const struct admission *admission, nanos now, const struct sched_request *request)
 {
-    return request->deadline_ns != NANOS_NEVER && now + least_of(request) > request->deadline_ns;
+    return request->deadline_ns != NANOS_NEVER && now + least_of(admission, request) > request->deadline_ns;
 }
 
 /* Whether one like it would often come too late if it were sent now. Who is sent before it has been in doubt for long
@@ -176,7 +177,8 @@ static bool is_late(const struct sched_request *request, nanos now)
 static bool is_in_doubt(const struct admission *admission, nanos now, const struct sched_request *request)
 {
     return !request->is_patient && request->deadline_ns != NANOS_NEVER &&
-           now + request->base_ns + admission->margin_ns > request->deadline_ns;
+           now + admission_expected_ns(admission, request) + admission->margin_ns[request->is_streamed] >
+               request->deadline_ns;
 }
 
 /* The next one to go; a greedy tenant's only if it leaves room for the others. */
@@ -198,7 +200,7 @@ static void grant_all_that_fit(struct admission *admission, nanos now)
     struct sched_request *request;
     while ((request = choose(admission, now)) != NULL) {
         look_up_base(admission, request);
-        if (is_late(request, now)) {
+        if (is_late(admission, now, request)) {
             queue_remove(admission->queue, request);
             shed(admission, now, request, SCHED_SHED_LATE_DISPATCH);
             continue;
@@ -267,7 +269,7 @@ static void observe(struct admission *admission, nanos now, struct sched_request
         /* Nothing waits here, so what is beyond the limit is what would. */
         double beyond = admission->census.in_flight + 1 - admission->limiter.limit;
         double wait = admission->grant_gap_ns * (beyond > 0 ? beyond : 0);
-        admission->counters.would_have_shed += is_late(request, now + (nanos)wait);
+        admission->counters.would_have_shed += is_late(admission, now + (nanos)wait, request);
         learn_gap(admission, now);
     }
     grant_at_once(admission, now, request);
@@ -290,7 +292,7 @@ static enum sched_shed hopeless(const struct admission *admission, nanos now, co
         return SCHED_SHED_NONE;
     }
     nanos certain = wait / CERTAIN_SHARE;
-    return is_late(request, now + certain) ? SCHED_SHED_LATE_ARRIVAL : SCHED_SHED_NONE;
+    return is_late(admission, now + certain, request) ? SCHED_SHED_LATE_ARRIVAL : SCHED_SHED_NONE;
 }
 
 static void shed_all(struct admission *admission, nanos now, struct list_node *evicted)
@@ -311,7 +313,7 @@ static void arrive(struct admission *admission, nanos now, struct sched_request 
     look_up_base(admission, request);
     request->start_by_ns = request->deadline_ns;
     if (request->deadline_ns != NANOS_NEVER) {
-        nanos least = least_of(request);
+        nanos least = least_of(admission, request);
         request->start_by_ns -= least < request->deadline_ns ? least : request->deadline_ns;
     }
 }

@@ -11,6 +11,7 @@ enum {
      * too late by a little, class 0 fares alike; without deferring anybody it is 0.88. */
     MARGIN_PERCENT = 95,
     MARGIN_STEPS = 80, /* to the wanted time of a first token */
+    WHOLE_WEIGHT = 16, /* of the mean time that whole answers take for a token */
 };
 
 #define REFUSALS_SHARE 0.1 /* four in a row, or one in ten for long */
@@ -81,30 +82,37 @@ static bool met_no_load(const struct admission *admission, const struct sched_re
 }
 
 /* Follows the quantile by a step up for each that took longer, and by small ones down for the others. */
-static void learn_margin(struct admission *admission, nanos took, nanos base)
+static void learn_margin(struct admission *admission, const struct sched_request *request, nanos took, nanos expected)
 {
+    nanos *margin = &admission->margin_ns[request->is_streamed];
     double up = (double)admission->options.limiter.slo_first_ns / MARGIN_STEPS;
-    double step = took > base + admission->margin_ns ? up * MARGIN_PERCENT : -up * (100 - MARGIN_PERCENT);
-    double margin = (double)admission->margin_ns + step / 100;
-    admission->margin_ns = margin > 0 ? (nanos)margin : 0;
+    double step = took > expected + *margin ? up * MARGIN_PERCENT : -up * (100 - MARGIN_PERCENT);
+    double moved = (double)*margin + step / 100;
+    *margin = moved > 0 ? (nanos)moved : 0;
 }
 
-static void sample(struct admission *admission, nanos now, nanos at, const struct sched_request *request)
+static void sample(struct admission *admission, nanos now, nanos at, const struct sched_request *request, nanos base)
 {
-    struct limiter_sample sample = {
+    const struct limiter_sample sample = {
         .granted_ns = request->granted_ns,
         .first_token_ns = at,
-        .base_ns = request->base_ns,
+        .base_ns = base,
         .ahead_ns = request->ahead_ns,
         .prompt_tokens = sched_uncached_tokens(&request->cost),
         .in_flight = request->in_flight_at_grant,
     };
-    if (sample.base_ns == 0) {
-        sample.base_ns = baseline_of(&admission->baseline, sample.prompt_tokens);
-    }
     admission->limiter.ops->on_first_token(&admission->limiter, now, &sample);
-    if (request->was_blocked && sample.base_ns > 0) {
-        learn_margin(admission, at - request->granted_ns, sample.base_ns);
+}
+
+/* What took so long to its first token, or in all where there are no tokens. */
+static void learn_from(struct admission *admission, nanos now, nanos took, const struct sched_request *request)
+{
+    uint32_t size = sched_uncached_tokens(&request->cost);
+    baseline_add(&admission->baseline, now, size, took > 0 ? took : 1, met_no_load(admission, request));
+    nanos base = request->base_ns == 0 ? baseline_of(&admission->baseline, size) : request->base_ns;
+    sample(admission, now, request->granted_ns + took, request, base);
+    if (request->was_blocked && base > 0) {
+        learn_margin(admission, request, took, base);
     }
 }
 
@@ -136,9 +144,7 @@ void admission_on_first_token(struct admission *admission, nanos now, nanos at, 
     census->kv_tokens += request->cost.prompt_tokens;
     emit(admission, request, 1);
     admission->counters.first_tokens++;
-    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), at - request->granted_ns,
-                 met_no_load(admission, request));
-    sample(admission, now, at, request);
+    learn_from(admission, now, at - request->granted_ns, request);
     admission_pump(admission, now);
 }
 
@@ -196,21 +202,38 @@ static void tell_limiter(struct admission *admission, nanos now, nanos ended, co
     limiter->ops->on_end(limiter, now, &end, &census);
 }
 
-/* A whole answer has no first token: its time, less what its tokens take, is normalised by what it made. */
-static void sample_whole(struct admission *admission, nanos now, nanos ended, struct sched_request *request,
-                         const struct admission_outcome *outcome)
+/* A whole answer has no first token: its time, less what its tokens may take, is normalised by what it made. That is
+ * less than a first token takes wherever tokens come faster than they have to, so that it has a base of its own; and
+ * where there are streams these say more. */
+static void learn_from_tokens(struct admission *admission, nanos now, nanos took, uint32_t output,
+                              const struct sched_request *request)
+{
+    nanos decoding = output * admission->options.limiter.slo_token_ns;
+    nanos first = took > decoding ? took - decoding : 1;
+    uint32_t size = sched_uncached_tokens(&request->cost);
+    if (request->was_blocked) {
+        learn_margin(admission, request, took, admission_expected_ns(admission, request));
+    }
+    double each = took > request->base_ns ? (double)(took - request->base_ns) / output : 0;
+    double mean = admission->whole_token_ns;
+    admission->whole_token_ns = mean == 0 ? each : mean + (each - mean) / WHOLE_WEIGHT;
+    baseline_add(&admission->whole_baseline, now, size, first, met_no_load(admission, request));
+    if (admission->census.streaming + admission->census.pending == 0) {
+        nanos base = baseline_of(&admission->whole_baseline, size);
+        sample(admission, now, request->granted_ns + first, request, base);
+    }
+}
+
+static void learn_from_whole(struct admission *admission, nanos now, nanos ended, const struct sched_request *request,
+                             const struct admission_outcome *outcome)
 {
     nanos took = ended - request->granted_ns;
-    uint32_t output = outcome->has_usage ? outcome->usage.output_tokens : 0;
-    nanos token_ns = admission->options.limiter.slo_token_ns;
-    nanos decoding = admission->options.is_plain ? 0 : output * token_ns;
-    nanos first = took > decoding ? took - decoding : 0;
-    if (!admission->options.is_plain && !outcome->has_usage) {
-        return;
+    uint32_t output = outcome->has_usage && !admission->options.is_plain ? outcome->usage.output_tokens : 0;
+    if (output > 0 && admission->options.limiter.slo_token_ns > 0) {
+        learn_from_tokens(admission, now, took, output, request);
+    } else if (admission->options.is_plain || outcome->has_usage) {
+        learn_from(admission, now, took, request);
     }
-    baseline_add(&admission->baseline, now, sched_uncached_tokens(&request->cost), first > 0 ? first : 1,
-                 met_no_load(admission, request));
-    sample(admission, now, request->granted_ns + first, request);
 }
 
 /* When the backend was through with it. */
@@ -260,7 +283,7 @@ static void end_flight(struct admission *admission, nanos now, struct sched_requ
     leave_flight(admission, request);
     admission->counters.released++;
     if (was_whole && !outcome->is_refused && !outcome->is_failed && !outcome->is_canceled) {
-        sample_whole(admission, now, served_at(admission, now, outcome), request, outcome);
+        learn_from_whole(admission, now, served_at(admission, now, outcome), request, outcome);
     }
     settle(admission, now, served_at(admission, now, outcome), request, outcome, 1);
     admission_endpoints_release(admission, request);
@@ -279,6 +302,7 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
 {
     struct sched_request request = {
         .class = lent->class,
+        .is_streamed = lent->is_streamed,
         .weight = lent->weight,
         .tenant = lent->tenant,
         .arrived_ns = lent->arrived_ns,
@@ -302,11 +326,9 @@ void admission_on_lent_end(struct admission *admission, nanos now, const struct 
     queue_charge(admission->queue, &request);
     if (request.first_token_ns != 0) {
         admission->counters.first_tokens++;
-        baseline_add(&admission->baseline, now, size, request.first_token_ns - request.granted_ns,
-                     met_no_load(admission, &request));
-        sample(admission, now, request.first_token_ns, &request);
+        learn_from(admission, now, request.first_token_ns - request.granted_ns, &request);
     } else if (is_good && !lent->is_streamed) {
-        sample_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
+        learn_from_whole(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome);
     }
     settle(admission, now, served_at(admission, lent->ended_ns, outcome), &request, outcome, lent->count);
     /* Where there is one there are more, of which nothing is heard before they end. */

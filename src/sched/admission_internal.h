@@ -18,6 +18,9 @@ struct admission {
     void *context;
     struct limiter limiter;
     struct baseline baseline;
+    struct baseline whole_baseline; /* of whole answers that have tokens: what these leave of their time */
+    double
+        whole_token_ns; /* what such an answer takes beyond its base for each token, exponential mean; 0: not known */
     struct queue *queue;
 
     struct list_node pending; /* in the order of their grants */
@@ -48,7 +51,9 @@ struct admission {
     nanos class_seen_for_ns;            /* so long it counts as in use after that */
     nanos standing_after_ns;            /* who has waited for so long stands, is no burst */
 
-    nanos margin_ns; /* MARGIN_PERCENT of the first tokens of those that waited take no longer beyond their base */
+    /* MARGIN_PERCENT of those that waited take no longer beyond what is expected: first tokens of streams [1], whole
+     * answers [0]. */
+    nanos margin_ns[2];
 
     double wait_off_ns; /* |predicted − real| and real waits, exponential means */
     double wait_real_ns;
@@ -68,6 +73,13 @@ struct admission_room {
     struct queue_class_room of_class;
     uint64_t endpoints; /* with room; 0: none */
 };
+
+/* What its first token is expected to take without load; a whole answer: all of it. By its base_ns. */
+static inline nanos admission_expected_ns(const struct admission *admission, const struct sched_request *request)
+{
+    double decoding = request->is_streamed ? 0 : admission->whole_token_ns * request->cost.output_tokens;
+    return request->base_ns + (nanos)decoding;
+}
 
 /* Grants and sheds whatever the state of things allows now. */
 void admission_pump(struct admission *admission, nanos now);

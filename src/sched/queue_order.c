@@ -149,7 +149,8 @@ static struct sched_request *newest_of(struct sched_request *first, const struct
     const struct queue_seat *seat = seat_of_request(first);
     const struct list_node *node = seat->arrivals.prev;
     for (unsigned i = 0; i < LIFO_STEPS_MAX && node != &seat->arrivals; i++, node = node->prev) {
-        if (fits(request_at(node), limits)) {
+        bool is_behind = queue_is_deferred(request_at(node)) && !queue_is_deferred(first);
+        if (!is_behind && fits(request_at(node), limits)) {
             return request_at(node);
         }
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "server/metrics_internal.h"
 #include "server/server.h"
 
@@ -17,10 +18,10 @@ const uint16_t metrics_statuses[METRICS_STATUSES] = {
 
 static unsigned status_index(uint16_t status)
 {
-    if (status == 200) {
+    if (LIKELY(status == 200)) {
         return 0;
     }
-    unsigned other = 0;
+    unsigned other = status < 600 ? 0 : METRICS_STATUSES - 1; /* no class has it: taken for a 5xx (RFC 9110 §15) */
     for (unsigned i = 0; i < METRICS_STATUSES; i++) {
         if (metrics_statuses[i] == status) {
             return i;
@@ -67,10 +68,6 @@ void metrics_fini(struct metrics *metrics)
 
 void metrics_request(struct metrics *metrics, unsigned route, uint8_t method, uint16_t status, nanos duration_ns)
 {
-    histogram_add(&metrics->all, duration_ns);
-    if (status >= 500) {
-        counter_add(&metrics->failed, 1);
-    }
     struct metrics_series *_Atomic *place = &metrics->series[route * METRICS_METHODS + (unsigned)method_index(method)];
     struct metrics_series *series = atomic_load_explicit(place, memory_order_relaxed);
     if (series == NULL) {
@@ -104,4 +101,28 @@ bool metrics_sum_series(const struct server *server, unsigned route, unsigned me
         }
     }
     return any;
+}
+
+static void add_series(const struct metrics_series *series, struct metrics_all *all)
+{
+    histogram_merge(&all->duration, &series->duration);
+    for (unsigned i = 0; i < METRICS_STATUSES; i++) {
+        unsigned class = metrics_statuses[i] < 100 ? metrics_statuses[i] : metrics_statuses[i] / 100;
+        all->failed += class >= 5 ? counter_load(&series->by_status[i]) : 0;
+    }
+}
+
+void metrics_sum_all(const struct server *server, struct metrics_all *ret_all)
+{
+    memset(ret_all, 0, sizeof(*ret_all));
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        const struct metrics *metrics = &server->workers[w].metrics;
+        for (unsigned i = 0; i < (metrics->route_count + 1) * METRICS_METHODS; i++) {
+            /* acquire pairs with the release in metrics_request */
+            const struct metrics_series *series = atomic_load_explicit(&metrics->series[i], memory_order_acquire);
+            if (series != NULL) {
+                add_series(series, ret_all);
+            }
+        }
+    }
 }

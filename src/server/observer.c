@@ -18,7 +18,7 @@ enum { STACK_BYTES = 256 * 1024 };
 struct look {
     nanos at_ns;
     struct performance_counts counts;
-    struct histogram durations;
+    struct metrics_all all;
 };
 
 struct observer {
@@ -65,11 +65,11 @@ static void take_look(const struct server *server, const struct ring_usage *usag
     counts->cpu_ns = usage->cpu_ns;
     for (unsigned w = 0; w < server->worker_count; w++) {
         const struct metrics *metrics = &server->workers[w].metrics;
-        histogram_merge(&look->durations, &metrics->all);
-        counts->errors += counter_load(&metrics->failed);
         counts->sheds += counter_load(&metrics->errors[METRICS_ERROR_SHED]);
     }
-    counts->requests = counter_load(&look->durations.count);
+    metrics_sum_all(server, &look->all);
+    counts->errors = look->all.failed;
+    counts->requests = counter_load(&look->all.duration.count);
     struct cache_figures cache;
     cache_figures_read(server, server->config->route_count, &cache);
     counts->cache_hits = cache.hits + cache.joins;
@@ -110,7 +110,7 @@ static void fill_sample(struct observer *observer, const struct look *from, stru
     const struct look *now = &observer->look;
     const struct ring_usage *usage = &observer->observation->usage;
     performance_sample_rates(&from->counts, &now->counts, (double)(now->at_ns - from->at_ns) / 1e9, sample);
-    histogram_since(&now->durations, &from->durations, &observer->since);
+    histogram_since(&now->all.duration, &from->all.duration, &observer->since);
     bool is_empty = counter_load(&observer->since.count) == 0;
     sample->p95_seconds = is_empty ? (double)NAN : (double)histogram_quantile(&observer->since, 0.95) / 1e9;
     sample->unix_ms = usage->unix_ms;

@@ -156,36 +156,41 @@ static void put_workers(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct 
 
 /* ---- requests ---- */
 
-static void sum_all(const struct server *server, struct histogram *ret_all, uint64_t errors[METRICS_ERRORS],
-                    uint64_t *ret_failed)
+static void sum_errors(const struct server *server, uint64_t errors[METRICS_ERRORS])
 {
-    memset(ret_all, 0, sizeof(*ret_all));
     memset(errors, 0, METRICS_ERRORS * sizeof(*errors));
-    *ret_failed = 0;
     for (unsigned w = 0; w < server->worker_count; w++) {
-        const struct metrics *metrics = &server->workers[w].metrics;
-        histogram_merge(ret_all, &metrics->all);
-        *ret_failed += counter_load(&metrics->failed);
         for (unsigned i = 0; i < METRICS_ERRORS; i++) {
-            errors[i] += counter_load(&metrics->errors[i]);
+            errors[i] += counter_load(&server->workers[w].metrics.errors[i]);
         }
     }
+}
+
+/* Those that wait for the end of a pause that the backend wants of their credentials: in no queue as yet. */
+static uint64_t sum_paused(const struct server *server)
+{
+    uint64_t sum = 0;
+    for (unsigned w = 0; w < server->worker_count; w++) {
+        sum += counter_load(&server->workers[w].gates.paused_count);
+    }
+    return sum;
 }
 
 static void put_requests(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct server *server,
                          const struct performance_sample *recent)
 {
-    struct histogram all;
+    struct metrics_all all;
     uint64_t errors[METRICS_ERRORS];
-    uint64_t failed;
-    sum_all(server, &all, errors, &failed);
+    metrics_sum_all(server, &all);
+    sum_errors(server, errors);
     yyjson_mut_val *requests = yyjson_mut_obj_add_obj(doc, root, "requests");
-    yyjson_mut_obj_add_uint(doc, requests, "total", counter_load(&all.count));
-    yyjson_mut_obj_add_uint(doc, requests, "failed", failed);
+    yyjson_mut_obj_add_uint(doc, requests, "total", counter_load(&all.duration.count));
+    yyjson_mut_obj_add_uint(doc, requests, "failed", all.failed);
     performance_put(doc, requests, "per_second", recent->requests_per_second);
     performance_put(doc, requests, "error_rate", recent->error_rate);
     performance_put(doc, requests, "p95_ms", recent->p95_seconds * 1000);
-    performance_put_latency(doc, requests, "latency_ms", &all);
+    performance_put_latency(doc, requests, "latency_ms", &all.duration);
+    yyjson_mut_obj_add_uint(doc, requests, "client_paused", sum_paused(server));
     yyjson_mut_val *types = yyjson_mut_obj_add_obj(doc, requests, "errors");
     for (unsigned i = 0; i < METRICS_ERRORS; i++) {
         yyjson_mut_obj_add_uint(doc, types, metrics_error_names[i], errors[i]);

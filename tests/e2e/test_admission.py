@@ -8,7 +8,7 @@ import time
 import pytest
 from backend import OK, keep_answering
 from programs import http_route, inference_route
-from rawhttp import Client, post, wait_until
+from rawhttp import Client, get, post, wait_until
 
 CHAT = '/v1/chat/completions'
 
@@ -311,6 +311,7 @@ def test_who_is_asked_for_a_pause_waits_for_its_end(world):
     waiting = threading.Thread(target=lambda: seen.append(ask_as('a')))
     waiting.start()
     wait_until(lambda: gateway.metrics().value('sluice_sched_client_paused') == 1, what='it waits')
+    assert json.loads(get(gateway.admin, '/api/performance').body)['requests']['client_paused'] == 1
     assert ask_as('b') == 200
     assert time.monotonic() - began < 0.8
     waiting.join(10)

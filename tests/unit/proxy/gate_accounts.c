@@ -186,6 +186,62 @@ Test(gate_accounts, who_can_wait_waits_until_the_pause_is_over)
     gate_world_stop(&world);
 }
 
+/* One that waits, of Alice's. */
+static void wait_as_alice(struct asker *asker, uint8_t class, nanos wait_ns)
+{
+    memset(asker, 0, sizeof(*asker));
+    gate_pass_init(&asker->pass, model());
+    asker->pass.on_decided = asker_on_decided;
+    asker->pass.account = ALICE;
+    asker->pass.request.class = class;
+    asker->pass.request.deadline_ns = ring_now(world.rings[0]) + wait_ns;
+    asker->pass.request.cost.prompt_tokens = 1;
+    cr_assert_eq(gate_enter(&asker->pass), GATE_QUEUED);
+}
+
+Test(gate_accounts, who_can_no_longer_wait_when_the_pause_becomes_longer_is_told_of_it)
+{
+    begin();
+    struct asker under_way;
+    struct asker short_of_time;
+    struct asker patient;
+    cr_assert_eq(ask(&under_way, model()), GATE_GRANTED);
+    under_way.pass.account = ALICE;
+    cr_expect(ask_as(ALICE, 429, 30 * NANOS_PER_MS));
+    wait_as_alice(&short_of_time, 2, 10 * NANOS_PER_S);
+    wait_as_alice(&patient, 2, 100 * NANOS_PER_S);
+    under_way.pass.outcome.retry_after_ns = 30 * NANOS_PER_S;
+    gate_on_answer(&under_way.pass, 429);
+    leave(&under_way);
+    run_until_decided(&short_of_time);
+    cr_expect_eq(short_of_time.decided, 1);
+    cr_expect_eq(short_of_time.pass.state, GATE_OUT);
+    cr_expect_eq(short_of_time.pass.shed, SCHED_SHED_CLIENT_PAUSED);
+    cr_expect_gt(short_of_time.pass.retry_after_ns, 20 * NANOS_PER_S);
+    cr_expect_eq(patient.pass.state, GATE_PAUSED);
+    cr_expect_eq(counter_load(&world.gates[0].paused_count), 1);
+    leave(&short_of_time);
+    leave(&patient);
+    gate_world_stop(&world);
+}
+
+Test(gate_accounts, when_the_pause_is_over_upper_classes_go_first)
+{
+    gate_world_start(&world, 1, 1);
+    struct asker lower;
+    struct asker upper;
+    cr_expect(ask_as(ALICE, 429, 30 * NANOS_PER_MS));
+    wait_as_alice(&lower, 3, 10 * NANOS_PER_S);
+    wait_as_alice(&upper, 0, 10 * NANOS_PER_S);
+    run_until_decided(&upper);
+    cr_expect_eq(upper.decided, 1);
+    cr_expect(upper.pass.state == GATE_HELD || upper.pass.state == GATE_LENT);
+    cr_expect_eq(lower.pass.state, GATE_WAITING, "there is room for one");
+    leave(&lower);
+    leave(&upper);
+    gate_world_stop(&world);
+}
+
 Test(gate_accounts, who_got_his_turn_in_the_pause_gets_another)
 {
     gate_world_start(&world, 2, 1);

@@ -231,13 +231,53 @@ Test(admission_feedback, a_whole_answer_teaches_by_what_it_took_less_what_it_mad
     struct asking *asking = whole_submitted();
     world.now += 7 * NANOS_PER_S;
     release_with(asking, (struct admission_outcome){.has_usage = true, .usage = {100, 0, 100}});
-    cr_expect_eq(base(), 2 * NANOS_PER_S);
+    cr_expect_eq(baseline_of(&world.admission->whole_baseline, 100), 2 * NANOS_PER_S);
     cr_expect_eq(ended.output_tokens, 100);
     cr_expect_eq(samples, 1);
     asking = whole_submitted();
     world.now += NANOS_PER_S;
     release_with(asking, (struct admission_outcome){.has_usage = true, .usage = {100, 0, 100}});
-    cr_expect_eq(base(), 1, "faster than any stream is wanted: no time at all");
+    cr_expect_eq(baseline_of(&world.admission->whole_baseline, 100), 1,
+                 "faster than any stream is wanted: no time at all");
+    cr_expect_eq(base(), 0, "nothing is learned of first tokens");
+    end();
+}
+
+Test(admission_feedback, a_whole_answer_beside_streams_leaves_these_their_base_and_says_nothing_of_the_load)
+{
+    struct admission_options options = admission_world_options(LIMITER_FIXED, 10);
+    options.limiter.slo_token_ns = 50 * NANOS_PER_MS;
+    begin_with(options);
+    struct asking *stream = asking_submitted(&world, 2);
+    struct asking *whole = whole_submitted();
+    world.now += 300 * NANOS_PER_MS;
+    asking_first_token(&world, stream);
+    world.now += 700 * NANOS_PER_MS;
+    samples = 0;
+    release_with(whole, (struct admission_outcome){.has_usage = true, .usage = {100, 0, 100}});
+    cr_expect_eq(base(), 300 * NANOS_PER_MS);
+    cr_expect_eq(samples, 0);
+    end();
+}
+
+Test(admission_feedback, a_whole_answer_must_leave_in_time_for_all_of_it)
+{
+    struct admission_options options = admission_world_options(LIMITER_FIXED, 1);
+    options.limiter.slo_token_ns = 50 * NANOS_PER_MS;
+    begin_with(options);
+    struct asking *first = whole_submitted();
+    world.now += 4 * NANOS_PER_S; /* 80 ms for each of its 50 tokens */
+    release_with(first, (struct admission_outcome){.has_usage = true, .usage = {100, 0, 50}});
+    whole_submitted();
+    struct asking *hurried = asking_of(&world, 2);
+    hurried->request.is_streamed = false;
+    hurried->request.deadline_ns = world.now + 10 * NANOS_PER_S;
+    asking_submit(&world, hurried);
+    cr_expect_eq(hurried->request.start_by_ns, world.now + 8 * NANOS_PER_S, "half of it is certain");
+    admission_world_pass(&world, 8 * NANOS_PER_S - 1);
+    cr_expect_eq(hurried->request.state, SCHED_QUEUED);
+    admission_world_pass(&world, 1);
+    cr_expect_eq(hurried->why, SCHED_SHED_LATE_DISPATCH);
     end();
 }
 

@@ -184,6 +184,7 @@ static int first_in_order(int class, const struct queue_room *room, bool large_m
     unsigned tenant = model.requests[first].tenant;
     for (int i = 0; i < SLOTS; i++) {
         if (can_go(i, &need) && model.requests[i].tenant == tenant &&
+            model.requests[i].is_deferred == model.requests[first].is_deferred &&
             model.requests[i].order > model.requests[first].order) {
             first = i;
         }
