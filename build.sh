@@ -46,6 +46,20 @@ configure() {
     fi
 }
 
+# now_and_then: of Ninja's progress one line in five seconds, of all else each. By the shell itself: Debian's awk (mawk)
+# reads a pipe in blocks, so that nothing is seen for a minute.
+now_and_then() {
+    local line next_at=0
+    while IFS= read -r line || [ -n "$line" ]; do
+        if [[ ! $line =~ ^\[[0-9]+/[0-9]+,\ +([0-9]+) ]]; then
+            printf '%s\n' "$line"
+        elif ((10#${BASH_REMATCH[1]} >= next_at)); then
+            printf '   %s\n' "$line"
+            next_at=$((10#${BASH_REMATCH[1]} + 5))
+        fi
+    done
+}
+
 # compile PRESET TARGET...: Ninja's own progress line on a terminal, one line every so often elsewhere.
 compile() {
     local preset=$1
@@ -54,9 +68,7 @@ compile() {
     if [ -t 1 ]; then
         cmake --build "$BUILD/$preset" -j "$JOBS" --target "$@"
     else
-        NINJA_STATUS='[%f/%t, %e s] ' cmake --build "$BUILD/$preset" -j "$JOBS" --target "$@" |
-            awk '!/^\[[0-9]+\/[0-9]+, / { print; fflush(); next }
-                 { split($2, t, " "); if (t[1] + 0 >= next_at) { print "   " $0; fflush(); next_at = t[1] + 5 } }'
+        NINJA_STATUS='[%f/%t, %e s] ' cmake --build "$BUILD/$preset" -j "$JOBS" --target "$@" | now_and_then
     fi
 }
 

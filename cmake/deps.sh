@@ -7,10 +7,12 @@
 # missing this asks no network and no root, and takes a fraction of a second.
 
 # group | recognised by | Debian package          (° = taken from Debian 13 on a Debian 12 machine)
+# make is gcc's: with it, it optimises across files on all cores at link time.
 NEEDS='
 build | cmd:cc                   | gcc libc6-dev
 build | cmd:cmake                | cmake
 build | cmd:ninja                | ninja-build
+build | cmd:make                 | make
 build | cmd:pkg-config           | pkg-config
 build | pc:liburing>=2.9         | liburing-dev°
 build | include:linux/blkdev.h  | linux-libc-dev°

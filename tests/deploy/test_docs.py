@@ -33,6 +33,33 @@ def test_figures_are_those_of_the_files():
     assert variables == set(re.findall(r'\$\{(SLUICE_[A-Z_]+)', tree.read('container', 'compose.yaml')))
 
 
+def test_locked_memory_is_enough_for_twice_the_workers_wherever_it_is_set_and_the_figure_is_the_servers():
+    """Twice, because a restart has two instances of one user for a moment."""
+    def text(*parts):
+        with open(os.path.join(tree.ROOT, *parts), encoding='utf-8') as f:
+            return f.read()
+    kilobytes = int(re.search(r'MACHINE_WORKER_LOCKED_BYTES = (\d+) << 10', text('src', 'server', 'machine_plan.h'))[1])
+    twice = 2 * kilobytes << 10
+    for path in ('deploy/systemd/sluice.service.in', 'deploy/container/compose.yaml', 'docs/deployment.md', 'docs/operations.md',
+                 'docs/tuning.md', 'tuning/profiles/common.conf', 'tuning/profiles/container.conf', 'tuning/profiles/laptop.conf'):
+        assert f'{kilobytes} KB' in text(path), path
+    unit = text('deploy/systemd/sluice.service.in')
+    megabytes = int(re.search(r'^LimitMEMLOCK=(\d+)M$', unit, re.M)[1])
+    assert megabytes << 20 >= twice * 256
+    assert f'{(megabytes << 10) // kilobytes} of them' in unit
+    limit = tree.read_yaml('container', 'compose.yaml')['services']['sluice']['ulimits']['memlock']
+    assert limit['soft'] == limit['hard'] >= twice * 32
+    assert f'--ulimit memlock={limit["hard"]}' in page('deployment.md')
+    assert 'LimitMEMLOCK=infinity' in page('deployment.md')
+    assert f'{(8 << 10) // kilobytes} workers' in page('deployment.md') and f'{(8 << 10) // kilobytes} workers' in page('tuning.md')
+    for name in ('common', 'container', 'laptop'):
+        formulas = re.findall(r'^(?:limit memlock|advise file compose.yaml ulimits.memlock) \| >?= max\((\d+),cores\*(\d+)\)',
+                              text('tuning', 'profiles', f'{name}.conf'), re.M)
+        assert formulas, name
+        for least, each in formulas:
+            assert int(least) >= twice and int(each) >= twice, name
+
+
 def test_an_alerts_page_says_its_severity():
     sections = dict(re.findall(r'^## (Sluice\w+)\n\*(\w+):', page('alerts.md'), re.M))
     assert sections == {alert: rule['labels']['severity'] for alert, rule in ALERTS.items()}

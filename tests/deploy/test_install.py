@@ -84,6 +84,8 @@ def test_a_configuration_that_is_there_is_kept(tmp_path):
 def test_the_tuning_script_finds_its_data_through_the_link(tree):
     link = f'{tree}/usr/sbin/sluice-tune'
     assert os.readlink(link) == '../share/sluice/tuning/tune.sh'
+    assert ' settings: ' in said([link, 'check'], None)
+    assert 'profile' in said([link, 'explain', 'somaxconn'])
     assert 'check' in said([link, '--help'], None)
     assert os.access(link, os.X_OK)
 
@@ -174,6 +176,9 @@ def test_bash_completes_verbs_options_and_files(tree, tmp_path):
     assert offered('sluice se') == ['serve']
     assert set(offered('sluice serve ')) == {'a.yaml', 'b.yml', 'folder', 'with', 'space.yaml'}
     assert offered('sluice check a') == ['a.yaml']
+    line = re.search(r'^ +sluice check --machine (.*)$', usage, re.M)[1]
+    assert set(offered('sluice check -')) == {'--machine'} | set(re.findall(r'--[a-z]+', line))
+    assert offered('sluice check --machine --root f') == ['folder']
     assert offered('sluice serve a.yaml ') == []
     assert offered('sluice demo --p') == ['--port']
     assert offered('sluice demo --port ') == []

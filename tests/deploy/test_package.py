@@ -112,13 +112,16 @@ def scene(unpacked, tmp_path):
     (commands / 'getent').write_text(f'#!/bin/sh\necho "getent $*" >> {notes}\nexit ${{HAS_USER:-2}}\n')
     (commands / 'getent').chmod(0o755)
 
-    def run(script, *arguments, without=(), has_user=False):
+    def run(script, *arguments, without=(), has_user=False, says=''):
+        """What it called; what it wrote has to be, or to begin with, `says`."""
         for name in without:
             (commands / name).unlink()
         notes.write_text('')
-        said(['sh', f'{unpacked}/DEBIAN/{script}', *arguments],
-             env=dict(ENV, PATH=str(commands), HAS_USER='0' if has_user else '2'), executable='/bin/sh')
+        wrote = said(['sh', f'{unpacked}/DEBIAN/{script}', *arguments], executable='/bin/sh',
+                     env=dict(ENV, PATH=str(commands), HAS_USER='0' if has_user else '2', DPKG_ROOT=str(tmp_path)))
+        assert wrote.startswith(says) and bool(wrote) == bool(says), wrote
         return notes.read_text().splitlines()
+    run.root = tmp_path
     return run
 
 
@@ -147,6 +150,21 @@ def test_removing_keeps_what_purging_takes(scene):
     assert 'userdel sluice' in calls and 'rm -rf /var/lib/sluice /var/log/sluice' in calls
     for action in ('upgrade', 'abort-install', 'failed-upgrade'):
         assert not [c for c in scene('postrm', action, has_user=True) if c.startswith(('rm', 'userdel'))], action
+
+
+@pytest.mark.skipif(IS_BOOTED, reason='systemd runs here: the scripts would speak to it')
+def test_who_removes_it_from_a_tuned_machine_is_told_how_to_take_that_back(scene):
+    record = scene.root / 'var' / 'lib' / 'sluice-tuning' / 'record'
+    for script, action in (('prerm', 'remove'), ('postrm', 'purge')):
+        scene(script, action)
+    record.parent.mkdir(parents=True)
+    record.write_text('sluice-tuning-record 1\n')
+    scene('prerm', 'remove', says='sluice: this machine is tuned, and stays so without the package')
+    calls = scene('postrm', 'purge', has_user=True, says='sluice: /var/lib/sluice-tuning stays')
+    assert 'rm -rf /var/lib/sluice /var/log/sluice' in calls
+    assert record.exists()
+    for script, action in (('prerm', 'upgrade'), ('postrm', 'upgrade'), ('postrm', 'remove')):
+        scene(script, action)
 
 
 # ---- its libraries, where the ones of the system are out of sight
