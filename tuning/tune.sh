@@ -44,7 +44,7 @@ usage: tune.sh VERB [OPTIONS]
   --with NAME=NUMBER  what the formulas see in place of the machine's own: cores, memory_bytes, virtual, ...
   --json              check: for programs
   --verbose           check: why, effect, risk and source of every setting
-  --quiet             check: only what is to be changed
+  --quiet             check: only what is to be changed; other verbs: only what goes wrong
   --force             revert: also what somebody else has changed since; apply: also such files
   --forget            revert: give nothing back, keep all as it is
   --help
@@ -58,9 +58,10 @@ options() {
         case $1 in
         --profile=* | --connections=* | --root=* | --only=* | --with=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
         esac
+        fits_verb "$1"
         case $1 in
         --profile | --connections | --root | --only | --with)
-            (($# > 1)) || die "$1 needs a value"
+            [ -n "${2-}" ] || die "$1 needs a value"
             option_value "$1" "$2"
             shift
             ;;
@@ -81,6 +82,17 @@ options() {
         esac
         shift
     done
+}
+
+# fits_verb OPTION: who says "apply --json" to look, or "revert --only x" to take back a part, would get something else.
+fits_verb() {
+    case $1:$VERB in
+    --json:check | --verbose:check | -v:check | --force:apply | --force:revert | --forget:revert) ;;
+    --json:* | --verbose:* | -v:* | --force:* | --forget:*) die "$1 is not for $VERB (--help)" ;;
+    --profile:revert | --connections:revert | --only:revert | --with:revert)
+        die "$1 is not for revert: it gives back all that was recorded"
+        ;;
+    esac
 }
 
 option_value() {

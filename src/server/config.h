@@ -190,11 +190,12 @@ struct config_route {
     const struct config_part *tenant; /* the first that a request has; none: the API key, else the address */
 };
 
-/* Who has this API key. */
+/* Who has this API key, or this value of what a route says tenants are known by. */
 struct config_tenant {
     struct bytes name;
-    struct bytes key;
-    uint32_t class; /* 4: the route's */
+    struct bytes key;   /* empty: none */
+    struct bytes value; /* likewise */
+    uint32_t class;     /* 4: the route's */
     uint32_t weight;
 };
 

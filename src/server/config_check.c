@@ -157,17 +157,31 @@ static void check_scheduling(struct config_reader *reader, const struct config_n
     }
 }
 
-/* One key has one class and one share. Its text stays out of messages: they end up in logs. */
+static bool is_same(struct bytes a, struct bytes b)
+{
+    return a.len > 0 && bytes_equal(a, b);
+}
+
+/* One key, or one value, has one class and one share. A key's text stays out of messages: they end up in logs. */
 static void check_tenants(struct config_reader *reader, const struct config_node *list)
 {
-    const struct config *config = reader->config;
-    for (unsigned i = 1; i < config->tenant_count; i++) {
+    const struct config_tenant *tenants = reader->config->tenants;
+    for (unsigned i = 0; i < reader->config->tenant_count; i++) {
+        const char *name = config_shown(reader, tenants[i].name);
+        if (tenants[i].key.len + tenants[i].value.len == 0) {
+            config_complain(
+                reader, item_at(list, i),
+                "nothing tells the requests of tenant '%s'; give it a 'key', or a 'value' of what a route's "
+                "'tenant' looks at",
+                name);
+        }
         for (unsigned j = 0; j < i; j++) {
-            struct bytes key = config->tenants[i].key;
-            if (key.len > 0 && bytes_equal(key, config->tenants[j].key)) {
-                config_complain(reader, at_key(item_at(list, i), "key"),
-                                "tenant '%s' has the same key as the one at line %u; give each its own",
-                                config_shown(reader, config->tenants[i].name), item_at(list, j)->line);
+            bool has_same_key = is_same(tenants[i].key, tenants[j].key);
+            if (has_same_key || is_same(tenants[i].value, tenants[j].value)) {
+                const char *what = has_same_key ? "key" : "value";
+                config_complain(reader, at_key(item_at(list, i), what),
+                                "tenant '%s' has the same %s as the one at line %u; give each its own", name, what,
+                                item_at(list, j)->line);
                 break;
             }
         }

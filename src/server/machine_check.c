@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ring/facts.h"
 #include "server/config.h"
 #include "server/machine_print.h"
 
@@ -41,7 +42,7 @@ static bool parse(struct arguments *arguments, int count, char **texts)
             arguments->is_json = true;
         } else if (strcmp(text, "--strict") == 0) {
             arguments->is_strict = true;
-        } else if (strcmp(text, "--root") == 0 && i + 1 < count) {
+        } else if (strcmp(text, "--root") == 0 && i + 1 < count && texts[i + 1][0] != '\0') {
             arguments->root = strcmp(texts[i + 1], "/") == 0 ? "" : texts[i + 1];
             i++;
         } else if (text[0] != '-' && arguments->path == NULL) {
@@ -52,6 +53,20 @@ static bool parse(struct arguments *arguments, int count, char **texts)
         }
     }
     return true;
+}
+
+/* A folder that has nothing of a machine would pass for one in which all is well. */
+static bool is_machine(const char *root)
+{
+    char text[FACT_TEXT_BYTES];
+    if (root[0] == '\0' || fact_text(text, "%s/proc/meminfo", root) || fact_text(text, "%s/proc/self/status", root)) {
+        return true;
+    }
+    fprintf(stderr,
+            "sluice check: --root %s: there is no proc/meminfo in it that can be read; it is to have a copy of a "
+            "machine's /proc and /sys\n",
+            root);
+    return false;
 }
 
 static int print(const struct arguments *arguments, const struct config *config)
@@ -86,6 +101,9 @@ int machine_check_run(int argument_count, char **texts)
 {
     struct arguments arguments;
     if (!parse(&arguments, argument_count, texts)) {
+        return 2;
+    }
+    if (!is_machine(arguments.root)) {
         return 2;
     }
     struct config *config;

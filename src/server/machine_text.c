@@ -172,8 +172,10 @@ static void put_cpu_list(FILE *out, const struct machine *machine, const struct 
 static void put_findings(FILE *out, const struct machine_plan *plan)
 {
     enum { FINDING_INDENT = 11 };
+    bool has_tune = false;
     for (unsigned i = 0; i < plan->finding_count; i++) {
         const struct machine_finding *finding = &plan->findings[i];
+        has_tune |= finding->tune != NULL;
         fprintf(out, "  %-*s%s: ", FINDING_INDENT - 2, machine_severity_name(finding->severity), finding->subject);
         put_wrapped(out, FINDING_INDENT + (unsigned)strlen(finding->subject) + 2, FINDING_INDENT, finding->what);
         fprintf(out, "%*s→ %s\n", FINDING_INDENT, "", finding->remedy);
@@ -183,6 +185,9 @@ static void put_findings(FILE *out, const struct machine_plan *plan)
     }
     if (plan->finding_count == 0) {
         fputs("  nothing here will hurt\n", out);
+    }
+    if (has_tune) {
+        fputs("  (the package calls tuning/tune.sh sluice-tune)\n", out);
     }
 }
 

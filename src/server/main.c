@@ -71,7 +71,7 @@ int main(int argc, char **argv)
     if (strcmp(verb, "check") == 0 && has_argument(argc, argv, "--machine")) {
         return machine_check_run(argc - 2, argv + 2);
     }
-    if (strcmp(verb, "check") == 0 && argc == 3) {
+    if (strcmp(verb, "check") == 0 && argc == 3 && argv[2][0] != '-') {
         return check(argv[2]);
     }
     if (strcmp(verb, "demo") == 0) {

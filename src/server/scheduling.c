@@ -80,11 +80,18 @@ static int compare_keys(struct bytes a, struct bytes b)
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-static int compare_tenants(const void *a, const void *b)
+static int compare_by_key(const void *a, const void *b)
 {
     const struct config_tenant *const *one = a;
     const struct config_tenant *const *other = b;
     return compare_keys((*one)->key, (*other)->key);
+}
+
+static int compare_by_value(const void *a, const void *b)
+{
+    const struct config_tenant *const *one = a;
+    const struct config_tenant *const *other = b;
+    return compare_keys((*one)->value, (*other)->value);
 }
 
 struct scheduling_name {
@@ -119,9 +126,11 @@ enum result scheduling_init(struct scheduling *scheduling, const struct config *
         .config = config,
         .upstreams = calloc(config->upstream_count + 1, sizeof(*scheduling->upstreams)),
         .by_key = calloc(config->tenant_count + 1, sizeof(const struct config_tenant *)),
+        .by_value = calloc(config->tenant_count + 1, sizeof(const struct config_tenant *)),
         .by_hash = calloc(config->tenant_count + 1, sizeof(*scheduling->by_hash)),
     };
-    if (scheduling->upstreams == NULL || scheduling->by_key == NULL || scheduling->by_hash == NULL) {
+    if (scheduling->upstreams == NULL || scheduling->by_key == NULL || scheduling->by_value == NULL ||
+        scheduling->by_hash == NULL) {
         scheduling_fini(scheduling);
         return RESULT_NO_MEMORY;
     }
@@ -144,11 +153,13 @@ enum result scheduling_init(struct scheduling *scheduling, const struct config *
     for (unsigned i = 0; i < config->tenant_count; i++) {
         const struct config_tenant *tenant = &config->tenants[i];
         scheduling->by_key[i] = tenant;
+        scheduling->by_value[i] = tenant;
         const struct identity identity = {IDENTITY_NAME, tenant->name};
         scheduling->by_hash[i] = (struct scheduling_name){hash(scheduling, identity), tenant};
     }
     qsort(scheduling->by_hash, config->tenant_count, sizeof(*scheduling->by_hash), compare_names);
-    qsort(scheduling->by_key, config->tenant_count, sizeof(const struct config_tenant *), compare_tenants);
+    qsort(scheduling->by_key, config->tenant_count, sizeof(const struct config_tenant *), compare_by_key);
+    qsort(scheduling->by_value, config->tenant_count, sizeof(const struct config_tenant *), compare_by_value);
     return RESULT_OK;
 }
 
@@ -156,9 +167,11 @@ void scheduling_fini(struct scheduling *scheduling)
 {
     free(scheduling->upstreams);
     free(scheduling->by_key);
+    free(scheduling->by_value);
     free(scheduling->by_hash);
     scheduling->upstreams = NULL;
     scheduling->by_key = NULL;
+    scheduling->by_value = NULL;
     scheduling->by_hash = NULL;
 }
 
@@ -188,23 +201,17 @@ static struct bytes credential_of(const struct cache_key_source *source, struct 
     return api_key;
 }
 
-static const struct config_tenant *find_tenant(const struct scheduling *scheduling, struct bytes key)
+/* The configured tenant with this key, or this value; NULL: none, or it is empty. */
+static const struct config_tenant *find_tenant(const struct scheduling *scheduling, const struct config_tenant *wanted)
 {
-    unsigned low = 0;
-    unsigned high = scheduling->config->tenant_count;
-    while (low < high) {
-        unsigned middle = low + (high - low) / 2;
-        int order = compare_keys(key, scheduling->by_key[middle]->key);
-        if (order == 0) {
-            return scheduling->by_key[middle];
-        }
-        if (order < 0) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
+    bool is_key = wanted->key.len > 0;
+    if (scheduling->config->tenant_count == 0 || wanted->key.len + wanted->value.len == 0) {
+        return NULL;
     }
-    return NULL;
+    const struct config_tenant **found =
+        bsearch(&wanted, is_key ? scheduling->by_key : scheduling->by_value, scheduling->config->tenant_count,
+                sizeof(const struct config_tenant *), is_key ? compare_by_key : compare_by_value);
+    return found == NULL ? NULL : *found;
 }
 
 /* By what the route says, or else its key or address. */
@@ -230,17 +237,19 @@ struct scheduling_tenant scheduling_tenant_of(const struct scheduling *schedulin
 {
     struct scheduling_tenant tenant = {.weight = WEIGHT_ORDINARY, .class = (uint8_t)route->class};
     struct bytes api_key = api_key_of(source);
-    struct identity identity = {IDENTITY_NAME, BYTES_NONE};
-    if (scheduling->config->tenant_count > 0 && api_key.len > 0) {
-        const struct config_tenant *known = find_tenant(scheduling, api_key);
-        if (known != NULL) {
-            tenant.weight = known->weight * WEIGHT_ORDINARY;
-            tenant.class = (uint8_t)(known->class < SCHED_CLASSES ? known->class : route->class);
-            identity.text = known->name;
+    const struct config_tenant *known = find_tenant(scheduling, &(struct config_tenant){.key = api_key});
+    struct identity identity = {IDENTITY_NAME, known == NULL ? BYTES_NONE : known->name};
+    if (known == NULL || route->tenant_count > 0) {
+        identity = stranger_of(route, source, client, api_key);
+        const struct config_tenant *named = find_tenant(scheduling, &(struct config_tenant){.value = identity.text});
+        if (named != NULL && route->tenant_count > 0) {
+            known = named;
+            identity = (struct identity){IDENTITY_NAME, named->name};
         }
     }
-    if (identity.text.len == 0 || route->tenant_count > 0) {
-        identity = stranger_of(route, source, client, api_key);
+    if (known != NULL) {
+        tenant.weight = known->weight * WEIGHT_ORDINARY;
+        tenant.class = (uint8_t)(known->class < SCHED_CLASSES ? known->class : route->class);
     }
     tenant.hash = hash(scheduling, identity);
     tenant.account = hash(scheduling, (struct identity){IDENTITY_KEY, credential_of(source, api_key)});

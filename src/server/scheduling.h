@@ -19,6 +19,7 @@ struct scheduling {
     struct gate_options *upstreams; /* by index */
     const struct config *config;
     const struct config_tenant **by_key; /* sorted */
+    const struct config_tenant **by_value;
     struct scheduling_name *by_hash;     /* the same, by their hashes */
     uint64_t seeds[IDENTITY_KINDS];      /* of tenants' hashes: nobody can make one that is another's */
 };

@@ -145,6 +145,19 @@ def test_upper_classes_go_first(world, workers):
     assert scene.holding.order == ['first', 'of0', 'of1', 'of2', 'of3']
 
 
+def test_a_header_may_tell_whose_a_request_is_and_gives_the_class(world, workers):
+    tenants = [{'name': 'gold', 'value': 'g', 'class': 0}, {'name': 'iron', 'value': 'i', 'class': 3},
+               {'name': 'keyed', 'key': 'k', 'class': 1}]
+    scene = Scene(world, workers=workers, tenants=tenants, route={'tenant': ['header:X-Team', 'address']}, holdback_percent=0)
+    scene.ask_in_turn('first')
+    scene.holding.wait_for('first')
+    for name, fields in (('iron', 'X-Team: i\r\n'), ('stranger', 'X-Team: k\r\n'),
+                         ('keyed', 'X-Team: x\r\nX-API-Key: k\r\n'), ('gold', 'X-Team: g\r\n')):
+        scene.ask_in_turn(name, fields=fields)
+    assert scene.finish('first', 'gold', 'keyed', 'stranger', 'iron') == [200] * 5
+    assert scene.holding.order == ['first', 'gold', 'keyed', 'stranger', 'iron']
+
+
 def test_who_cannot_be_kept_in_the_queue_is_told_so(world, kind, workers):
     scene = Scene(world, kind, workers, queue={'requests_max': 1})
     scene.ask_in_turn('a', 'b')

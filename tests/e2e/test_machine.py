@@ -108,10 +108,16 @@ def test_a_configuration_is_heeded_and_one_that_is_wrong_is_refused(tmp_path):
     assert check(str(tmp_path / 'none.yaml')).returncode == 1
 
 
-@pytest.mark.parametrize('arguments', [('--root',), ('--jsonn',), ('a', 'b')])
+@pytest.mark.parametrize('arguments', [('--root',), ('--root', ''), ('--jsonn',), ('a', 'b')])
 def test_wrong_arguments_are_2(arguments):
     done = check(*arguments)
     assert done.returncode == 2 and 'usage: sluice check --machine' in done.stderr
+
+
+@pytest.mark.parametrize('place', ['nowhere', '.'])
+def test_a_folder_that_is_no_machine_is_2(tmp_path, place):
+    done = check('--root', str(tmp_path / place))
+    assert done.returncode == 2 and 'proc/meminfo' in done.stderr and done.stdout == ''
 
 
 def test_exit_codes(tmp_path):

@@ -108,7 +108,9 @@ def test_values_beyond_64_bits_and_masks_are_compared_rightly(tune):
     (['check', '--profile', 'nowhere'], 'no such profile'), (['dance'], 'no verb'), (['check', '--colour'], 'no option'),
     (['check', '--root', '/nonexistent'], 'not a directory'), (['check', '--connections', '1e6'], 'needs a number'),
     (['check', '--connections'], 'needs a value'), (['check', 'somaxconn'], 'one word too many'), ([], 'usage'),
-    (['check', '--with', 'colour=1'], 'no such variable')])
+    (['check', '--with', 'colour=1'], 'no such variable'), (['apply', '--root', ''], 'needs a value'),
+    (['apply', '--json'], 'not for apply'), (['plan', '--force'], 'not for plan'),
+    (['revert', '--only', 'x'], 'all that was recorded'), (['check', '--profile', 'nowhere'], 'inference-gateway')])
 def test_wrong_use_is_said_with_exit_code_2(args, words):
     done = subprocess.run([conftest.SCRIPT] + args, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and words in done.stdout + done.stderr

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -93,7 +94,7 @@ def test_include_replace_and_drop(tune, tmp_path):
 
 
 @pytest.mark.parametrize('text, words', [
-    ('include test\n', 'includes itself'), ('include nowhere\n', 'no such profile'), ('drop sysctl vm.nothing\n', 'there is no'),
+    ('include test\n', 'test.conf:1: test includes itself'), ('limit nofile | abc | w | e | s | r\n', 'test.conf:1: limit nofile'), ('include nowhere\n', 'test.conf:1: nowhere: there is no such profile'), ('drop sysctl vm.nothing\n', 'there is no'),
     ('sysctl a.b | 1 | w | e\n', '4 fields'), ('sysctl | 1 | w | e | s | r\n', 'no key'),
     ('colour red | 1 | w | e | s | r\n', 'not a kind'), ('limit files | 1 | w | e | s | r\n', 'not a limit'),
     ('sysfs /etc/passwd | 1 | w | e | s | r\n', 'not a path'), ('sysfs /sys/../etc/passwd | 1 | w | e | s | r\n', 'not'),
@@ -121,6 +122,16 @@ def test_every_profile_is_understood_on_every_machine(tune, machine, path):
         assert machines.difference(before, tune.snapshot()) == []
 
 
+@pytest.mark.parametrize('name', ['api', 'laptop', 'container'])
+def test_huge_pages_that_a_database_had_switched_off_stay_off(tune, name):
+    tune.become('plain')
+    tune.profile = name
+    for setting in ('enabled', 'defrag'):
+        tune.write(f'sys/kernel/mm/transparent_hugepage/{setting}', 'always madvise [never]\n')
+    tune.must('check', '--only', '*transparent_hugepage*')
+    assert 'transparent_hugepage' not in tune.must('plan')
+
+
 @pytest.mark.skipif(not os.path.exists(REFUSED), reason='there is no refused.conf')
 def test_every_refusal_has_its_four_fields():
     seen = set()
@@ -143,7 +154,12 @@ def folder(tmp_path):
         'sysctl net.core.somaxconn | >= cores * 2 | the queue | longer queue | the manual | little\n'
         'limit nofile | >= 65536 | w | e | s | r\n')
     (tmp_path / 'tuning/profiles/b.conf').write_text('sysctl net.core.somaxconn | = 99 | other why | e | s | r\n')
-    (tmp_path / 'tuning/refused.conf').write_text('sysctl net.ipv4.tcp_tw_recycle | 1 | it broke NAT and is gone | Linux 4.12\n')
+    (tmp_path / 'tuning/refused.conf').write_text(
+        'sysctl net.ipv4.tcp_tw_recycle | 1 | it broke NAT and is gone | Linux 4.12\n'
+        'sysctl net.ipv4.conf.all.arp_ignore | 1 | for balancers | s\n'
+        'sysctl net.ipv4.conf.all.arp_announce | 2 | As arp_ignore. | s\n'
+        'ethtool gro | off | packet by packet; the same for gso | s\n'
+        'file compose.yaml pids_limit | 1 | runaways | s\n')
 
     def explain(*args):
         done = subprocess.run([str(tmp_path / 'tuning/tune.sh'), 'explain', *args], capture_output=True, text=True, check=False)
@@ -158,6 +174,21 @@ def test_explain_tells_all_profiles_and_the_refusals(folder):
     assert folder('somaxconn') == (code, out), 'the last part is enough'
     code, out = folder('tcp_tw_recycle')
     assert code == 0 and 'refused: 1' in out and 'it broke NAT' in out and 'Linux 4.12' in out
+
+
+@pytest.mark.parametrize('asked, words', [
+    ('net.ipv4.conf.eth0.arp_ignore', 'for balancers'), ('arp_announce', 'arp_ignore: for balancers'), ('gso', 'packet by packet'),
+    ('pids-limit', 'runaways'), ('net.ipv4.tcp_tw_recycle=1', 'it broke NAT'), ('/proc/sys/net/core/somaxconn', 'the queue')])
+def test_explain_finds_a_key_as_people_write_it(folder, asked, words):
+    code, out = folder(asked)
+    assert code == 0 and words in out
+
+
+def test_files_of_the_tree_that_profiles_name_are_there():
+    for path in PROFILES + [REFUSED]:
+        with open(path, encoding='utf-8') as f:
+            for name in re.findall(r'deploy/[a-z0-9_./-]*[a-z0-9]', f.read()):
+                assert os.path.exists(os.path.join(conftest.TUNING, '..', name)), f'{os.path.basename(path)}: {name}'
 
 
 def test_explain_suggests_what_is_near(folder):

@@ -19,14 +19,16 @@ load_all() {
     done
 }
 
-# says N: one line.
+# explain_line N: one line.
 explain_line() {
     local file=${X_LINE[$1]%% *} line=${X_LINE[$1]#* }
     split_fields "$line"
     if [ "$file" = "${REFUSED_FILE##*/}" ]; then
         wrap '  ' "refused: ${FIELDS[1]}"
-        wrap '    ' "why: ${FIELDS[2]-}"
-        wrap '    ' "source: ${FIELDS[3]-}"
+        local why=${FIELDS[2]-} source=${FIELDS[3]-}
+        wrap '    ' "why: $why"
+        if [[ $why =~ ^As\ ([A-Za-z0-9_.-]*[A-Za-z0-9_]) ]]; then explain_other "${BASH_REMATCH[1]}" "$1"; fi
+        wrap '    ' "source: $source"
         return
     fi
     wrap '  ' "profile ${file%.conf}: ${FIELDS[1]}"
@@ -38,6 +40,17 @@ explain_line() {
     if [ -z "$GUARD" ] && [[ $OP != in ]] && value_of "$WANT" literal && [ "$VALUE" != "$WANT" ]; then
         wrap '    ' "here: $VALUE"
     fi
+}
+
+# explain_other KEY N: line N says "as KEY": what is said there.
+explain_other() {
+    local n
+    for n in "${!X_KEY[@]}"; do
+        [[ $n != "$2" && ${X_LINE[n]} == "${REFUSED_FILE##*/} "* ]] && is_asked "$n" "$1" || continue
+        split_fields "${X_LINE[n]#* }"
+        wrap '    ' "$1: ${FIELDS[2]-}"
+        return
+    done
 }
 
 # likeness A B: how many threes of letters they share, into LIKENESS, in hundredths of the shorter one's.
@@ -86,28 +99,69 @@ explain_list() {
     done
 }
 
+# general KEY: what is said of one device or of new ones is said of all; into GENERAL.
+general() {
+    GENERAL=$1
+    if [[ $1 =~ ^(net\.ipv[46])\.(conf|neigh)\.[^.]+\.([a-z0-9_]+)$ ]]; then
+        local all=all
+        [ "${BASH_REMATCH[2]}" = conf ] || all=default
+        GENERAL=${BASH_REMATCH[1]}.${BASH_REMATCH[2]}.$all.${BASH_REMATCH[3]}
+    fi
+}
+
+# is_asked N ASKED: is line N that key, by its whole name or by its last part, or one below it? Programs spell the same word
+# pids-limit, pids_limit and podPidsLimit: dashes, underscores and capitals do not count.
+is_asked() {
+    local key=${X_KEY[$1]//[-_]/} asked=${2//[-_]/}
+    case "${X_KIND[$1]} ${key,,}" in
+    "${asked,,}" | *" ${asked,,}" | *".${asked,,}" | *"/${asked,,}" | *" ${asked,,}."*) return 0 ;;
+    esac
+    return 1
+}
+
+# mentions ASKED: the lines in whose text its last part stands as a word, into MENTIONS; none where it is an everyday word.
+declare -a MENTIONS=()
+mentions() {
+    local n word=${1##*[./ ]}
+    MENTIONS=()
+    [[ $word =~ ^[A-Za-z0-9_-]{3,}$ ]] || return 0
+    for n in "${!X_LINE[@]}"; do
+        [[ ! ${X_LINE[n]#* } =~ (^|[^A-Za-z0-9_-])"$word"($|[^A-Za-z0-9_-]) ]] || MENTIONS+=("$n")
+    done
+    ((${#MENTIONS[@]} <= 6)) || MENTIONS=()
+}
+
+# explain_found N: line N, under its key if that was not the last one's.
+LAST_KEY=
+explain_found() {
+    if [ "$LAST_KEY" != "${X_KIND[$1]} ${X_KEY[$1]}" ]; then
+        [ -z "$LAST_KEY" ] || printf '\n'
+        LAST_KEY="${X_KIND[$1]} ${X_KEY[$1]}"
+        say "$LAST_KEY"
+        show_now "${X_KIND[$1]}" "${X_KEY[$1]}"
+    fi
+    explain_line "$1"
+}
+
 verb_explain() {
-    local asked=$1 n found=0 last=''
+    local asked=${1%%=*} n found=()
     load_all
     if [ -z "$asked" ]; then
         explain_list
         return
     fi
+    [[ $asked != /proc/sys/* ]] || { asked=${asked#/proc/sys/} && asked=${asked//\//.}; }
+    general "$asked"
     for n in "${!X_KEY[@]}"; do
-        case "${X_KIND[n]} ${X_KEY[n]}" in
-        "$asked" | *" $asked" | *".$asked" | *"/$asked") ;;
-        *) continue ;;
-        esac
-        if [ "$last" != "${X_KIND[n]} ${X_KEY[n]}" ]; then
-            [ "$found" = 0 ] || printf '\n'
-            last="${X_KIND[n]} ${X_KEY[n]}"
-            say "$last"
-            show_now "${X_KIND[n]}" "${X_KEY[n]}"
-        fi
-        found=1
-        explain_line "$n"
+        if is_asked "$n" "$asked" || is_asked "$n" "$GENERAL"; then found+=("$n"); fi
     done
-    if [ "$found" = 0 ]; then
+    if ((${#found[@]} == 0)); then
+        mentions "$asked"
+        ((${#MENTIONS[@]} == 0)) || complain "'$asked' has no line of its own; these speak of it:"
+        found=("${MENTIONS[@]}")
+    fi
+    for n in "${found[@]}"; do explain_found "$n"; done
+    if ((${#found[@]} == 0)); then
         complain "no profile speaks of '$asked'"
         suggest "$asked"
         return 2

@@ -118,7 +118,8 @@ read_machine() {
         [ ! -e "$name" ] || VARIABLES[laptop]=1
     done
     for name in "${!WITH[@]}"; do
-        [ -n "${VARIABLES[$name]+x}" ] || die "--with $name: there is no such variable; there are: ${!VARIABLES[*]}"
+        [ -n "${VARIABLES[$name]+x}" ] ||
+            die "--with $name: there is no such variable; there are: ${!VARIABLES[*]} host numa"
         VARIABLES[$name]=${WITH[$name]}
     done
     VARIABLES[host]=$((!VARIABLES[container]))

@@ -20,7 +20,7 @@ KINDS=' sysctl limit sysfs irq ethtool service docker cmdline file '
 LIMITS=' as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio sigpending stack '
 
 declare -a S_KIND=() S_KEY=() S_ADVICE=() S_GUARD=() S_OP=() S_VALUE=() S_WHY=() S_EFFECT=() S_SOURCE=() S_RISK=() \
-    S_FROM=() S_HOLDS=() S_RESULT=()
+    S_FROM=() S_LINE=() S_HOLDS=() S_RESULT=()
 declare -A S_AT=()
 declare -a PROFILE_ERRORS=()
 declare -A SEEN_HERE=()
@@ -98,7 +98,7 @@ split_want() {
 
 wrong() { PROFILE_ERRORS+=("$1:$2: $3"); }
 
-# remember FROM: the line that is in FIELDS.
+# remember FROM NUMBER: the line that is in FIELDS.
 remember() {
     local from=$1 holds=1 id status=0
     split_key "${FIELDS[0]}" || return 1
@@ -122,7 +122,7 @@ remember() {
     S_AT[$id]=$at
     S_KIND[at]=$KIND S_KEY[at]=$KEY S_ADVICE[at]=$ADVICE S_GUARD[at]=$GUARD S_OP[at]=$OP S_VALUE[at]=$WANT
     S_WHY[at]=${FIELDS[2]} S_EFFECT[at]=${FIELDS[3]} S_SOURCE[at]=${FIELDS[4]} S_RISK[at]=${FIELDS[5]}
-    S_FROM[at]=$from S_HOLDS[at]=$holds
+    S_FROM[at]=$from S_LINE[at]=$2 S_HOLDS[at]=$holds
 }
 
 # profile_path NAME [FOLDER]: a file of that name beside the one that includes it comes first.
@@ -136,17 +136,27 @@ profile_path() {
     fi
 }
 
-# load_profile NAME [CHAIN FOLDER]: adds its settings; what is wrong goes to PROFILE_ERRORS.
+# wrong_profile NAME PATH WHERE: it is not there; WHERE is the line that includes it, if one does.
+wrong_profile() {
+    local file names=()
+    for file in "$PROFILES"/*.conf; do
+        file=${file##*/}
+        [ "$file" = common.conf ] || names+=("${file%.conf}")
+    done
+    PROFILE_ERRORS+=("$3$1: there is no such profile ($2); there are: ${names[*]}, or the path of a file")
+}
+
+# load_profile NAME [CHAIN FOLDER WHERE]: adds its settings; what is wrong goes to PROFILE_ERRORS.
 load_profile() {
     local name=$1 chain=${2-} line number=0 lines=() path short
     profile_path "$name" "${3-}"
     path=$PROFILE_PATH short=${PROFILE_PATH##*/}
     if [[ $chain == *"|$path|"* ]]; then
-        wrong "$short" 0 "includes itself"
+        PROFILE_ERRORS+=("${4-}$name includes itself")
         return 0
     fi
     [ -f "$path" ] && [ -r "$path" ] || {
-        wrong "$short" 0 "there is no such profile ($path)"
+        wrong_profile "$name" "$path" "${4-}"
         return 0
     }
     mapfile -t lines <"$path"
@@ -154,7 +164,7 @@ load_profile() {
         number=$((number + 1))
         [[ ! $line =~ ^[[:space:]]*(#|$) ]] || continue
         if [[ $line =~ ^include[[:space:]]+([^[:space:]|]+)[[:space:]]*$ ]]; then
-            load_profile "${BASH_REMATCH[1]}" "$chain|$path|" "${path%/*}"
+            load_profile "${BASH_REMATCH[1]}" "$chain|$path|" "${path%/*}" "$short:$number: "
         elif [[ $line =~ ^drop[[:space:]]+([a-z]+)[[:space:]]+(.*[^[:space:]])[[:space:]]*$ ]]; then
             local id="${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
             local at=${S_AT[$id]-}
@@ -171,7 +181,7 @@ load_profile() {
             elif [ -z "${FIELDS[2]}" ] || [ -z "${FIELDS[3]}" ] || [ -z "${FIELDS[4]}" ]; then
                 wrong "$short" "$number" "why, effect and source are not to be empty"
             else
-                remember "$short" || wrong "$short" "$number" "$PROBLEM"
+                remember "$short" "$number" || wrong "$short" "$number" "$PROBLEM"
             fi
         fi
     done
@@ -189,7 +199,7 @@ load_checked() {
     local i
     for i in "${!S_KIND[@]}"; do
         [ -n "${S_KIND[i]}" ] || continue
-        wanted "$i" || die "${S_FROM[i]}: ${S_KIND[i]} ${S_KEY[i]}: $FORMULA_ERROR"
+        wanted "$i" || die "${S_FROM[i]}:${S_LINE[i]}: ${S_KIND[i]} ${S_KEY[i]}: $FORMULA_ERROR"
     done
 }
 
@@ -211,6 +221,10 @@ wanted() {
         fi
         ;;
     esac
+    if [[ ${S_KIND[$1]} == limit && ! $VALUE =~ ^(unlimited|-?[0-9]+)$ ]]; then
+        FORMULA_ERROR="a limit is a number or unlimited, not '$VALUE'"
+        return 1
+    fi
     [[ ${S_VALUE[$1]} == *index* ]] || S_RESULT[$1]=$VALUE
 }
 

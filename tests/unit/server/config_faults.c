@@ -548,6 +548,17 @@ Test(config_faults, the_least_concurrency_is_at_most_the_most)
            "that\n");
 }
 
+Test(config_faults, a_tenant_is_known_by_something_of_its_own)
+{
+    FAULTS(LISTENERS ROUTES "tenants:\n"
+                            "  - { name: a, value: x }\n"
+                            "  - { name: b }\n"
+                            "  - { name: c, value: x }\n",
+           "f.yaml:5:5: nothing tells the requests of tenant 'b'; give it a 'key', or a 'value' of what a route's "
+           "'tenant' looks at\n"
+           "f.yaml:6:23: tenant 'c' has the same value as the one at line 4; give each its own\n");
+}
+
 Test(config_faults, no_two_tenants_have_one_key)
 {
     FAULTS(LISTENERS ROUTES "tenants:\n"
