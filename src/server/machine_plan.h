@@ -14,7 +14,7 @@ enum {
     MACHINE_REASON_BYTES = 320,
     MACHINE_FINDINGS_MAX = 32,
     MACHINE_WORKER_MEMORY_BYTES = 32 << 20,  /* the least a worker gets, or there are fewer of them */
-    MACHINE_WORKER_LOCKED_BYTES = 704 << 10, /* what a ring is charged; measured on Linux 6.18 by prlimit --memlock */
+    MACHINE_WORKER_LOCKED_BYTES = 704 << 10, /* what is reckoned for a ring; 532 to 704 KB were seen on Linux 6.18 */
     MACHINE_BUFFERS_MIN = 128,               /* receive buffers of a worker */
     MACHINE_FIBERS_MIN = 256,
     MACHINE_SMALL_CPUS = 4, /* so few are all taken, second threads of cores included */

@@ -31,6 +31,24 @@ def test_apply_then_revert_leaves_every_machine_as_it_was(tune, machine):
     assert 'no record' in tune.must('revert')
 
 
+@pytest.mark.parametrize('limit, is_written', [
+    ('1048576', False), ('infinity', False), ('2M', False), ('1048576:infinity', False), ('1024:infinity', True),
+    ('65536', True), ('1M:2M\nLimitNOFILE=1K', True), (None, True)])
+def test_a_drop_in_never_lowers_what_the_unit_has(tune, limit, is_written):
+    tune.become('plain')
+    tune.set_profile('limit nofile | = 1048576 | why | effect | source | risk\n')
+    if limit is not None:
+        tune.write('usr/lib/systemd/system/sluice.service', f'[Service]\nLimitNPROC=1\nLimitNOFILE={limit}\n')
+    before = tune.snapshot()
+    tune.must('apply')
+    dropped = os.path.join(tune.root, 'etc/systemd/system/sluice.service.d/60-tuning.conf')
+    assert os.path.exists(dropped) == is_written
+    assert 'nofile 1048576' in tune.read('etc/security/limits.d/60-sluice.conf')
+    tune.must('check')
+    tune.must('revert')
+    assert machines.difference(before, tune.snapshot()) == []
+
+
 def random_machine(tune, dice):
     """Values, files, modes and times of all sorts, some of what is to be written already there, some missing."""
     tune.become(dice.choice(list(machines.MACHINES)))

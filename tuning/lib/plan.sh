@@ -141,6 +141,33 @@ same() {
     [ "$a" = "$NORMAL" ]
 }
 
+# limit_number TEXT: LIMIT_NUMBER as systemd.exec(5) means it.
+limit_number() {
+    local -A factor=([K]=1024 [M]=1048576 [G]=1073741824 [T]=1099511627776)
+    LIMIT_NUMBER=9223372036854775807
+    case $1 in
+    infinity | unlimited) ;;
+    *[KMGT]) LIMIT_NUMBER=$((${1%?} * ${factor[${1: -1}]})) ;;
+    *) LIMIT_NUMBER=$1 ;;
+    esac
+}
+
+# unit_has KEY SOFT HARD: the unit itself allows as much, so that a drop-in could only lower it.
+unit_has() {
+    local folder text soft='' hard='' want
+    local form='^[[:space:]]*Limit'${1^^}'=([0-9]+[KMGT]?|infinity)(:([0-9]+[KMGT]?|infinity))?[[:space:]]*$'
+    for folder in /etc/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+        [ -f "$ROOT$folder/sluice.service" ] || continue
+        while IFS= read -r text || [ -n "$text" ]; do
+            [[ $text =~ $form ]] && soft=${BASH_REMATCH[1]} hard=${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}
+        done <"$ROOT$folder/sluice.service"
+        break
+    done
+    [ -n "$soft" ] || return 1
+    limit_number "$2" && want=$LIMIT_NUMBER && limit_number "$soft" && ((LIMIT_NUMBER >= want)) || return 1
+    limit_number "$3" && want=$LIMIT_NUMBER && limit_number "$hard" && ((LIMIT_NUMBER >= want))
+}
+
 plan_limit() {
     local key=${S_KEY[$1]} soft hard who systemd_soft systemd_hard
     [ -n "$J_TARGET" ] || return 0
@@ -153,6 +180,7 @@ plan_limit() {
         pam_value "$key" "$hard"
         line "$LIMITS_FILE" "$who hard $key $PAM_VALUE"
     done
+    unit_has "$key" "$soft" "$hard" && return 0
     systemd_soft=${soft/unlimited/infinity} systemd_hard=${hard/unlimited/infinity}
     line "$UNIT_FILE" "Limit${key^^}=$systemd_soft:$systemd_hard" '[Service]'
 }
