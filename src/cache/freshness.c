@@ -149,8 +149,8 @@ void freshness_compute(const struct freshness_source *source, const struct fresh
  * the age reaches it: max-age=0 always asks. */
 static bool request_accepts(const struct directives_request *request, int64_t age_ms, int64_t ttl_ms)
 {
-    if (request->min_fresh_s != DIRECTIVES_ABSENT && ttl_ms < ms_of(request->min_fresh_s)) {
-        return false;
+    if (request->min_fresh_s != DIRECTIVES_ABSENT && (ttl_ms <= 0 || ttl_ms < ms_of(request->min_fresh_s))) {
+        return false; /* with 0, too, it must be fresh (§5.2.1.3) */
     }
     if (request->max_age_s == DIRECTIVES_ABSENT) {
         return true;

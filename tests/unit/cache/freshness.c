@@ -345,6 +345,8 @@ Test(freshness, the_use_follows_from_age_response_and_request)
         {"max-age=10, stale-while-revalidate=5", "max-age=13, max-stale", 12000, FRESHNESS_STALE_BEHIND,
          FRESHNESS_WHY_NOT},
         {"max-age=10, stale-while-revalidate=5", "min-fresh=1", 12000, FRESHNESS_VALIDATE, FRESHNESS_WHY_STALE},
+        {"max-age=10, stale-while-revalidate=5", "min-fresh=0", 10000, FRESHNESS_VALIDATE, FRESHNESS_WHY_STALE},
+        {"max-age=10, stale-while-revalidate=5", "min-fresh=0", 9999, FRESHNESS_FRESH, FRESHNESS_WHY_NOT},
         {"max-age=10", "no-cache", 0, FRESHNESS_VALIDATE, FRESHNESS_WHY_REQUEST},
         {"max-age=10", "no-cache, max-stale", 0, FRESHNESS_VALIDATE, FRESHNESS_WHY_REQUEST},
         {"max-age=10", "no-store", 0, FRESHNESS_FRESH, FRESHNESS_WHY_NOT},
