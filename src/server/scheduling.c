@@ -241,8 +241,10 @@ struct scheduling_tenant scheduling_tenant_of(const struct scheduling *schedulin
     struct identity identity = {IDENTITY_NAME, known == NULL ? BYTES_NONE : known->name};
     if (known == NULL || route->tenant_count > 0) {
         identity = stranger_of(route, source, client, api_key);
+    }
+    if (route->tenant_count > 0) {
         const struct config_tenant *named = find_tenant(scheduling, &(struct config_tenant){.value = identity.text});
-        if (named != NULL && route->tenant_count > 0) {
+        if (named != NULL) {
             known = named;
             identity = (struct identity){IDENTITY_NAME, named->name};
         }
